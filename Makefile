@@ -1,0 +1,34 @@
+# The whole developer interface; CI calls the same targets.
+PYTHON ?= python3.11
+BIN = .venv/bin
+export TOKENIZERS_PARALLELISM ?= true
+
+.PHONY: quickstart test check soak clean
+
+quickstart: .venv/quickstart.stamp  ## fine-tune, test, predict and export on the sample data
+	$(BIN)/lit-ft quickstart
+
+test: check  ## ruff, mypy and the whole suite
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -m "not soak"
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: .venv/dev.stamp  ## what takes longer than CI may
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m soak
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/quickstart.stamp: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[quickstart]"
+	touch $@
+
+.venv/dev.stamp: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[quickstart,dev]"
+	touch $@ .venv/quickstart.stamp
+
+clean:
+	rm -rf .venv build dist runs .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,29 @@
+"""Fine-tune transformers with Lightning: every task a YAML file away, every class usable on its own."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "TextClassificationDataModule": "lit_ft.datamodules",
+    "TextClassificationModule": "lit_ft.modules",
+    "TransformerDataModule": "lit_ft.datamodules",
+    "TransformerModule": "lit_ft.modules",
+}
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from lit_ft.datamodules import TextClassificationDataModule, TransformerDataModule
+    from lit_ft.modules import TextClassificationModule, TransformerModule
+
+
+def __getattr__(name: str) -> Any:
+    # torch and Lightning take seconds to import: only when something of theirs is asked for
+    if name not in _HOME:
+        raise AttributeError(f"module 'lit_ft' has no attribute {name!r}; it has {sorted(_HOME)}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

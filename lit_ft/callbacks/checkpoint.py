@@ -1,0 +1,63 @@
+"""`checkpoints/best.ckpt` and `checkpoints/last.ckpt`: the best by the module's monitor, and the newest."""
+
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint with our names and the module's own monitor as the default.
+
+    Args:
+        monitor: metric that the best checkpoint is chosen by. Default: the module's (`val_loss`).
+        mode: `min` or `max`. Default: the module's for its own monitor, else `min` for losses and errors.
+        save_top_k: how many of the best to keep.
+        every_n_train_steps: also save every so many optimizer steps.
+        save_weights_only: leave optimizer and loops out; smaller, but a run cannot go on from it.
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+        save_top_k: int = 1,
+        every_n_train_steps: int | None = None,
+        save_weights_only: bool = False,
+    ) -> None:
+        super().__init__(
+            filename="best" if save_top_k == 1 else "epoch={epoch}-step={step}",
+            monitor=monitor,
+            mode=mode or _direction(monitor),
+            save_last=True,
+            save_top_k=save_top_k,
+            every_n_train_steps=every_n_train_steps,
+            save_weights_only=save_weights_only,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Takes the module's monitor, where there is validation to compute it."""
+        super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
+        names = getattr(trainer.datamodule, "set_names", None)  # type: ignore[attr-defined]
+        validates = trainer.limit_val_batches != 0 and (names is None or names("validation") != [])
+        if not validates:
+            self.monitor = None
+        elif self.monitor is None and hasattr(pl_module, "monitor"):
+            self.monitor = str(pl_module.monitor)
+            self._ModelCheckpoint__init_monitor_mode(pl_module.monitor_mode)  # type: ignore[attr-defined]
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the last state where the end of training fell between two checkpoints."""
+        super().on_train_end(trainer, pl_module)
+        if self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            monitored: dict[str, Any] = self._monitor_candidates(trainer)
+            self._save_last_checkpoint(trainer, monitored)
+
+
+def _direction(monitor: str | None) -> Literal["min", "max"]:
+    falls = monitor is None or any(part in monitor for part in ("loss", "error", "mse", "mae", "perplexity"))
+    return "min" if falls else "max"

@@ -1,0 +1,122 @@
+"""`hf/`: the best checkpoint as an ordinary Hugging Face folder, checked before it appears, whole or not at all."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lit_ft.callbacks.model_card import model_card
+from lit_ft.callbacks.run_logger import run_folder
+from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
+from lit_ft.runs import EXPORT
+
+log = logging.getLogger("lit_ft")
+ROWS = 4
+"""Rows on which the exported folder must agree with the module."""
+TOLERANCE = 1e-4
+
+
+class HFExport(Callback):
+    """Writes the best model (the last one where nothing is monitored) for `AutoModelFor*` and `pipeline`.
+
+    Args:
+        enabled: write it at the end of fit.
+        on_improvement: write it also each time a better checkpoint is saved.
+    """
+
+    def __init__(self, enabled: bool = True, on_improvement: bool = False) -> None:
+        self.enabled, self.on_improvement = enabled, on_improvement
+        self.folder: Path | None = None
+        self._sample: dict[str, Tensor] | None = None
+        self._exported: float | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Keeps a few rows for the check; exports, when asked to, a checkpoint that became the best since the last batch."""
+        if self._sample is None and self.enabled and hasattr(pl_module, "model_inputs"):
+            inputs = pl_module.model_inputs(batch)
+            self._sample = {name: value[:ROWS].cpu() for name, value in inputs.items() if isinstance(value, Tensor)}
+        score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        if self.on_improvement and score is not None and float(score) != self._exported:
+            self._export_best(trainer, pl_module)
+            self._exported = float(score)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Exports the best checkpoint."""
+        if self.enabled:
+            self._export_best(trainer, pl_module)
+
+    def _export_best(self, trainer: Trainer, module: Any) -> None:
+        folder = run_folder(trainer)
+        if folder is None or self._sample is None or not trainer.is_global_zero:
+            return
+        callback: Any = trainer.checkpoint_callback
+        path = getattr(callback, "best_model_path", "") or getattr(callback, "last_model_path", "")
+        if not path or Path(path).is_dir():
+            checkpoint = {
+                "state_dict": module.state_dict(),
+                KEY: pack(module.description, module.model.config, module.tokenizer),
+            }
+        else:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        self.folder = export(module, checkpoint, folder / EXPORT, self._sample)
+
+
+def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[str, Tensor] | None) -> Path:
+    """Writes a checkpoint of a module as a Hugging Face folder.
+
+    Args:
+        module: the built module; its own weights stay as they are.
+        checkpoint: a checkpoint of this module, loaded.
+        target: the folder; an older one is replaced at the very end.
+        sample: inputs on which folder and checkpoint must give the same scores.
+
+    Raises:
+        RuntimeError: they do not; nothing is left behind.
+    """
+    state = {
+        name.removeprefix("model."): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith("model.")
+    }
+    extras = checkpoint[KEY]
+    working = target.with_name(f".{target.name}.writing")
+    shutil.rmtree(working, ignore_errors=True)
+    try:
+        module.model.save_pretrained(working, state_dict=state)
+        config = load_config(extras["config"])
+        config.architectures = [type(module.model).__name__]
+        config.save_pretrained(working)
+        tokenizer = load_tokenizer_files(extras["tokenizer"])
+        if tokenizer is not None:
+            tokenizer.save_pretrained(working)
+        (working / "README.md").write_text(model_card(module, checkpoint), encoding="utf-8")
+        if sample is not None:
+            _check(module, state, working, sample)
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
+        working.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    return target
+
+
+@torch.no_grad()
+def _check(module: Any, state: dict[str, Tensor], folder: Path, sample: dict[str, Tensor]) -> None:
+    reloaded = module.auto_class.from_pretrained(folder, dtype=torch.float32).eval()
+    training, device = module.model.training, next(module.model.parameters()).device
+    module.model.eval()
+    here = {name: value.to(device) for name, value in sample.items()}
+    weights = {name: value.to(device) for name, value in state.items()}
+    ours = torch.func.functional_call(module.model, weights, kwargs=here).logits.float().cpu()
+    module.model.train(training)
+    difference = float((reloaded(**sample).logits.float() - ours).abs().max())
+    exact = next(iter(state.values())).dtype == torch.float32
+    if not difference <= (TOLERANCE if exact else 0.1):
+        raise RuntimeError(f"the exported folder does not reproduce the module's scores (difference {difference:.2e})")

@@ -1,0 +1,99 @@
+"""The model card that an exported folder carries: task, data, metrics, hyperparameters, versions."""
+
+from typing import Any
+
+import datasets
+import lightning
+import torch
+import transformers
+from huggingface_hub import ModelCard, ModelCardData
+
+import lit_ft
+
+TAGS = {"TextClassification": "text-classification"}
+
+TEMPLATE = """---
+{{ card_data }}
+---
+
+# {{ title }}
+
+Fine-tuned from `{{ base }}` with lit_ft ({{ module }}).
+
+## Task
+
+{{ task }}
+
+## Data
+
+{{ data }}
+
+## Metrics
+
+Of the checkpoint in this folder (epoch {{ epoch }}, step {{ step }}):
+
+| metric | value |
+|---|---|
+{{ metrics }}
+
+## Hyperparameters
+
+{{ hyperparameters }}
+
+## Versions
+
+{{ versions }}
+"""
+
+
+def model_card(module: Any, checkpoint: dict[str, Any]) -> str:
+    """Writes the card of a checkpoint.
+
+    Args:
+        module: the module that it is of.
+        checkpoint: the checkpoint, loaded.
+    """
+    description = module.description
+    base = str(module.hparams["model_name_or_path"] or module.hparams["model_type"])
+    hub_name = base if "/" in base and "://" not in base and not base.startswith((".", "/", "~")) else None
+    tag = next((tag for name, tag in TAGS.items() if name in type(module).__name__), None)
+    metrics = checkpoint.get("lit_ft", {}).get("metrics", {})
+    data = getattr(getattr(module._trainer, "datamodule", None), "hparams", {})
+    named = {name: value for name, value in data.items() if name in DATA_OPTIONS and value is not None}
+    options = {name: value for name, value in module.hparams.items() if name in TRAINING_OPTIONS and value is not None}
+    options["batch_size"] = data.get("batch_size")
+    versions = {
+        "lit_ft": lit_ft,
+        "lightning": lightning,
+        "transformers": transformers,
+        "torch": torch,
+        "datasets": datasets,
+    }
+    card = ModelCard.from_template(
+        ModelCardData(library_name="transformers", pipeline_tag=tag, base_model=hub_name, tags=["lit_ft", "lightning"]),
+        template_str=TEMPLATE,
+        title=base.rstrip("/").split("/")[-1],
+        base=base,
+        module=type(module).__name__,
+        task="\n".join(
+            f"- {name}: {value}" for name, value in description.items() if name in ("problem_type", "labels")
+        ),
+        data="\n".join(f"- {name}: `{value}`" for name, value in named.items())
+        or "not recorded (the rows came from Python)",
+        epoch=checkpoint.get("epoch", "?"),
+        step=checkpoint.get("global_step", "?"),
+        metrics="\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(metrics.items())) or "| none | |",
+        hyperparameters="\n".join(f"- {name}: {value}" for name, value in options.items()),
+        versions="\n".join(f"- {name} {package.__version__}" for name, package in versions.items()),
+    )
+    return str(card)
+
+
+DATA_OPTIONS = (
+    "dataset_name", "dataset_config_name", "dataset_revision", "train_file", "validation_file", "test_file",
+    "max_seq_length", "truncation_side", "stride", "validation_split_percentage", "max_train_samples",
+)  # fmt: skip
+TRAINING_OPTIONS = (
+    "learning_rate", "weight_decay", "lr_scheduler_type", "num_warmup_steps", "warmup_ratio", "layerwise_lr_decay",
+    "label_smoothing_factor", "class_weights", "loss", "freeze", "adam_beta1", "adam_beta2", "adam_epsilon",
+)  # fmt: skip

@@ -1,0 +1,65 @@
+"""`metrics.csv` in the run folder; a run that goes on continues the file instead of replacing it."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers.csv_logs import _ExperimentWriter
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from lit_ft.runs import new_run
+
+
+class RunLogger(CSVLogger):
+    """Lightning's CSV logger, writing straight into `<save_dir>/version_N/`.
+
+    Args:
+        save_dir: where runs lie.
+        version: name of an existing run folder to go on in; `None` = a new one.
+    """
+
+    def __init__(self, save_dir: str, version: str | None = None) -> None:
+        super().__init__(save_dir, name="", version=version, flush_logs_every_n_steps=50)
+
+    @property
+    def version(self) -> int | str:
+        """Name of the run's folder; asked on the first process, it makes a new one."""
+        if self._version is None and getattr(rank_zero_only, "rank", 0) == 0:
+            self._version = new_run(Path(self.save_dir)).name
+        return self._version or ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The writer of `metrics.csv`."""
+        if self._experiment is None:
+            self._experiment = _ContinuedWriter(self.log_dir)
+        return self._experiment
+
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Does nothing: `config.yaml` holds them."""
+
+
+class _ContinuedWriter(_ExperimentWriter):
+    def _check_log_dir_exists(self) -> None:
+        if Path(self.metrics_file_path).is_file():
+            with open(self.metrics_file_path, newline="") as file:
+                self.metrics_keys = next(csv.reader(file), [])
+
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Does nothing."""
+
+
+def run_folder(trainer: Trainer) -> Path | None:
+    """Returns the run's folder, the same on every process; `None` where nothing is to be written (`fast_dev_run`).
+
+    Every process must ask.
+    """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, RunLogger)]
+    folder = loggers[0].log_dir if loggers else trainer.log_dir or trainer.default_root_dir
+    return Path(trainer.strategy.broadcast(str(folder)))

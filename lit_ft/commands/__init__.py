@@ -1,0 +1,1 @@
+"""Extra commands beside Lightning's fit, validate, test and predict."""

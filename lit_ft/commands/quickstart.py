@@ -1,0 +1,43 @@
+"""`lit-ft quickstart`: the main job on sample data and weights that need no hub: fit, test, predict, export."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lit_ft import cli
+from lit_ft.callbacks.run_logger import run_folder
+
+CONFIG = "text_classification/quickstart.yaml"
+SHOWN = 5
+
+
+def shipped_config(name: str) -> Path:
+    """Returns the path of a configuration that ships with the package (in a checkout: in `configs/`)."""
+    home = Path(str(files("lit_ft")))
+    installed = home / "configs" / name
+    return installed if installed.is_file() else home.parent / "configs" / name
+
+
+def quickstart() -> None:
+    """Runs the three commands one after the other and shows metrics, five predictions, and where everything lies."""
+    config = ["--config", str(shipped_config(CONFIG))]
+    cli.main(["fit", *config])
+    metrics = cli.main(["test", *config, "--ckpt_path", "best"]).trainer.callback_metrics
+    predicted = cli.main(["predict", *config, "--ckpt_path", "best"])
+    folder = run_folder(predicted.trainer)
+    console = Console()
+    table = Table("metric", "value", title="test split")
+    for name, value in metrics.items():
+        table.add_row(name, f"{float(value):.3f}")
+    console.print(table)
+    assert folder is not None
+    path = next((folder / "predictions").glob("*.jsonl"))
+    examples = Table("message", "predicted", "score", title=f"{SHOWN} of the predictions")
+    for line in path.read_text(encoding="utf-8").splitlines()[:SHOWN]:
+        row = json.loads(line)
+        examples.add_row(row["text"], row["predicted_label"], f"{row['score']:.2f}")
+    console.print(examples)
+    console.print(f"predictions: {path}\nmodel:       {folder / 'hf'}\nrun:         {folder}", soft_wrap=True)

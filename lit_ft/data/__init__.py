@@ -1,0 +1,1 @@
+"""Ground floor: sources, columns, tokenization, collators, samplers; no Lightning, no model."""

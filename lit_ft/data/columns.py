@@ -1,0 +1,57 @@
+"""Which columns hold the text, the second text and the label: given by name, or guessed where there is one reading."""
+
+from collections.abc import Iterable, Sequence
+
+from lit_ft.errors import UserError, did_you_mean
+
+Names = str | list[str]
+
+TEXT_NAMES = ("text", "sentence")
+PAIR_NAMES = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+)
+LABEL_NAMES = ("label", "labels")
+
+
+def as_list(names: Names | None) -> list[str]:
+    """Returns a list for a name, a list of names, or nothing."""
+    if names is None:
+        return []
+    return [names] if isinstance(names, str) else list(names)
+
+
+def check_columns(wanted: Iterable[str], present: Sequence[str], place: str) -> None:
+    """Raises a `UserError` with the closest name for the first of `wanted` that is not in `present`."""
+    for name in wanted:
+        if name not in present:
+            raise UserError(f"{place} has no column {name!r}; columns: {list(present)}{did_you_mean(name, present)}")
+
+
+def guess_text_columns(present: Sequence[str], label_columns: Sequence[str], place: str) -> tuple[list[str], list[str]]:
+    """Finds the text column, or the two of a pair, in this order: known pairs, known names, the only one there is.
+
+    Returns:
+        The names of the text columns and of the pair columns (empty for single texts).
+
+    Raises:
+        UserError: there is more than one reading.
+    """
+    rest = [name for name in present if name not in label_columns]
+    pairs = [pair for pair in PAIR_NAMES if set(pair) <= set(rest)]
+    singles = [name for name in TEXT_NAMES if name in rest and not any(name in pair for pair in pairs)]
+    if len(pairs) == 1 and not singles:
+        return [pairs[0][0]], [pairs[0][1]]
+    if len(singles) == 1 and not pairs:
+        return singles, []
+    if len(rest) == 1:
+        return rest, []
+    raise UserError(f"{place}: which column is the text? columns: {list(present)}; set text_column_names")
+
+
+def guess_label_column(present: Sequence[str]) -> list[str]:
+    """Returns `label` or `labels` when exactly one of them is there, else nothing."""
+    found = [name for name in LABEL_NAMES if name in present]
+    return found if len(found) == 1 else []

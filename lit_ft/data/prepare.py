@@ -1,0 +1,159 @@
+"""Raw rows -> features on disk, once: a folder named by the hash of all that went in, appearing whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from filelock import FileLock
+from transformers import PreTrainedTokenizerBase
+
+from lit_ft.data.raw import Kind, RawRows
+
+ENVIRONMENT = "LIT_FT_CACHE"
+
+
+def preparation_root(directory: str | None) -> Path:
+    """Returns where prepared data lies: the given folder, else `$LIT_FT_CACHE`, else `~/.cache/lit_ft`."""
+    return Path(directory or os.environ.get(ENVIRONMENT) or Path.home() / ".cache" / "lit_ft").expanduser()
+
+
+def digest(value: Any) -> str:
+    """Hashes a plain JSON value; equal values give equal names whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hashes what a tokenizer does, not where it was loaded from."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        content = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in Path(folder).rglob("*")
+            if path.is_file()
+        }
+    return digest(content)
+
+
+@dataclass
+class Work:
+    """What is to be prepared.
+
+    Attributes:
+        rows: raw rows by kind of split and name of set.
+        description: plain JSON kept beside the features.
+        tokenize: turns a batch of rows of one kind into columns of features; `row` is the index in the batch of the row
+            that a feature came from, `tokens_cut` the tokens lost in it.
+        notes: messages to be said whenever the result is used.
+    """
+
+    rows: Mapping[Kind, Mapping[str, RawRows]]
+    description: dict[str, Any]
+    tokenize: Callable[[dict[str, list[Any]], Any], dict[str, list[Any]]]
+    notes: list[str]
+
+
+@dataclass
+class Prepared:
+    """What was prepared, memory-mapped: `sets` maps kind and name to features and the raw rows they came from."""
+
+    description: dict[str, Any]
+    notes: list[str]
+    sets: dict[str, dict[str, tuple[Dataset, Dataset]]]
+
+
+def prepare(
+    key: dict[str, Any], work: Callable[[], Work], root: Path, num_proc: int | None, overwrite: bool
+) -> Prepared:
+    """Tokenizes the rows of a stage, unless that was done before under the same key, and maps the result.
+
+    Args:
+        key: everything that the result depends on, as plain values.
+        work: loads the rows; called only when there is work to do.
+        root: where prepared folders lie.
+        num_proc: processes that tokenize.
+        overwrite: prepare anew.
+    """
+    folder = once(key, lambda path: _build(path, work(), num_proc), root, overwrite)
+    content = json.loads((folder / "content.json").read_text())
+    sets = {
+        kind: {
+            name: (
+                Dataset.load_from_disk(f"{folder}/{kind}-{number}-features"),
+                Dataset.load_from_disk(f"{folder}/{kind}-{number}-rows"),
+            )
+            for number, name in enumerate(names)
+        }
+        for kind, names in content["sets"].items()
+    }
+    return Prepared(content["description"], content["notes"], sets)
+
+
+def _build(folder: Path, work: Work, num_proc: int | None) -> None:
+    for kind, sets in work.rows.items():
+        for number, rows in enumerate(sets.values()):
+            features = _tokenize(rows, kind, work, num_proc)
+            features.save_to_disk(f"{folder}/{kind}-{number}-features")
+            rows.data.save_to_disk(f"{folder}/{kind}-{number}-rows")
+    sets_by_kind = {kind: list(sets) for kind, sets in work.rows.items()}
+    content = {"description": work.description, "notes": work.notes, "sets": sets_by_kind}
+    (folder / "content.json").write_text(json.dumps(content, indent=1))
+
+
+def _tokenize(rows: RawRows, kind: str, work: Work, num_proc: int | None) -> Dataset:
+    def run(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        features = work.tokenize(batch, kind)
+        return {**features, "row": [indices[row] for row in features["row"]]}
+
+    features = rows.data.map(
+        run,
+        batched=True,
+        with_indices=True,
+        remove_columns=rows.data.column_names,
+        num_proc=num_proc,
+        load_from_cache_file=False,
+        new_fingerprint=os.urandom(8).hex(),
+        desc=f"Tokenizing {rows.place}",
+    )
+    cut = features.with_format("numpy")["tokens_cut"][:]
+    if cut.any():
+        work.notes.append(
+            f"{rows.place}: {int((cut > 0).sum())} of {len(rows.data)} rows are longer than max_seq_length and lose "
+            f"{int(cut.sum())} tokens (raise max_seq_length, or set stride to read them in windows)"
+        )
+    return features.remove_columns("tokens_cut")
+
+
+def once(key: dict[str, Any], build: Callable[[Path], None], root: Path, overwrite: bool = False) -> Path:
+    """Returns the folder that `build` filled for this key, building it only when it is not there yet.
+
+    Processes that start together wait for the one that builds; what an interrupted build leaves never counts.
+
+    Args:
+        key: everything that the result depends on, as plain values.
+        build: fills the (empty) folder it is given.
+        root: where prepared folders lie.
+        overwrite: build anew.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    target = root / digest(key)
+    if target.is_dir() and not overwrite:
+        return target
+    with FileLock(f"{target}.lock"):
+        if target.is_dir() and not overwrite:
+            return target
+        working = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".tmp", dir=root))
+        try:
+            build(working)
+            (working / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True, default=str))
+            shutil.rmtree(target, ignore_errors=True)
+            working.rename(target)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+    return target

@@ -1,0 +1,56 @@
+"""Cutting a validation split from train, and capping a split: seeded, stratified, the same on every machine."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from datasets import Dataset
+
+from lit_ft.errors import UserError
+
+
+def cut_validation(
+    rows: int, percentage: float, seed: int, strata: Sequence[Hashable] | None
+) -> tuple[list[int], list[int]]:
+    """Splits the row numbers into train and validation, each stratum in the same proportion as far as it divides.
+
+    Args:
+        rows: how many rows there are.
+        percentage: share of validation, in percent.
+        seed: the same seed gives the same cut.
+        strata: one key per row (its label); `None` for a plain random cut.
+
+    Returns:
+        Sorted row numbers of train and of validation; at least one row each.
+
+    Raises:
+        UserError: too few rows for two parts.
+    """
+    if rows < 2:
+        raise UserError(
+            f"cannot cut a validation split from {rows} row: set validation_file or validation_split_percentage: 0"
+        )
+    rng = np.random.default_rng(seed)
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for row in rng.permutation(rows).tolist():
+        groups[strata[row] if strata is not None else None].append(row)
+    wanted = min(max(1, round(rows * percentage / 100)), rows - 1)
+    # largest remainder: the parts add up to `wanted` however small the strata are
+    exact = {key: len(members) * wanted / rows for key, members in groups.items()}
+    taken = {key: int(share) for key, share in exact.items()}
+    by_remainder = sorted(groups, key=lambda key: (taken[key] - exact[key], -len(groups[key])))
+    for key in by_remainder[: wanted - sum(taken.values())]:
+        taken[key] += 1
+    validation = sorted(row for key, members in groups.items() for row in members[: taken[key]])
+    chosen = set(validation)
+    return [row for row in range(rows) if row not in chosen], validation
+
+
+def cap(data: Dataset, limit: int | None, seed: int, head: bool) -> Dataset:
+    """Keeps at most `limit` rows: a seeded sample in the original order, or the first ones with `head`."""
+    if limit is None or limit >= len(data):
+        return data
+    if head:
+        return data.select(range(limit))
+    chosen = np.random.default_rng(seed).choice(len(data), size=limit, replace=False)
+    return data.select(np.sort(chosen))

@@ -1,0 +1,203 @@
+"""Texts -> token ids of at most `max_seq_length`, cut or windowed by our own rule, so that every token lost is known."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from lit_ft.data.sources import resolve_path
+from lit_ft.errors import UserError
+
+TruncationSide = Literal["first", "last", "head_and_tail"]
+
+
+def load_tokenizer(
+    name: str,
+    revision: str = "main",
+    use_fast: bool = True,
+    trust_remote_code: bool = False,
+    gguf_file: str | None = None,
+    cache_dir: str | None = None,
+    **kwargs: Any,
+) -> PreTrainedTokenizerBase:
+    """Loads a tokenizer from the hub, a folder or `package://...`.
+
+    Raises:
+        UserError: nothing there that is a tokenizer.
+    """
+    if gguf_file is not None:
+        kwargs["gguf_file"] = gguf_file
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            resolve_path(name),
+            revision=revision,
+            use_fast=use_fast,
+            trust_remote_code=trust_remote_code,
+            cache_dir=cache_dir,
+            **kwargs,
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{name!r} holds no tokenizer that can be loaded: {reason}") from None
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise UserError(f"{name!r} holds no tokenizer: there is a configuration, but no vocabulary beside it")
+    if tokenizer.pad_token is None:  # GPT-2, Llama: padding is masked, so any known token will do
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def add_tokens_to(tokenizer: PreTrainedTokenizerBase, tokens: list[str] | None) -> PreTrainedTokenizerBase:
+    """Adds words to a tokenizer's vocabulary, those that it does not have yet."""
+    tokenizer.add_tokens(tokens or [])
+    return tokenizer
+
+
+@dataclass
+class Encoded:
+    """Features of a batch of rows; with windows, several features can belong to one row.
+
+    Attributes:
+        input_ids: token ids of each feature.
+        token_type_ids: segment of each token.
+        row: index, within the batch, of the row each feature belongs to.
+        tokens_cut: tokens that each row lost, `[rows]`.
+    """
+
+    input_ids: list[list[int]] = field(default_factory=list)
+    token_type_ids: list[list[int]] = field(default_factory=list)
+    row: list[int] = field(default_factory=list)
+    tokens_cut: list[int] = field(default_factory=list)
+
+
+class TextEncoder:
+    """Encodes single texts or pairs with a tokenizer, then cuts or windows them.
+
+    The tokenizer itself is left untouched: truncation and padding baked into a `tokenizer.json` never apply.
+
+    Args:
+        tokenizer: a transformers tokenizer; a slow one can only cut at the start or the end.
+        max_seq_length: most tokens of a feature, special tokens included; `None` = no limit.
+        truncation_side: the part of a long text that is kept. Of a pair, the longer text is cut first, as
+            transformers' `longest_first` does.
+        stride: instead of cutting, make windows that overlap by this many tokens (of a pair, over its longer text).
+
+    Raises:
+        UserError: `max_seq_length` or `stride` leave no room, or a slow tokenizer cannot do it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_seq_length: int | None,
+        truncation_side: TruncationSide = "first",
+        stride: int | None = None,
+    ) -> None:
+        self.tokenizer, self.max_seq_length, self.side, self.stride = tokenizer, max_seq_length, truncation_side, stride
+        self.backend: Tokenizer | None = None
+        if tokenizer.is_fast:
+            self.backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+            self.backend.no_truncation()
+            self.backend.no_padding()
+        elif stride is not None or truncation_side == "head_and_tail":
+            raise UserError(
+                "stride and truncation_side: head_and_tail need a fast tokenizer; this model has a slow one"
+            )
+        if max_seq_length is not None:
+            room = max_seq_length - tokenizer.num_special_tokens_to_add(pair=True)
+            if room < 2:
+                raise UserError(f"max_seq_length {max_seq_length} leaves no room beside the special tokens")
+            if stride is not None and not 0 <= stride < room // 2:
+                raise UserError(
+                    f"stride {stride} must be below half of max_seq_length without special tokens ({room // 2})"
+                )
+
+    def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
+        """Encodes a batch; see `Encoded`."""
+        if self.backend is None:
+            return self._encode_slow(texts, pairs)
+        rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        encoded = Encoded()
+        for row, encoding in enumerate(self.backend.encode_batch(rows)):
+            features, cut = self._fit(encoding)
+            encoded.tokens_cut.append(cut)
+            for ids, types in features:
+                encoded.input_ids.append(ids)
+                encoded.token_type_ids.append(types)
+                encoded.row.append(row)
+        return encoded
+
+    def _fit(self, encoding: Encoding) -> tuple[list[tuple[list[int], list[int]]], int]:
+        ids, types = encoding.ids, encoding.type_ids
+        if self.max_seq_length is None or len(ids) <= self.max_seq_length:
+            return [(ids, types)], 0
+        owners = np.array([-1 if owner is None else owner for owner in encoding.sequence_ids])
+        first, second = np.flatnonzero(owners == 0), np.flatnonzero(owners == 1)
+        budget = self.max_seq_length - int((owners < 0).sum())
+        kept = (
+            [_keep(first, second, budget, self.side)]
+            if self.stride is None
+            else _windows(first, second, budget, self.stride, self.side)
+        )
+        specials = np.flatnonzero(owners < 0)
+        features = []
+        for positions in kept:
+            chosen = np.sort(np.concatenate([specials, positions]))
+            features.append(([ids[place] for place in chosen], [types[place] for place in chosen]))
+        seen = np.unique(np.concatenate(kept)).size
+        return features, first.size + second.size - seen
+
+    def _encode_slow(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encoded:
+        self.tokenizer.truncation_side = "right" if self.side == "first" else "left"
+        encoded = Encoded(row=list(range(len(texts))))
+        for number, text in enumerate(texts):
+            pair = None if pairs is None else pairs[number]
+            whole = self.tokenizer(text, pair, truncation=False)
+            short = whole
+            if self.max_seq_length is not None and len(whole["input_ids"]) > self.max_seq_length:
+                short = self.tokenizer(text, pair, truncation=True, max_length=self.max_seq_length)
+            encoded.input_ids.append(list(short["input_ids"]))
+            encoded.token_type_ids.append(list(short.get("token_type_ids", [0] * len(short["input_ids"]))))
+            encoded.tokens_cut.append(len(whole["input_ids"]) - len(short["input_ids"]))
+        return encoded
+
+
+def longest_first(first: int, second: int, budget: int) -> tuple[int, int]:
+    """Returns how many tokens of each text of a pair stay, by the rule of tokenizers' `longest_first`."""
+    if first + second <= budget:
+        return first, second
+    short, long = min(first, second), max(first, second)
+    long = short if short > budget else max(short, budget - short)
+    if short + long > budget:
+        short, long = budget // 2, budget // 2 + budget % 2
+    return (short, long) if first <= second else (long, short)
+
+
+def _part(positions: np.ndarray, size: int, side: TruncationSide) -> np.ndarray:
+    if size >= positions.size:
+        return positions
+    if side == "first":
+        return positions[:size]
+    if side == "last":
+        return positions[positions.size - size :]
+    tail = size // 2
+    return np.concatenate([positions[: size - tail], positions[positions.size - tail :]])
+
+
+def _keep(first: np.ndarray, second: np.ndarray, budget: int, side: TruncationSide) -> np.ndarray:
+    sizes = longest_first(first.size, second.size, budget)
+    return np.concatenate([_part(first, sizes[0], side), _part(second, sizes[1], side)])
+
+
+def _windows(first: np.ndarray, second: np.ndarray, budget: int, stride: int, side: TruncationSide) -> list[np.ndarray]:
+    long, short = (first, second) if first.size >= second.size else (second, first)
+    fixed = _part(short, budget // 2, side)
+    size = budget - fixed.size
+    windows = []
+    for start in range(0, long.size, size - stride):
+        windows.append(np.concatenate([fixed, long[start : start + size]]))
+        if start + size >= long.size:
+            break
+    return windows

@@ -1,0 +1,229 @@
+"""Text classification data: single texts or pairs with one label, several labels, or numbers (after run_classification)."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from lit_ft.data.collators import Batch, Feature
+from lit_ft.data.columns import Names, as_list, check_columns, guess_label_column, guess_text_columns
+from lit_ft.data.labels import (
+    LabelEncoder,
+    LabelReader,
+    ProblemType,
+    align_with_checkpoint,
+    count_labels,
+    infer_problem_type,
+    is_multi_hot,
+    sorted_names,
+)
+from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.samplers import Key, balanced_weights
+from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.errors import UserError
+from lit_ft.ops.building import are_generic, pretrained_labels
+
+ENCODED = "_labels"
+"""Column that `describe` adds to the raw rows: labels as the loss takes them."""
+
+
+class TextClassificationDataModule(TransformerDataModule):
+    """Rows of text with a label -> batches of `input_ids`, `attention_mask`, `labels` (and `token_type_ids`).
+
+    `labels` are class ids `[batch]`, multi-hot vectors `[batch, labels]` or numbers `[batch, targets]`; -100 (ids)
+    or NaN (numbers) marks a row without a label.
+
+    Args:
+        text_column_names: column of the text; several are joined. Guessed where there is one reading.
+        text_pair_column_names: column of the second text of a pair; several are joined.
+        text_column_delimiter: what joins several columns.
+        label_column_name: column of the label; several 0/1 columns are multi-label, several numbers multi-target
+            regression.
+        problem_type: `single_label`, `multi_label` or `regression`. Default: read off the labels.
+        label_names: names of the labels in the order of their ids, for columns that hold ids.
+        label_delimiter: what separates the labels in one string cell (multi-label).
+        class_balanced_sampling: draw every class equally often (with replacement) in training.
+        kwargs: options of every data module.
+
+    Raises:
+        UserError: the rows do not fit; the message names file, column and fix.
+    """
+
+    def __init__(
+        self,
+        *,
+        text_column_names: Names | None = None,
+        text_pair_column_names: Names | None = None,
+        text_column_delimiter: str = " ",
+        label_column_name: Names | None = None,
+        problem_type: ProblemType | None = None,
+        label_names: list[str] | None = None,
+        label_delimiter: str | None = None,
+        class_balanced_sampling: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+
+    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Finds columns, problem type and label names; see the base."""
+        every = [rows for sets in raw.values() for rows in sets.values()]
+        columns = self._columns(every, known, labels_needed="predict" not in raw)
+        self.description = {**known, **columns}
+        if "labels" not in known or "train" in raw:
+            self.description |= self._labels(raw, known)
+        for kind, sets in raw.items():
+            for rows in sets.values():
+                self._count_empty(rows)
+                if kind != "predict":
+                    rows.data = rows.data.add_column(ENCODED, self._encode(rows, kind))
+        return self.description
+
+    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, list[Any]]:
+        """Encodes text (or pair) and label; see the base."""
+        encoded = self.encoder(self._joined(rows, "text_columns") or [], self._joined(rows, "pair_columns"))
+        first = [number == 0 or encoded.row[number - 1] != row for number, row in enumerate(encoded.row)]
+        features: dict[str, list[Any]] = {
+            "input_ids": encoded.input_ids,
+            "row": encoded.row,
+            "tokens_cut": [
+                encoded.tokens_cut[row] if start else 0 for row, start in zip(encoded.row, first, strict=True)
+            ],
+        }
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            features["token_type_ids"] = encoded.token_type_ids
+        if ENCODED in rows:
+            features["labels"] = [rows[ENCODED][row] for row in encoded.row]
+        return features
+
+    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+        """Pads the features and stacks the labels; see the base."""
+        batch = super().collate(features, split, keys)
+        if "labels" in features[0]:
+            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+        return batch
+
+    def strata(self, rows: Dataset, place: str) -> Sequence[Hashable] | None:
+        """Keeps the proportions of the labels in a validation split cut from train."""
+        names = as_list(self.hparams["label_column_name"]) or guess_label_column(rows.column_names)
+        check_columns(names, rows.column_names, place)
+        keys = [str(cell) for cell in zip(*(rows[name] for name in names), strict=True)]
+        return keys if len(set(keys)) <= len(keys) / 2 else None
+
+    def train_weights(self) -> np.ndarray | None:
+        """Weighs each row by the inverse frequency of its class, with `class_balanced_sampling`."""
+        if not self.hparams["class_balanced_sampling"]:
+            return None
+        if self.description["problem_type"] != "single_label":
+            raise UserError(f"class_balanced_sampling needs one label a row, not {self.description['problem_type']}")
+        return balanced_weights(torch.tensor(self.features["train"][""].features["labels"][:]))
+
+    def _columns(self, every: list[RawRows], known: dict[str, Any], labels_needed: bool) -> dict[str, Any]:
+        options, first = self.hparams, every[0]
+        present = first.data.column_names
+        labels = as_list(options["label_column_name"]) or known.get("label_columns") or guess_label_column(present)
+        if options["text_column_names"] is not None:
+            texts, pairs = as_list(options["text_column_names"]), as_list(options["text_pair_column_names"])
+        elif "text_columns" in known:
+            texts, pairs = known["text_columns"], known["pair_columns"]
+        else:
+            texts, pairs = guess_text_columns(present, labels, first.place)
+            self.notes.append(f"{first.place}: reading {' and '.join(map(repr, texts + pairs))} as text")
+        if labels_needed and not labels:
+            raise UserError(f"{first.place}: which column is the label? columns: {present}; set label_column_name")
+        for rows in every:
+            check_columns(texts + pairs + (labels if labels_needed else []), rows.data.column_names, rows.place)
+        return {"text_columns": texts, "pair_columns": pairs, "label_columns": labels}
+
+    def _labels(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Names the labels as a checkpoint of ours, the module, the pretrained head, or else train has them."""
+        config = self.pretrained_config()
+        given = known.get("labels") or (pretrained_labels(config) if config else None)
+        wanted = known.get("problem_type") or self.hparams["problem_type"]
+        if "train" not in raw and given:
+            head = {"multi_label_classification": "multi_label", "regression": "regression"}
+            wanted = wanted or head.get(str(getattr(config, "problem_type", None)), "single_label")
+            return {"labels": given, "problem_type": wanted, "multi_hot": False}
+        (rows,) = (raw.get("train") or self.load_rows("train")).values()
+        check_columns(self.description["label_columns"], rows.data.column_names, rows.place)
+        columns = {name: rows.data[name][:] for name in self.description["label_columns"]}
+        kind = wanted or infer_problem_type(columns, rows.data.features, self.hparams["label_delimiter"])
+        if wanted is None:
+            self.notes.append(f"{rows.place}: labels read as {kind}")
+        (values, *others) = columns.values()
+        found = {"problem_type": kind, "multi_hot": kind == "multi_label" and not others and is_multi_hot(values)}
+        reader = self._reader(rows, found)
+        labels = reader.read(columns)
+        names = sorted_names(labels, reader)
+        if kind == "single_label" and len(names) < 2:
+            raise UserError(
+                f"{rows.place}: column {reader.columns[0]!r} has one label only ({names}); two or more are needed"
+            )
+        if given and kind != "regression":
+            names = self._aligned(names, given, rows.place, fixed="labels" in known)
+        found["labels"] = names
+        return {**found, "label_counts": count_labels(labels, found), "num_train_rows": len(labels)}
+
+    def _aligned(self, names: list[str], given: list[str], place: str, fixed: bool) -> list[str]:
+        """Returns the names in the order of the checkpoint's ids where they are the same labels."""
+        if are_generic(given) and len(given) == len(names):
+            return given if fixed else names
+        aligned = align_with_checkpoint(names, given)
+        if aligned is not None:
+            return aligned
+        if fixed:
+            raise UserError(f"{place}: the labels {names} are not the model's labels {given}")
+        kept = "; the head keeps its pretrained weights under these new names" if len(names) == len(given) else ""
+        self.notes.append(f"{place}: the labels {names} are not those of the pretrained head, {given}{kept}")
+        return names
+
+    def _count_empty(self, rows: RawRows) -> None:
+        for name in self.description["text_columns"] + self.description["pair_columns"]:
+            empty = sum(1 for text in rows.data[name] if text is None or not str(text).strip())
+            if empty:
+                self.notes.append(f"{rows.place}: {empty} of {len(rows.data)} rows have no text in {name!r}")
+
+    def _encode(self, rows: RawRows, kind: Kind) -> list[Any]:
+        labels = self._reader(rows, self.description).read(
+            {name: rows.data[name][:] for name in self.description["label_columns"]}
+        )
+        missing = [number for number, label in enumerate(labels, start=1) if label is None]
+        counted = f"{rows.place}: {len(missing)} of {len(labels)} rows have no label"
+        if missing and kind == "train":
+            raise UserError(f"{counted} (the first is row {missing[0]}); label them or take them out")
+        if len(missing) == len(labels):
+            raise UserError(f"{rows.place}: no row has a label, so there is nothing to score; use predict")
+        if missing:
+            self.notes.append(f"{counted} and are not scored")
+        encoder = LabelEncoder(self.description)
+        encoded = []
+        for number, label in enumerate(labels, start=1):
+            try:
+                encoded.append(encoder.encode(label))
+            except UserError as error:
+                raise UserError(
+                    f"{rows.place}: row {number}, column {self.description['label_columns']}: {error}"
+                ) from None
+        return encoded
+
+    def _reader(self, rows: RawRows, description: dict[str, Any]) -> LabelReader:
+        return LabelReader(
+            columns=self.description["label_columns"],
+            features=rows.data.features,
+            problem_type=description["problem_type"],
+            names=self.hparams["label_names"],
+            delimiter=self.hparams["label_delimiter"],
+            multi_hot=description["multi_hot"],
+            place=rows.place,
+        )
+
+    def _joined(self, rows: dict[str, list[Any]], which: str) -> list[str] | None:
+        names = self.description[which]
+        if not names:
+            return None
+        cells = zip(*(rows[name] for name in names), strict=True)
+        return [
+            self.hparams["text_column_delimiter"].join("" if cell is None else str(cell) for cell in row)
+            for row in cells
+        ]

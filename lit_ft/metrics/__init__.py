@@ -1,0 +1,1 @@
+"""Ground floor: what torchmetrics lacks, and which metrics a task reports."""

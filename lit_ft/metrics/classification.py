@@ -1,0 +1,181 @@
+"""Which metrics a classifier reports, by problem type, and extra ones named in YAML."""
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import (
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Metric,
+    MetricCollection,
+    PearsonCorrCoef,
+    SpearmanCorrCoef,
+)
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+    MulticlassMatthewsCorrCoef,
+    MulticlassPrecision,
+    MulticlassRecall,
+    MultilabelAUROC,
+    MultilabelAveragePrecision,
+)
+
+from lit_ft.data.labels import ProblemType
+from lit_ft.errors import UserError
+from lit_ft.metrics.multilabel import MultilabelThresholdSweep
+from lit_ft.ops.objects import load_object
+
+HOMES = ("torchmetrics.classification", "torchmetrics", "torchmetrics.regression")
+CURVE = [float(value) for value in torch.linspace(-15, 15, 601).sigmoid()]
+"""Thresholds of areas under curves: dense near 0 and 1, where a tuned classifier's probabilities crowd."""
+SWEEP = [round(0.01 * step, 2) for step in range(1, 100)]
+
+
+def classification_metrics(problem_type: ProblemType, size: int, threshold: float | None) -> MetricCollection:
+    """Returns the metrics of a problem type; states are sums, correct over the whole set on any number of processes.
+
+    Args:
+        problem_type: of the data.
+        size: number of labels or targets.
+        threshold: of multi-label predictions; `None` = find the best one.
+    """
+    if problem_type == "regression":
+        return MetricCollection(
+            {
+                "mse": MeanSquaredError(),
+                "mae": MeanAbsoluteError(),
+                "pearson": PearsonCorrCoef(num_outputs=size),
+                "spearman": SpearmanCorrCoef(num_outputs=size),
+            },
+            compute_groups=False,
+        )
+    if problem_type == "multi_label":
+        return MetricCollection(
+            {
+                "sweep": MultilabelThresholdSweep(size, SWEEP if threshold is None else [threshold]),
+                "map": MultilabelAveragePrecision(size, average="macro", thresholds=CURVE),
+                "auroc": MultilabelAUROC(size, average="macro", thresholds=CURVE),
+            },
+            compute_groups=False,
+        )
+    return MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(size, average="micro"),
+            "precision_macro": MulticlassPrecision(size),
+            "recall_macro": MulticlassRecall(size),
+            "f1_macro": MulticlassF1Score(size),
+            "f1_micro": MulticlassF1Score(size, average="micro"),
+            "f1_weighted": MulticlassF1Score(size, average="weighted"),
+            "mcc": MulticlassMatthewsCorrCoef(size),
+            "auroc": MulticlassAUROC(size, thresholds=CURVE),
+            "calibration_error": MulticlassCalibrationError(size, n_bins=15),
+            "confusion_matrix": MulticlassConfusionMatrix(size),
+        },
+        compute_groups=[
+            ["precision_macro", "recall_macro", "f1_macro", "f1_weighted"],
+            ["accuracy", "f1_micro"],
+            ["mcc", "confusion_matrix"],
+            ["auroc"],
+            ["calibration_error"],
+        ],
+    )
+
+
+NAMES: dict[str, list[str]] = {
+    "regression": ["mse", "mae", "pearson", "spearman"],
+    "multi_label": [
+        "threshold", "f1_micro", "f1_macro", "precision_micro", "recall_micro", "subset_accuracy", "map", "auroc",
+    ],
+    "single_label": [
+        "accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "f1_weighted", "mcc", "auroc",
+        "calibration_error",
+    ],
+}  # fmt: skip
+"""Names of the scalars that each problem type logs."""
+
+
+def extra_metrics(specs: list[str | dict[str, Any]] | None, problem_type: ProblemType, size: int) -> dict[str, Metric]:
+    """Makes the metrics that the option `metrics` names; each is logged under its class name in snake case.
+
+    `num_classes`, `num_labels`, `num_outputs` and `task` are filled in.
+
+    Raises:
+        UserError: no such class, or arguments it does not take.
+    """
+    tasks = {"single_label": "multiclass", "multi_label": "multilabel", "regression": "regression"}
+    known = {"num_classes": size, "num_labels": size, "num_outputs": size, "task": tasks[problem_type]}
+    metrics = {}
+    for spec in specs or []:
+        metric = load_object(spec, HOMES, known)
+        if not isinstance(metric, Metric):
+            raise UserError(f"metrics: {spec} is no torchmetrics metric")
+        metrics[_snake(type(metric).__name__)] = metric
+    return metrics
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).replace("F1_Score", "F1Score").lower()
+
+
+def probabilities(logits: Tensor, problem_type: ProblemType) -> Tensor:
+    """Returns what metrics take: class probabilities, label probabilities, or the numbers themselves."""
+    if problem_type == "regression":
+        return logits
+    return logits.softmax(-1) if problem_type == "single_label" else logits.sigmoid()
+
+
+def update_metrics(metrics: MetricCollection, extras: dict[str, Metric], scores: Tensor, labels: Tensor) -> None:
+    """Updates all metrics with a batch of labelled rows: `scores` and `labels` `[batch, labels]` (ids: `[batch]`)."""
+    if "mse" not in metrics:
+        labels = labels.long()
+    else:
+        labels = labels.reshape(scores.shape)
+        if scores.shape[1] == 1:
+            scores, labels = scores[:, 0], labels[:, 0]
+    metrics.update(scores, labels)
+    for name, metric in extras.items():
+        # Binary* metrics read the probability of the second class, as GLUE's F1 does
+        binary = name.startswith("binary_") and scores.dim() == 2 and scores.shape[1] == 2
+        metric.update(scores[:, 1] if binary else scores, labels)
+
+
+def scalars(metrics: MetricCollection, extras: dict[str, Metric]) -> dict[str, Tensor]:
+    """Computes the metrics that are one number, and the mean of several extra ones, `combined_score` (as run_glue)."""
+    values: dict[str, Tensor] = {}
+    for name, value in metrics.compute().items():
+        if name != "confusion_matrix":
+            values[name] = value.float().mean()
+    extra = {name: metric.compute().float().mean() for name, metric in extras.items()}
+    if len(extra) > 1:
+        extra["combined_score"] = torch.stack(list(extra.values())).mean()
+    return values | extra
+
+
+def per_label_table(metrics: MetricCollection, names: list[str]) -> list[dict[str, Any]]:
+    """Returns precision, recall, F1 and support of each label; with one label a row also whom it is taken for."""
+    if "sweep" in metrics:
+        sweep: Any = metrics["sweep"]
+        columns = sweep.per_label()
+        return [
+            {"label": name, **{key: float(values[at]) for key, values in columns.items()}}
+            for at, name in enumerate(names)
+        ]
+    if "confusion_matrix" not in metrics:
+        return []
+    confusion: Any = metrics["confusion_matrix"]
+    matrix = confusion.compute().double()
+    hit, predicted, actual = matrix.diag(), matrix.sum(0), matrix.sum(1)
+    table = []
+    for at, name in enumerate(names):
+        precision = float(hit[at] / predicted[at]) if predicted[at] else 0.0
+        recall = float(hit[at] / actual[at]) if actual[at] else 0.0
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        row = {"label": name, "precision": precision, "recall": recall, "f1": f1, "support": int(actual[at])}
+        table.append(row | {f"predicted {other}": int(matrix[at, number]) for number, other in enumerate(names)})
+    return table

@@ -1,0 +1,418 @@
+"""What every task's module shares: building, the steps, exact losses, AdamW with warmup, standalone checkpoints."""
+
+import json
+import logging
+from abc import abstractmethod
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from lit_ft.data.merging import Part
+from lit_ft.data.tokenization import add_tokens_to, load_tokenizer
+from lit_ft.errors import UserError, did_you_mean
+from lit_ft.modules.evaluation import EvaluationSet, prefixes
+from lit_ft.modules.normaliser import LossNormaliser
+from lit_ft.ops.building import ModelSource, freeze, resize_embeddings, weights_dtype
+from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
+from lit_ft.optim.groups import parameter_groups
+from lit_ft.optim.schedules import check_schedule, schedule, warmup_steps
+
+log = logging.getLogger("lit_ft")
+
+Batch = dict[str, Any]
+Description = dict[str, Any]
+
+
+class TransformerModule(LightningModule):
+    """A Hugging Face model in Lightning: `module.model` is the model itself, unpatched.
+
+    A task writes `auto_class`, `config_kwargs`, `loss`, `decode`, `merge`, `metrics`, `update`, `compute` and
+    `prediction`.
+
+    Args:
+        model_name_or_path: checkpoint to start from: hub name, folder, or `package://name/folder` inside an installed
+            package.
+        config_name: configuration, where it is not the model's.
+        model_type: architecture to train from scratch, such as `bert`; instead of `model_name_or_path`.
+        config_overrides: values that replace those of the configuration.
+        tokenizer_name: tokenizer, where it is not the model's.
+        model_revision: branch, tag or commit of the model on the hub.
+        trust_remote_code: run code that lies beside a checkpoint on the hub.
+        gguf_file: name of the GGUF file in the model's folder.
+        cache_dir: where downloads from the hub are kept.
+        attn_implementation: `eager`, `sdpa`, `flash_attention_2`, ... Default: transformers' choice.
+        dtype: of the weights: `float32`, `bfloat16`, `float16` or `auto` (as in the file). Default: float32, unless the
+            Trainer's precision is `bf16-true` or `16-true`.
+        ignore_mismatched_sizes: start a new head where the checkpoint's has another size.
+        add_tokens: words to add to the vocabulary; their embeddings start as the mean of the others.
+        gradient_checkpointing: recompute activations in backward: less memory, slower.
+        freeze: regular expressions; parameters whose name matches are not trained.
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: of all parameters but biases and norms.
+        adam_beta1: AdamW's first beta.
+        adam_beta2: AdamW's second beta.
+        adam_epsilon: AdamW's epsilon.
+        lr_scheduler_type: schedule after the warmup, by transformers' name (`linear`, `cosine`, ...).
+        lr_scheduler_kwargs: further arguments of the schedule.
+        num_warmup_steps: optimizer steps of linear warmup.
+        warmup_ratio: warmup as a share of all optimizer steps; used where `num_warmup_steps` is 0.
+        layerwise_lr_decay: factor of the learning rate from each layer to the one below it.
+        logged_metrics: names of metrics that a subclass logs by itself, so that callbacks may monitor them.
+    """
+
+    auto_class: Any
+    monitor = "val_loss"
+    """The metric that the best checkpoint is chosen by, unless the user names another."""
+    monitor_mode: Literal["min", "max"] = "min"
+
+    def __init__(
+        self,
+        *,
+        model_name_or_path: str | None = None,
+        config_name: str | None = None,
+        model_type: str | None = None,
+        config_overrides: dict[str, Any] | None = None,
+        tokenizer_name: str | None = None,
+        model_revision: str = "main",
+        trust_remote_code: bool = False,
+        gguf_file: str | None = None,
+        cache_dir: str | None = None,
+        attn_implementation: str | None = None,
+        dtype: Literal["float32", "bfloat16", "float16", "auto"] | None = None,
+        ignore_mismatched_sizes: bool = False,
+        add_tokens: list[str] | None = None,
+        gradient_checkpointing: bool = False,
+        freeze: list[str] | None = None,
+        learning_rate: float = 5e-5,
+        weight_decay: float = 0.0,
+        adam_beta1: float = 0.9,
+        adam_beta2: float = 0.999,
+        adam_epsilon: float = 1e-8,
+        lr_scheduler_type: str = "linear",
+        lr_scheduler_kwargs: dict[str, Any] | None = None,
+        num_warmup_steps: int = 0,
+        warmup_ratio: float = 0.0,
+        layerwise_lr_decay: float | None = None,
+        logged_metrics: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        check_schedule(lr_scheduler_type)
+        self.source = ModelSource(
+            model_name_or_path,
+            config_name,
+            model_type,
+            config_overrides,
+            model_revision,
+            trust_remote_code,
+            gguf_file,
+            cache_dir,
+        )
+        self.model: PreTrainedModel | None = None
+        self.description: Description = {}
+        self.hf_config: PreTrainedConfig | None = None
+        self.restored_tokenizer: PreTrainedTokenizerBase | None = None
+        self._normaliser = LossNormaliser()
+        self._sets: dict[str, list[EvaluationSet]] = {}
+
+    # What a task writes
+
+    @abstractmethod
+    def config_kwargs(self, description: Description) -> dict[str, Any]:
+        """Returns values of the Hugging Face configuration, such as `id2label`."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Returns the summed loss of a batch and the count to divide it by; rows without a label count nowhere."""
+
+    @abstractmethod
+    def decode(self, outputs: Any, batch: Batch) -> list[Part]:
+        """Returns one small dict per feature."""
+
+    @abstractmethod
+    def merge(self, parts: list[Part]) -> Part:
+        """Makes one dict per row of its windows' parts."""
+
+    @abstractmethod
+    def metrics(self, description: Description, stage: str) -> Any:
+        """Makes the metrics of one evaluation set, on this module's device."""
+
+    @abstractmethod
+    def update(self, metrics: Any, rows: list[Part]) -> None:
+        """Scores merged rows."""
+
+    @abstractmethod
+    def compute(self, metrics: Any) -> dict[str, Tensor]:
+        """Returns the metrics by name, without a prefix; every process calls it."""
+
+    @abstractmethod
+    def metric_names(self, description: Description) -> list[str]:
+        """Returns the names that `compute` will return."""
+
+    @abstractmethod
+    def prediction(self, row: Part) -> dict[str, Any]:
+        """Returns what is written for a merged row, as plain values."""
+
+    def model_inputs(self, batch: Batch) -> Batch:
+        """Returns the forward's keywords: no label, so that the head's own loss is not computed beside ours."""
+        return {name: value for name, value in batch.items() if name not in ("labels", "row", "windows", "info")}
+
+    # Building
+
+    def setup(self, stage: str) -> None:
+        """Checks, before any weights are loaded, what can only be known with the data at hand."""
+        if stage == "fit":
+            self._check_monitors()
+            if self._warms_up:
+                warmup_steps(self.hparams["num_warmup_steps"], self.hparams["warmup_ratio"], self._training_steps())
+
+    def configure_model(self) -> None:
+        """Builds the model, once the data's description is known; Lightning calls it after `setup`.
+
+        Without a Trainer there may be no description yet (`load_from_checkpoint` calls it too early): then it does
+        nothing; `build` builds.
+        """
+        if self.model is None and self._trainer is not None:
+            self.build()
+
+    def build(self) -> PreTrainedModel:
+        """Builds `self.model` from the checkpoint being restored, the pretrained weights, or from scratch.
+
+        Raises:
+            UserError: the model cannot be loaded, or nobody has named the labels.
+        """
+        self.description = {**self.description, **getattr(self._datamodule, "description", {})}
+        tokenizer = self.tokenizer
+        config = self.hf_config or self.source.config()
+        if self.hf_config is None:
+            for name, value in self.config_kwargs(self.description).items():
+                setattr(config, name, value)
+            if tokenizer is not None and config.pad_token_id is None:
+                config.pad_token_id = tokenizer.pad_token_id
+        precision = str(self._trainer.precision) if self._trainer is not None else "32-true"
+        kwargs: dict[str, Any] = {"dtype": weights_dtype(self.hparams["dtype"], precision)}
+        if self.hparams["attn_implementation"] is not None:
+            kwargs["attn_implementation"] = self.hparams["attn_implementation"]
+        if self.hf_config is not None:
+            model = self.auto_class.from_config(config, trust_remote_code=self.hparams["trust_remote_code"], **kwargs)
+        else:
+            model = self.source.build(self.auto_class, config, self.hparams["ignore_mismatched_sizes"], **kwargs)
+            resize_embeddings(model, len(tokenizer) if tokenizer is not None else 0)
+        model.train()  # from_pretrained returns a model in eval mode, and Lightning would keep it so: no dropout
+        if self.hparams["gradient_checkpointing"]:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        if self.hparams["freeze"]:
+            log.info(f"frozen: {freeze(model, self.hparams['freeze']):,} of {model.num_parameters():,} parameters")
+        self.model = model
+        return model  # type: ignore[no-any-return]
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The checkpoint's tokenizer, else the data module's, else that of `tokenizer_name` or `model_name_or_path`."""
+        if self.restored_tokenizer is not None:
+            return self.restored_tokenizer
+        if hasattr(self._datamodule, "tokenizer"):
+            return self._datamodule.tokenizer  # type: ignore[no-any-return]
+        options = self.hparams
+        name = options["tokenizer_name"] or options["model_name_or_path"]
+        if name is None:
+            return None
+        tokenizer = load_tokenizer(
+            name,
+            options["model_revision"],
+            trust_remote_code=options["trust_remote_code"],
+            gguf_file=options["gguf_file"],
+            cache_dir=options["cache_dir"],
+        )
+        return add_tokens_to(tokenizer, options["add_tokens"])
+
+    @property
+    def _datamodule(self) -> Any:
+        return getattr(self._trainer, "datamodule", None)
+
+    def forward(self, **inputs: Any) -> Any:
+        """Runs the Hugging Face model.
+
+        Args:
+            inputs: the keywords of its forward.
+        """
+        assert self.model is not None, "call build() first, or run the module in a Trainer"
+        return self.model(**inputs)
+
+    # Training
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the loss to call backward on; logs `train_loss`."""
+        total, count = self.loss(self(**self.model_inputs(batch)), batch)
+        self.log("train_loss", (total / count.clamp(min=1)).detach(), prog_bar=True, batch_size=len(batch["input_ids"]))
+        return self._normaliser.loss(self, total, count)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Makes the gradients those of one big batch; Lightning clips afterwards."""
+        self._normaliser.rescale(self, optimizer)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (fused where there is one) with linear warmup and a schedule of transformers."""
+        options = self.hparams
+        assert self.model is not None
+        groups = parameter_groups(
+            self.model, options["learning_rate"], options["weight_decay"], options["layerwise_lr_decay"]
+        )
+        if not groups:
+            raise UserError("freeze leaves nothing to train")
+        optimizer = torch.optim.AdamW(
+            groups,
+            lr=options["learning_rate"],
+            betas=(options["adam_beta1"], options["adam_beta2"]),
+            eps=options["adam_epsilon"],
+            fused=self._can_fuse(),
+        )
+        steps = self._training_steps()
+        warmup = warmup_steps(options["num_warmup_steps"], options["warmup_ratio"], steps)
+        scheduler = schedule(options["lr_scheduler_type"], optimizer, warmup, steps, options["lr_scheduler_kwargs"])
+        plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        timing = {"interval": "epoch", "monitor": self.monitor} if plateau else {"interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **timing}}
+
+    def _can_fuse(self) -> bool:
+        # fp16's gradient scaler would unscale inside the fused step, after clipping
+        return self.device.type in ("cpu", "cuda", "xpu", "mps") and self.trainer.precision != "16-mixed"
+
+    @property
+    def _warms_up(self) -> bool:
+        return bool(self.hparams["num_warmup_steps"] or self.hparams["warmup_ratio"])
+
+    def _training_steps(self) -> int:
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise UserError("the schedule needs an end: set trainer.max_steps or trainer.max_epochs")
+        return int(steps)
+
+    def _check_monitors(self) -> None:
+        datamodule = self._datamodule
+        description = {**self.description, **getattr(datamodule, "description", {})}
+        sets = datamodule.set_names("validation") if hasattr(datamodule, "set_names") else None
+        if sets is None or not description:
+            return
+        names = {"loss", *self.metric_names(description)}
+        known = {
+            prefix + name for number in range(len(sets)) for prefix in prefixes("val", sets, number) for name in names
+        }
+        known |= {"train_loss", *(self.hparams["logged_metrics"] or [])}
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            monitor = getattr(callback, "monitor", None)
+            if monitor is not None and monitor not in known:
+                raise UserError(
+                    f"{type(callback).__name__} monitors {monitor!r}, which is not logged; logged: {sorted(known)}"
+                    f"{did_you_mean(monitor, known)}"
+                )
+
+    # Evaluation: prediction, plus scores
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Scores the rows whose last window is in this batch."""
+        self._evaluate(batch, "val", dataloader_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Scores the rows whose last window is in this batch."""
+        self._evaluate(batch, "test", dataloader_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, Any]]:
+        """Returns the rows whose last window is in this batch: the input's own columns and the prediction."""
+        rows = self._open("predict")[dataloader_idx].merger.add(
+            self.decode(self(**self.model_inputs(batch)), batch), batch
+        )
+        return [{**info, **self.prediction(self.merge(parts))} for parts, info in rows]
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts afresh."""
+        self._sets.pop("val", None)
+
+    def on_test_epoch_start(self) -> None:
+        """Starts afresh."""
+        self._sets.pop("test", None)
+
+    def on_predict_epoch_start(self) -> None:
+        """Starts afresh."""
+        self._sets.pop("predict", None)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs `val_loss` and the metrics of each set."""
+        self._log_sets("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs `test_loss` and the metrics of each set."""
+        self._log_sets("test")
+
+    def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> None:
+        evaluated = self._open(stage)[dataloader_idx]
+        outputs = self(**self.model_inputs(batch))
+        if "labels" in batch:
+            evaluated.add_loss(*self.loss(outputs, batch))
+        rows = [self.merge(parts) for parts, _ in evaluated.merger.add(self.decode(outputs, batch), batch)]
+        self.update(evaluated.metrics, rows)
+
+    def _open(self, stage: str) -> list[EvaluationSet]:
+        if stage not in self._sets:
+            names = self._set_names(stage)
+            metrics = [None if stage == "predict" else self.metrics(self.description, stage) for _ in names]
+            pairs = zip(names, metrics, strict=True)
+            self._sets[stage] = [EvaluationSet(name, made, self.device) for name, made in pairs]
+        return self._sets[stage]
+
+    def _set_names(self, stage: str) -> list[str]:
+        kind = {"val": "validation"}.get(stage, stage)
+        if hasattr(self._datamodule, "set_names"):
+            return list(self._datamodule.set_names(kind))
+        batches = {"val": "num_val_batches", "test": "num_test_batches", "predict": "num_predict_batches"}
+        return [""] * len(getattr(self._trainer, batches[stage]))
+
+    def _log_sets(self, stage: str) -> None:
+        sets = self._open(stage)
+        for number, evaluated in enumerate(sets):
+            values = {"loss": evaluated.loss.compute(), **self.compute(evaluated.metrics)}
+            for prefix in prefixes(stage, [each.name for each in sets], number):
+                for name, value in values.items():
+                    self.log(prefix + name, value, prog_bar=prefix + name == self.monitor, rank_zero_only=False)
+
+    # Checkpoints that stand alone
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the configuration, the description and the tokenizer's files."""
+        assert self.model is not None
+        checkpoint[KEY] = pack(self.description, self.model.config, self.tokenizer)
+        checkpoint[KEY]["loss_scale"] = float(self._normaliser.scale)
+        metrics = self.trainer.callback_metrics if self._trainer is not None else {}
+        checkpoint[KEY]["metrics"] = {name: float(value) for name, value in metrics.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Builds the model from the checkpoint alone, where it is not built yet.
+
+        Raises:
+            UserError: no checkpoint of ours, or one with other labels.
+        """
+        if KEY not in checkpoint:
+            raise UserError(f"not a checkpoint of lit_ft (no {KEY!r} in it)")
+        self._normaliser.scale = checkpoint[KEY]["loss_scale"]
+        if self.model is None:
+            self.restore(checkpoint[KEY])
+            self.build()
+            return
+        theirs, ours = json.loads(checkpoint[KEY]["description"]).get("labels"), self.description.get("labels")
+        if theirs != ours:
+            raise UserError(
+                f"the checkpoint's labels are {theirs}, the data's {ours}; load it with load_from_checkpoint"
+            )
+
+    def restore(self, extras: dict[str, Any]) -> None:
+        """Takes configuration, description and tokenizer from a checkpoint's extras; the weights follow from Lightning.
+
+        Args:
+            extras: what `lit_ft.ops.checkpoint_extras.read_extras` returns.
+        """
+        self.description = json.loads(extras["description"])
+        self.hf_config = load_config(extras["config"])
+        self.restored_tokenizer = load_tokenizer_files(extras["tokenizer"])

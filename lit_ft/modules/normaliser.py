@@ -1,0 +1,56 @@
+"""The loss of an optimizer step = sum over all its rows / their count, over micro-batches and processes.
+
+Lightning averages averages: wrong as soon as micro-batches differ in what they count. Here backward runs on the sum of
+each micro-batch times a constant, and the gradients are rescaled once per step, before clipping.
+"""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DeepSpeedStrategy
+from torch import Tensor
+
+
+class LossNormaliser:
+    """Keeps the counts of the current window of micro-batches.
+
+    Attributes:
+        scale: what sums are multiplied by in backward: 1 / the mean count per micro-batch of the last step, so that
+            losses and gradients are of ordinary size before the rescaling. Part of the checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.scale: float | Tensor = 1.0
+        self._counts: list[Tensor] = []
+
+    def loss(self, module: LightningModule, total: Tensor, count: Tensor) -> Tensor:
+        """Returns what to call backward on for one micro-batch."""
+        if not self._needed(module):
+            return total / count.clamp(min=1)
+        self._counts.append(count.detach())
+        return total * self.scale
+
+    def rescale(self, module: LightningModule, optimizer: torch.optim.Optimizer) -> None:
+        """Makes the gradients those of sum / count over the whole step; call it in `on_before_optimizer_step`."""
+        if not self._counts:
+            return
+        trainer: Any = module.trainer
+        parts = len(self._counts) * trainer.world_size
+        total = torch.stack(self._counts).sum().float()
+        if trainer.world_size > 1:
+            total = trainer.strategy.reduce(total, reduce_op="sum")
+        total = total.clamp(min=1)
+        # Lightning divided each micro-batch by the window's nominal length, the strategy averaged over processes
+        factor = trainer.accumulate_grad_batches * trainer.world_size / (self.scale * total)
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        torch._foreach_mul_(gradients, factor)
+        self.scale = parts / total
+        self._counts.clear()
+
+    @staticmethod
+    def _needed(module: LightningModule) -> bool:
+        trainer = module._trainer
+        if trainer is None or isinstance(trainer.strategy, DeepSpeedStrategy):  # its engine averages by itself
+            return False
+        return trainer.accumulate_grad_batches > 1 or trainer.world_size > 1

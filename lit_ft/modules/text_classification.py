@@ -1,0 +1,211 @@
+"""Text classification: any AutoModelForSequenceClassification on one label, several labels, or numbers."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from transformers import AutoModelForSequenceClassification
+
+from lit_ft.data.labels import ProblemType
+from lit_ft.data.merging import Part
+from lit_ft.errors import UserError
+from lit_ft.metrics.classification import (
+    NAMES,
+    classification_metrics,
+    extra_metrics,
+    per_label_table,
+    probabilities,
+    scalars,
+    update_metrics,
+)
+from lit_ft.modules.base import Batch, Description, TransformerModule
+from lit_ft.ops.building import pretrained_labels
+from lit_ft.ops.losses import balanced_class_weights, classification_loss, labelled, load_loss
+
+HEADS = {
+    "single_label": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
+
+
+class TextClassificationModule(TransformerModule):
+    """Classifies texts or pairs; batches are those of `TextClassificationDataModule` or any with the same names.
+
+    Args:
+        labels: label names in the order of their ids, where no data module of ours gives them.
+        problem_type: `single_label`, `multi_label` or `regression`, likewise.
+        label_smoothing_factor: share of the target that is spread over all classes.
+        class_weights: `balanced` (every class counts alike) or a weight per class.
+        loss: another loss by class path, such as `FocalLoss` or `{class_path: my.Loss, init_args: {...}}`: a module of
+            (logits `[batch, labels]`, labels) that returns one value per row, or their mean.
+        metrics: further torchmetrics classes by name or class path, logged under their names in snake case.
+        threshold: probability from which a label counts as predicted (multi-label); `auto` = that of best micro F1 on
+            the validation set, stored with the model.
+        kwargs: options of every module.
+    """
+
+    auto_class = AutoModelForSequenceClassification
+
+    def __init__(
+        self,
+        *,
+        labels: list[str] | None = None,
+        problem_type: ProblemType | None = None,
+        label_smoothing_factor: float = 0.0,
+        class_weights: Literal["balanced"] | list[float] | None = None,
+        loss: str | dict[str, Any] | None = None,
+        metrics: list[str | dict[str, Any]] | None = None,
+        threshold: float | Literal["auto"] = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if labels is not None:
+            self.description = {"labels": labels, "problem_type": problem_type or "single_label"}
+        self._own_loss = load_loss(loss)
+        self.register_buffer("_class_weights", None, persistent=False)
+
+    def setup(self, stage: str) -> None:
+        """Checks the extra metrics by name before any weights are loaded; see the base."""
+        super().setup(stage)
+        description = {**self.description, **getattr(self._datamodule, "description", {})}
+        if "labels" in description:
+            extra_metrics(self.hparams["metrics"], description["problem_type"], len(description["labels"]))
+            self._set_class_weights(description)
+            self._check_head(description)
+
+    def config_kwargs(self, description: Description) -> dict[str, Any]:
+        """Names the labels in the configuration."""
+        if "labels" not in description:
+            names = pretrained_labels(self.source.config())
+            if names is None:
+                raise UserError("nobody has named the labels: pass labels=[...] to the module, or use our data module")
+            description |= {"labels": names, "problem_type": self.hparams["problem_type"] or "single_label"}
+        names = description["labels"]
+        kwargs: dict[str, Any] = {
+            "num_labels": len(names),
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: number for number, name in enumerate(names)},
+            "problem_type": HEADS[description["problem_type"]],
+        }
+        if description["problem_type"] == "multi_label":
+            kwargs["classification_threshold"] = (
+                0.5 if self.hparams["threshold"] == "auto" else self.hparams["threshold"]
+            )
+        return kwargs
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """The data's problem type."""
+        return self.description["problem_type"]  # type: ignore[no-any-return]
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a label counts as predicted (multi-label); it lives in the model's configuration."""
+        assert self.model is not None
+        return float(self.model.config.classification_threshold)
+
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy, binary cross-entropy or squared error; see the base."""
+        smoothing = self.hparams["label_smoothing_factor"]
+        return classification_loss(
+            outputs.logits, batch["labels"], self.problem_type, self._class_weights, smoothing, self._own_loss
+        )
+
+    def decode(self, outputs: Any, batch: Batch) -> list[Part]:
+        """Takes the logits `[labels]` of each feature, and its label."""
+        logits = outputs.logits.float()
+        labels = batch["labels"] if "labels" in batch else [None] * len(logits)
+        return [{"logits": row, "label": label} for row, label in zip(logits, labels, strict=True)]
+
+    def merge(self, parts: list[Part]) -> Part:
+        """Averages the windows' logits."""
+        return (
+            parts[0]
+            if len(parts) == 1
+            else {**parts[0], "logits": torch.stack([part["logits"] for part in parts]).mean(0)}
+        )
+
+    def metrics(self, description: Description, stage: str) -> tuple[MetricCollection, dict[str, Metric]]:
+        """The metrics of the problem type, and those named by the option `metrics`."""
+        kind, size = self.problem_type, len(description["labels"])
+        searching = kind == "multi_label" and stage == "val" and self.hparams["threshold"] == "auto"
+        threshold = self.threshold if kind == "multi_label" and not searching else None
+        extras = extra_metrics(self.hparams["metrics"], kind, size)
+        made = classification_metrics(kind, size, threshold).to(self.device)
+        return made, {name: metric.to(self.device) for name, metric in extras.items()}
+
+    def update(self, metrics: tuple[MetricCollection, dict[str, Metric]], rows: list[Part]) -> None:
+        """Scores the labelled rows; see the base."""
+        rows = [row for row in rows if row["label"] is not None]
+        if not rows:
+            return
+        labels = torch.stack([row["label"] for row in rows])
+        scored = labelled(labels)
+        if bool(scored.any()):
+            scores = probabilities(torch.stack([row["logits"] for row in rows])[scored], self.problem_type)
+            update_metrics(*metrics, scores, labels[scored])
+
+    def compute(self, metrics: tuple[MetricCollection, dict[str, Metric]]) -> dict[str, Tensor]:
+        """Returns the metrics; see the base."""
+        return scalars(*metrics)
+
+    def metric_names(self, description: Description) -> list[str]:
+        """Names of the metrics; see the base."""
+        extras = list(extra_metrics(self.hparams["metrics"], description["problem_type"], len(description["labels"])))
+        return NAMES[description["problem_type"]] + extras + (["combined_score"] if len(extras) > 1 else [])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics; stores the threshold that was found on the first validation set."""
+        super().on_validation_epoch_end()
+        searching = self.problem_type == "multi_label" and self.hparams["threshold"] == "auto"
+        if searching and not self.trainer.sanity_checking and self.model is not None:
+            found = self._open("val")[0].metrics[0]["sweep"].compute()["threshold"]
+            self.model.config.classification_threshold = round(float(found), 4)
+
+    def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
+        """Returns precision, recall, F1 and support of each label, for each set evaluated last."""
+        return [per_label_table(each.metrics[0], self.description["labels"]) for each in self._open(stage)]
+
+    def prediction(self, row: Part) -> dict[str, Any]:
+        """Returns the predicted label (or labels, or numbers) and the score of every label."""
+        names, kind = self.description["labels"], self.problem_type
+        values = probabilities(row["logits"], kind).tolist()
+        scores = dict(zip(names, values, strict=True))
+        if kind == "regression":
+            return {"prediction": values[0] if len(values) == 1 else scores}
+        if kind == "multi_label":
+            chosen = [name for name, value in scores.items() if value >= self.threshold]
+            return {"predicted_labels": chosen, "scores": scores}
+        best = max(scores, key=scores.__getitem__)
+        return {"predicted_label": best, "score": scores[best], "scores": scores}
+
+    def _set_class_weights(self, description: Description) -> None:
+        wanted = self.hparams["class_weights"]
+        if wanted is None or (
+            wanted == "balanced" and "label_counts" not in description and self.trainer.state.fn != "fit"
+        ):
+            return
+        kind, size = description["problem_type"], len(description["labels"])
+        if kind == "regression":
+            raise UserError("class_weights need classes, but problem_type is regression")
+        if wanted == "balanced":
+            if "label_counts" not in description:
+                raise UserError(
+                    "class_weights: balanced needs our data module, which counts the labels; or give a list"
+                )
+            wanted = balanced_class_weights(description["label_counts"], description["num_train_rows"], kind)
+        if len(wanted) != size:
+            raise UserError(f"class_weights has {len(wanted)} values for {size} labels")
+        self._class_weights = torch.tensor(wanted)
+
+    def _check_head(self, description: Description) -> None:
+        config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
+        names = pretrained_labels(config) if config is not None else None
+        if names is None or len(names) == len(description["labels"]) or self.hparams["ignore_mismatched_sizes"]:
+            return
+        raise UserError(
+            f"the pretrained head has {len(names)} labels {names}, the data {len(description['labels'])}: "
+            "set ignore_mismatched_sizes: true to start with a new head"
+        )

@@ -1,0 +1,1 @@
+"""Ground floor: building models and losses with torch and transformers alone."""

@@ -1,0 +1,175 @@
+"""Hugging Face configurations and models: loaded, made from scratch, rebuilt from a checkpoint of ours."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from lit_ft.data.sources import resolve_path
+from lit_ft.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from; the names are those of transformers' scripts.
+
+    Args:
+        model_name_or_path: hub name, folder or `package://name/folder`; `None` = from scratch.
+        config_name: configuration, where it is not the model's.
+        model_type: architecture to make from scratch (`bert`, `gpt2`, ...).
+        config_overrides: values that replace those of the configuration.
+        model_revision: branch, tag or commit.
+        trust_remote_code: run code that lies beside a checkpoint.
+        gguf_file: name of the GGUF file in the folder.
+        cache_dir: where downloads are kept.
+    """
+
+    model_name_or_path: str | None = None
+    config_name: str | None = None
+    model_type: str | None = None
+    config_overrides: dict[str, Any] | None = None
+    model_revision: str = "main"
+    trust_remote_code: bool = False
+    gguf_file: str | None = None
+    cache_dir: str | None = None
+    common: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        common: dict[str, Any] = {
+            "revision": self.model_revision,
+            "trust_remote_code": self.trust_remote_code,
+            "cache_dir": self.cache_dir,
+        }
+        if self.gguf_file is not None:
+            common["gguf_file"] = self.gguf_file
+        object.__setattr__(self, "common", common)
+
+    def config(self) -> PreTrainedConfig:
+        """Loads or makes the configuration.
+
+        Raises:
+            UserError: nothing there that is a model, an unknown `model_type`, or an override of no known name.
+        """
+        name = self.config_name or self.model_name_or_path
+        if name is not None:
+            try:
+                config = AutoConfig.from_pretrained(resolve_path(name), **self.common)
+            except (OSError, ValueError, KeyError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise UserError(f"model_name_or_path {name!r} is no model that can be loaded: {reason}") from None
+        elif self.model_type is None:
+            raise UserError("no model: set model_name_or_path, or model_type to train from scratch")
+        elif self.model_type not in CONFIG_MAPPING:
+            raise UserError(
+                f"unknown model_type {self.model_type!r}{did_you_mean(self.model_type, CONFIG_MAPPING.keys())}"
+            )
+        else:
+            config = CONFIG_MAPPING[self.model_type]()
+        for key, value in (self.config_overrides or {}).items():
+            if not hasattr(config, key):
+                known = [known for known in vars(config) if not known.startswith("_")]
+                raise UserError(f"config_overrides: {type(config).__name__} has no {key!r}{did_you_mean(key, known)}")
+            setattr(config, key, value)
+        return config  # type: ignore[no-any-return]
+
+    def build(
+        self, auto_class: Any, config: PreTrainedConfig, ignore_mismatched_sizes: bool, **kwargs: Any
+    ) -> PreTrainedModel:
+        """Loads the weights into a model with this configuration, or makes one with fresh weights.
+
+        Raises:
+            UserError: the folder holds no weights, or weights of other shapes.
+        """
+        if self.model_name_or_path is None:
+            return auto_class.from_config(config, trust_remote_code=self.trust_remote_code, **kwargs)  # type: ignore[no-any-return]
+        try:
+            return auto_class.from_pretrained(  # type: ignore[no-any-return]
+                resolve_path(self.model_name_or_path),
+                config=config,
+                ignore_mismatched_sizes=ignore_mismatched_sizes,
+                **self.common,
+                **kwargs,
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"model_name_or_path {self.model_name_or_path!r}: {reason}") from None
+        except RuntimeError as error:
+            if "ize" not in str(error):
+                raise
+            raise UserError(
+                f"model_name_or_path {self.model_name_or_path!r}: its weights have other shapes than the configuration "
+                f"(config_overrides? number of labels? then ignore_mismatched_sizes: true): {str(error)[:500]}"
+            ) from None
+
+
+def pretrained_labels(config: PreTrainedConfig) -> list[str] | None:
+    """Returns the label names of a checkpoint that has a trained classification head, or `None`."""
+    heads = [name for name in config.architectures or [] if name.endswith("ForSequenceClassification")]
+    names = [config.id2label[number] for number in sorted(config.id2label or {})]
+    return names if heads and names else None
+
+
+def are_generic(names: Iterable[str]) -> bool:
+    """Says whether label names are the placeholders `LABEL_0`, `LABEL_1`, ..."""
+    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
+
+
+def longest_input(config: PreTrainedConfig, tokenizer: Any) -> int | None:
+    """Returns the most tokens that the model takes, or `None` where nothing says so."""
+    limits = [tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None]
+    limits.append(getattr(config, "max_position_embeddings", None))
+    known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
+    return min(known) if known else None
+
+
+def resize_embeddings(model: PreTrainedModel, vocabulary: int) -> None:
+    """Adds embedding rows for new tokens; never removes rows (vocabularies are padded on purpose)."""
+    if vocabulary > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(vocabulary, mean_resizing=True)
+
+
+def freeze(model: nn.Module, patterns: list[str]) -> int:
+    """Freezes the parameters whose names match a regular expression.
+
+    Returns:
+        How many parameters (numbers, not tensors) were frozen.
+
+    Raises:
+        UserError: a pattern matches nothing.
+    """
+    frozen = 0
+    for pattern in patterns:
+        matched = [parameter for name, parameter in model.named_parameters() if re.search(pattern, name)]
+        if not matched:
+            names = [name for name, _ in model.named_parameters()]
+            raise UserError(f"freeze: {pattern!r} matches no parameter{did_you_mean(pattern, names)}")
+        for parameter in matched:
+            frozen += parameter.numel() if parameter.requires_grad else 0
+            parameter.requires_grad_(False)
+    return frozen
+
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+def weights_dtype(dtype: str | None, precision: str) -> torch.dtype | str:
+    """Returns the dtype of the weights: as asked, else float32 unless the Trainer's precision is a true lower one.
+
+    `from_pretrained` follows the file by default: a bfloat16 folder would train in pure bfloat16 unasked.
+    """
+    if dtype == "auto":
+        return "auto"
+    if dtype is not None:
+        return DTYPES[dtype]
+    return {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}.get(
+        precision, torch.float32
+    )

@@ -1,0 +1,109 @@
+"""Losses of classification heads as (sum, count), so that a step's loss is exact however its rows are dealt out."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_ft.data.labels import IGNORED, ProblemType
+from lit_ft.ops.objects import load_object
+
+
+def labelled(labels: Tensor) -> Tensor:
+    """Returns which rows have a label, `[batch]`: class ids other than -100, numbers that are not NaN."""
+    if labels.is_floating_point():
+        return ~labels.reshape(len(labels), -1).isnan().any(1)
+    return labels != IGNORED
+
+
+def classification_loss(
+    logits: Tensor,
+    labels: Tensor,
+    problem_type: ProblemType,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    own: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Sums the loss over the labelled rows; sum / count is what transformers' heads return.
+
+    Args:
+        logits: `[batch, labels]`.
+        labels: ids `[batch]`, multi-hot `[batch, labels]` or numbers `[batch, targets]`.
+        problem_type: cross-entropy, binary cross-entropy or squared error.
+        class_weights: weight of each class `[labels]` (for multi-label: of its positive rows).
+        label_smoothing: share of the target spread over all classes (multi-label: towards one half).
+        own: another loss of (logits, labels): one value per row or element, or their mean.
+
+    Returns:
+        The sum and the count (of rows, or of their class weights) to divide it by.
+    """
+    rows = labelled(labels)
+    logits, labels = logits.float()[rows], labels[rows]
+    count = rows.sum()
+    if own is not None:
+        values = own(logits, labels)
+        return (values * count if values.dim() == 0 else values.reshape(len(labels), -1).mean(1).sum()), count
+    if problem_type == "single_label":
+        loss = F.cross_entropy(logits, labels, class_weights, reduction="sum", label_smoothing=label_smoothing)
+        return loss, count if class_weights is None else class_weights[labels].sum()
+    if problem_type == "multi_label":
+        targets = labels * (1 - label_smoothing) + label_smoothing / 2
+        values = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=class_weights, reduction="none")
+        return values.mean(1).sum(), count
+    return F.mse_loss(logits, labels.reshape(logits.shape), reduction="none").mean(1).sum(), count
+
+
+def balanced_class_weights(counts: Sequence[int], rows: int, problem_type: ProblemType) -> list[float]:
+    """Returns rows / (classes * count) of each class; for multi-label negatives / positives of each label."""
+    seen = [max(count, 1) for count in counts]
+    if problem_type == "multi_label":
+        return [(rows - count) / count for count in seen]
+    return [rows / (len(seen) * count) for count in seen]
+
+
+def _probabilities(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    if labels.is_floating_point():
+        return logits.sigmoid(), labels
+    return logits.softmax(-1), F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
+
+
+class FocalLoss(nn.Module):
+    """Cross-entropy that fades for rows already right (Lin et al. 2017), for single and multi-label.
+
+    Args:
+        gamma: how fast it fades; 0 is plain cross-entropy.
+    """
+
+    def __init__(self, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Returns the loss of each row `[batch]`, or of each element `[batch, labels]` for multi-label."""
+        if labels.is_floating_point():
+            cross_entropy = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        else:
+            cross_entropy = F.cross_entropy(logits, labels, reduction="none")
+        return (1 - torch.exp(-cross_entropy)) ** self.gamma * cross_entropy
+
+
+class OrdinalLoss(nn.Module):
+    """Squared earth mover's distance of ordered classes (Hou et al. 2016): a near miss costs less than a far one."""
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Returns the loss of each row, `[batch]`; the classes are ordered by their ids."""
+        predicted, target = _probabilities(logits, labels)
+        return (predicted.cumsum(-1) - target.cumsum(-1)).square().sum(-1)
+
+
+def load_loss(spec: str | dict[str, Any] | None) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Makes the loss that a class path (or `{class_path, init_args}`) names.
+
+    Raises:
+        UserError: there is no such class or function.
+    """
+    if spec is None:
+        return None
+    return load_object(spec, ("lit_ft.ops.losses", "torch.nn"))  # type: ignore[no-any-return]

@@ -1,0 +1,44 @@
+"""Objects named in YAML by class path, with the arguments that only the data knows filled in."""
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+from lit_ft.errors import UserError, did_you_mean
+
+
+def load_object(spec: str | dict[str, Any], homes: tuple[str, ...], known: dict[str, Any] | None = None) -> Any:
+    """Makes an instance of the class that `spec` names; a function is returned as it is.
+
+    Args:
+        spec: a class path, a bare name found in one of `homes`, or `{class_path: ..., init_args: {...}}`.
+        homes: modules where bare names are looked up.
+        known: arguments that are passed where the class takes them and `init_args` do not give them.
+
+    Raises:
+        UserError: no such module or name, or arguments that it does not take.
+    """
+    if isinstance(spec, str):
+        spec = {"class_path": spec}
+    if unknown := set(spec) - {"class_path", "init_args"}:
+        raise UserError(f"{spec}: unknown keys {sorted(unknown)}; known: class_path, init_args")
+    path, arguments = spec["class_path"], dict(spec.get("init_args") or {})
+    module_name, _, name = path.rpartition(".")
+    for home in [module_name] if module_name else homes:
+        try:
+            module = import_module(home)
+        except ImportError as error:
+            raise UserError(f"{path!r}: {error}") from None
+        if hasattr(module, name):
+            break
+    else:
+        raise UserError(f"{path!r}: no such name in {home}{did_you_mean(name, dir(module))}")
+    target = getattr(module, name)
+    if not inspect.isclass(target):
+        return target
+    taken = inspect.signature(target).parameters
+    arguments = {key: value for key, value in (known or {}).items() if key in taken} | arguments
+    try:
+        return target(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None

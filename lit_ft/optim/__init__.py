@@ -1,0 +1,1 @@
+"""Ground floor: parameter groups and learning-rate schedules."""

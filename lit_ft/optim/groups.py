@@ -1,0 +1,57 @@
+"""Parameter groups of AdamW: no decay on biases and norms, and a learning rate that falls with the depth."""
+
+import re
+from typing import Any
+
+from torch import nn
+from transformers.pytorch_utils import ALL_LAYERNORM_LAYERS
+from transformers.trainer_pt_utils import get_parameter_names
+
+NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+"""Names that Hugging Face's Trainer keeps from decaying."""
+
+
+def parameter_groups(
+    model: nn.Module, learning_rate: float, weight_decay: float, layerwise_lr_decay: float | None = None
+) -> list[dict[str, Any]]:
+    """Groups the trainable parameters as Hugging Face's Trainer does.
+
+    Args:
+        model: the model.
+        learning_rate: of the head, and of everything without `layerwise_lr_decay`.
+        weight_decay: of all parameters but biases and norms.
+        layerwise_lr_decay: factor from each layer to the one below it (ULMFiT's discriminative fine-tuning, Howard
+            and Ruder 2018); embeddings are the lowest.
+
+    Returns:
+        Groups for a torch optimizer, decaying ones first.
+    """
+    decaying = set(get_parameter_names(model, ALL_LAYERNORM_LAYERS, NO_DECAY))
+    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    depths = layer_depths([name for name, _ in model.named_parameters()]) if layerwise_lr_decay else {}
+    groups: dict[tuple[bool, int], list[nn.Parameter]] = {}
+    for name, parameter in trainable:
+        groups.setdefault((name not in decaying, depths.get(name, 0)), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": 0.0 if spared else weight_decay,
+            "lr": learning_rate * (layerwise_lr_decay or 1.0) ** depth,
+        }
+        for (spared, depth), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def layer_depths(names: list[str]) -> dict[str, int]:
+    """Returns how far below the head each parameter lies: 0 for the head, 1 for the last layer, ... embeddings last.
+
+    Layers are told by the first number in a parameter's name; what has none lies with the embeddings if it is named
+    before the first layer, with the head if after.
+    """
+    numbers = {name: match for name in names if (match := re.search(r"\.(\d+)\.", name))}
+    layers = 1 + max((int(match[1]) for match in numbers.values()), default=-1)
+    depths, seen_layer = {}, False
+    for name in names:
+        seen_layer = seen_layer or name in numbers
+        depths[name] = layers - int(numbers[name][1]) if name in numbers else (0 if seen_layer else layers + 1)
+    return depths

@@ -1,0 +1,45 @@
+"""Learning-rate schedules by transformers' names, in optimizer steps."""
+
+import math
+from typing import Any
+
+from torch.optim import Optimizer
+from transformers import SchedulerType, get_scheduler
+
+from lit_ft.errors import UserError, did_you_mean
+
+
+def warmup_steps(num_warmup_steps: int, warmup_ratio: float, num_training_steps: int) -> int:
+    """Returns the steps of warmup: as given, else the ratio of all steps, rounded up (as in TrainingArguments).
+
+    Raises:
+        UserError: warmup would be longer than training.
+    """
+    steps = num_warmup_steps or math.ceil(num_training_steps * warmup_ratio)
+    if steps > num_training_steps:
+        raise UserError(
+            f"warmup of {steps} steps is longer than the training of {num_training_steps} optimizer steps: "
+            "lower num_warmup_steps (or use warmup_ratio)"
+        )
+    return steps
+
+
+def check_schedule(name: str) -> None:
+    """Raises a `UserError` with the closest name when there is no such schedule."""
+    known = [kind.value for kind in SchedulerType]
+    if name not in known:
+        raise UserError(f"unknown lr_scheduler_type {name!r}; known: {known}{did_you_mean(name, known)}")
+
+
+def schedule(
+    name: str, optimizer: Optimizer, num_warmup_steps: int, num_training_steps: int, kwargs: dict[str, Any] | None
+) -> Any:
+    """Makes one of transformers' schedules.
+
+    Raises:
+        UserError: arguments that the schedule does not take.
+    """
+    try:
+        return get_scheduler(name, optimizer, num_warmup_steps, num_training_steps, kwargs or {})
+    except TypeError as error:
+        raise UserError(f"lr_scheduler_type {name!r}: {error}") from None

@@ -1,0 +1,95 @@
+"""The folder that a run leaves: `<default_root_dir>/version_N/`, and the checkpoints in it by name."""
+
+from pathlib import Path
+
+import torch
+
+from lit_ft.errors import UserError, did_you_mean
+
+CONFIG, CHECKPOINTS, EXPORT, PREDICTIONS = "config.yaml", "checkpoints", "hf", "predictions"
+
+
+def run_number(folder: Path) -> int:
+    """Returns N of `version_N`, -1 for anything else."""
+    number = folder.name.removeprefix("version_")
+    return int(number) if folder.name.startswith("version_") and number.isdecimal() else -1
+
+
+def new_run(root: Path) -> Path:
+    """Makes the next free `version_N` under `root`; two runs that start together get two folders."""
+    root.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((run_number(path) for path in root.iterdir()), default=-1)
+    while True:
+        try:
+            (root / f"version_{number}").mkdir()
+            return root / f"version_{number}"
+        except FileExistsError:
+            number += 1
+
+
+def newest_run(root: Path) -> Path:
+    """Returns the newest run under `root` that has saved a checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    runs = [
+        path for path in root.glob("version_*") if run_number(path) >= 0 and any((path / CHECKPOINTS).glob("*.ckpt"))
+    ]
+    if not runs:
+        raise UserError(f"no run with a checkpoint under {root.resolve()} (trainer.default_root_dir)")
+    return max(runs, key=run_number)
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """Returns the run folder that a checkpoint lies in, or `None` when it lies elsewhere."""
+    folder = checkpoint.parent
+    return folder.parent if folder.name == CHECKPOINTS and (folder.parent / CONFIG).is_file() else None
+
+
+def find_checkpoint(name: str, root: Path) -> Path:
+    """Finds what `--ckpt_path` names.
+
+    Args:
+        name: a file, a run folder (its best checkpoint), or `last` or `best` of the newest run under `root`.
+        root: where runs lie.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    if name in ("last", "best"):
+        return _in_run(newest_run(root), name)
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if (path / CHECKPOINTS).is_dir():
+        return _in_run(path, "best")
+    if path.is_dir() and (path / ".metadata").is_file():  # a sharded checkpoint is a folder
+        return path
+    near = [str(entry) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise UserError(f"ckpt_path {name!r}: no such file or run folder{did_you_mean(name, [*near, 'last', 'best'])}")
+
+
+def _in_run(run: Path, name: str) -> Path:
+    folder = run / CHECKPOINTS
+    last = folder / "last.ckpt"
+    if name == "last" and last.exists():
+        return last
+    if name == "best" and last.is_file():
+        best = best_of(last)
+        if best is not None:
+            return best
+    if (folder / f"{name}.ckpt").exists():
+        return folder / f"{name}.ckpt"
+    found = sorted(path.name for path in folder.glob("*.ckpt"))
+    raise UserError(f"{run}: no {name!r} checkpoint; there are: {found or 'none'}")
+
+
+def best_of(last: Path) -> Path | None:
+    """Reads which file beside a checkpoint its `ModelCheckpoint` held for the best; folders may have moved since."""
+    callbacks = torch.load(last, map_location="cpu", weights_only=True, mmap=True).get("callbacks", {})
+    for name, state in callbacks.items():
+        if "Checkpoint" in name and isinstance(state, dict) and state.get("best_model_path"):
+            best = last.parent / Path(state["best_model_path"]).name
+            return best if best.exists() else None
+    return None

@@ -1,0 +1,44 @@
+"""Shared fixtures: tiny real models with tokenizers trained on our own sample data, and no run, cache or hub outside tmp."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import SAMPLE, make_tiny_model
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_FT_CACHE", str(tmp_path / "prepared"))
+    monkeypatch.setattr("sys.argv", ["lit-ft"])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _two_processes_share_two_cores() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """`tiny("bert")` returns the folder of a tiny model of that architecture, made once per session."""
+    made: dict[str, str] = {}
+
+    def make(model_type: str = "bert") -> str:
+        if model_type not in made:
+            made[model_type] = make_tiny_model(model_type, tmp_path_factory.mktemp(model_type))
+        return made[model_type]
+
+    return make
+
+
+@pytest.fixture
+def sample() -> Path:
+    """Folder of the sample data that ships with the package."""
+    return SAMPLE
