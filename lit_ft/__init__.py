@@ -11,7 +11,13 @@ _HOME = {
     "TransformerDataModule": "lit_ft.datamodules",
     "TransformerModule": "lit_ft.modules",
 }
-__all__ = ["__version__", *_HOME]
+__all__ = [
+    "TextClassificationDataModule",
+    "TextClassificationModule",
+    "TransformerDataModule",
+    "TransformerModule",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from lit_ft.datamodules import TextClassificationDataModule, TransformerDataModule

@@ -1,33 +1,33 @@
-"""The door: `lit-ft fit | validate | test | predict --config FILE`, Lightning's command line with our defaults and links.
+"""The door: `lit-ft fit | validate | test | predict --config FILE`, Lightning's command line with our defaults.
 
 The only file that knows both wings.
 """
 
 import json
 import logging
+import re
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import Namespace
-from jsonargparse.util import import_object
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback, instantiate_class
 from lightning.pytorch.utilities import rank_zero_only
-from rich.logging import RichHandler
 
 import lit_ft.datamodules
 import lit_ft.modules
-from lit_ft.callbacks import HFExport, LabelReport, PredictionWriter, RunCheckpoint, RunLogger, Throughput
+from lit_ft.callbacks import HFExport, LabelReport, PredictionWriter, RunCallback, RunCheckpoint, RunLogger, Throughput
 from lit_ft.callbacks.run_logger import run_folder
-from lit_ft.errors import UserError
-from lit_ft.ops.building import ModelSource
-from lit_ft.ops.checkpoint_extras import load_config, read_extras
+from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ops.checkpoint_extras import read_extras
+from lit_ft.ops.objects import import_name, option_names
+from lit_ft.resuming import check_fixed, saved_options, taken_over, with_config_of_run
 from lit_ft.runs import CONFIG, find_checkpoint, run_of
+from lit_ft.screen import quiet, show_metrics, speak
 
 log = logging.getLogger("lit_ft")
 
@@ -42,39 +42,12 @@ LINKED = (
 )
 """Options of the model that the data takes over."""
 
-FIXED = ("model_type", "config_overrides", "config_name", "add_tokens", "labels", "problem_type")
-"""Options that decide shapes or meaning of the weights: a checkpoint's values cannot be overruled."""
-
 DEFAULTS: dict[str, Any] = {
     "max_epochs": 3,
     "gradient_clip_val": 1.0,
     "default_root_dir": "runs",
     "log_every_n_steps": 10,
 }
-
-UNACTIONABLE = (
-    r".*does not have many workers.*",
-    r".*Checkpoint directory .* exists and is not empty.*",
-    r".*You are using a CUDA device.*Tensor Cores.*",
-    r".*isinstance\(treespec, LeafSpec\).*",
-    r".*`_pytree.LeafSpec.*",
-    r".*Trying to infer the `batch_size`.*",
-    r".*No positive samples in targets.*",
-    r".*No negative samples in targets.*",
-    r".*was nan. Ignoring these classes.*",
-    r".*`.fit_loop.*logging interval.*",
-    r".*The number of training batches .* is smaller than the logging interval.*",
-    r".*`configure_optimizers` will be overridden.*",
-    r".*LightningCLI's args parameter is intended.*",
-    r".*lr_scheduler.step\(\).* before .*optimizer.step\(\).*",
-    r".*found in eval mode.*|.*module\(s\) in eval mode.*",
-    r".*pin_memory.*no accelerator.*",
-    r".*The variance of predictions or target is close to zero.*",
-    r".*use_distributed_sampler.*",
-    r".*`compute` method of metric .* was called before the `update`.*",
-    r".*PossibleUserWarning.*",
-)
-"""Warnings of libraries below us about things that are as they should be here."""
 
 
 class SaveConfig(SaveConfigCallback):
@@ -83,18 +56,35 @@ class SaveConfig(SaveConfigCallback):
     def __init__(self, parser: LightningArgumentParser, config: Namespace, **kwargs: Any) -> None:
         super().__init__(parser, _without_links(config), save_to_log_dir=False)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Asks for the run's folder on every process, then saves on the first."""
+        self.run = run_folder(trainer)
+        super().setup(trainer, pl_module, stage)
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Saves the parsed configuration, all defaults spelled out."""
-        folder = run_folder(trainer)
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+        if self.run is not None:
+            self.run.mkdir(parents=True, exist_ok=True)
             command = getattr(trainer.state.fn, "value", stage)
-            path = folder / (f"config.{command}.yaml" if (folder / CONFIG).exists() else CONFIG)
+            path = self.run / (f"config.{command}.yaml" if (self.run / CONFIG).exists() else CONFIG)
             self.parser.save(self.config, str(path), skip_none=False, overwrite=True, multifile=False)
 
 
+class Parser(LightningArgumentParser):
+    """Lightning's parser; an unknown option of a model or data class is answered with the closest name."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Ends the command with the message; see `ArgumentParser.error`."""
+        unknown = re.search(r"class_path '([\w.]+)':\s*Option '(\w+)' is not accepted", message)
+        if unknown is not None:
+            known = option_names(import_name(unknown[1]))
+            raise UserError(f"{unknown[1]} has no option {unknown[2]!r}{did_you_mean(unknown[2], known)}")
+        super().error(message, ex)
+        raise SystemExit(2)
+
+
 class LitFtCLI(LightningCLI):
-    """LightningCLI in subclass mode, with run folders, checkpoints by name, and the model's options handed to the data."""
+    """LightningCLI in subclass mode, with run folders, checkpoints by name, and model options handed to the data."""
 
     def __init__(self, args: ArgsType = None) -> None:
         self.run: Path | None = None
@@ -105,6 +95,7 @@ class LitFtCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
+            parser_class=Parser,
             seed_everything_default=42,
             trainer_defaults=DEFAULTS,
             parser_kwargs={"prog": "lit-ft", "description": "Fine-tune transformers with Lightning, from YAML."},
@@ -117,12 +108,19 @@ class LitFtCLI(LightningCLI):
         parser.add_lightning_class_args(HFExport, "export")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand in ("validate", "test"):
+            parser.set_defaults({"verbose": False})  # we show a table of our own
+        if subcommand == "predict":
+            parser.set_defaults({"return_predictions": False})  # they go to disk, not into memory
+        return parser
+
     # Checkpoints
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses; a checkpoint's hyperparameters lie below YAML and command line, never above them."""
-        words = list(sys.argv[1:] if args is None else args)
-        words = _with_config_of_run(words)
+        words = with_config_of_run(list(sys.argv[1:] if args is None else args), DEFAULTS["default_root_dir"])
         self.config = parser.parse_args(words)
         command = self.config.subcommand
         options = self.config[command]
@@ -130,13 +128,17 @@ class LitFtCLI(LightningCLI):
             return
         path = find_checkpoint(str(options.ckpt_path), Path(options.trainer.default_root_dir))
         self.run = run_of(path)
-        if path.is_file():
-            self.extras = read_extras(path) if _is_ours(options) else None
-        if self.extras is not None:
-            base = _hyperparameters(self.extras, options)
-            at = words.index(command) + 1
-            self.config = parser.parse_args([*words[:at], "--config", json.dumps(base), *words[at:]])
-            _check_fixed(self.config[command], self.extras)
+        ours = issubclass(import_name(options.model.class_path), lit_ft.modules.TransformerModule)
+        if path.is_file() and ours:
+            self.extras = read_extras(path)
+            saved = saved_options(self.extras, options.model)
+            if saved is not None:
+                at = words.index(command) + 1
+                self.config = parser.parse_args([*words[:at], "--config", json.dumps({"model": saved}), *words[at:]])
+                taken = taken_over(options.model.init_args, self.config[command].model.init_args)
+                if taken:
+                    log.info(f"options taken from the checkpoint: {taken}")
+                check_fixed(self.config[command].model.init_args, self.extras)
         self.config[command].ckpt_path = str(path)
 
     def _parse_ckpt_path(self) -> None:
@@ -146,12 +148,17 @@ class LitFtCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Hands the model's options to the data."""
-        options = self.config[self.subcommand]
-        _link(options)
-        if self.subcommand == "predict" and options.get("return_predictions") is None:
-            options.return_predictions = False  # they go to disk, not into memory
-        logger = options.trainer.logger
-        self._wants_logger = logger is not False
+        _link(self.config[self.subcommand])
+
+    def instantiate_classes(self) -> None:
+        """Builds module, data module and Trainer; our own errors come through as they are."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, UserError):
+                cause = cause.__cause__ or cause.__context__
+            raise cause or error from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the run's logger and our callbacks; the user's own ModelCheckpoint replaces ours."""
@@ -159,10 +166,8 @@ class LitFtCLI(LightningCLI):
         loggers = options.get("logger")
         if loggers is not False:
             own = [] if loggers in (None, True) else loggers if isinstance(loggers, list) else [loggers]
-            run_logger = RunLogger(str(options.default_root_dir), self.run.name if self.run else None)
-            if self.run is not None:
-                run_logger = RunLogger(str(self.run.parent), self.run.name)
-            kwargs["logger"] = [run_logger, *own]
+            root = str(self.run.parent) if self.run else str(options.default_root_dir)
+            kwargs["logger"] = [RunLogger(root, self.run.name if self.run else None), *own]
         trainer = super().instantiate_trainer(**kwargs)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(each, ModelCheckpoint) and not isinstance(each, RunCheckpoint) for each in callbacks):
@@ -201,74 +206,21 @@ class LitFtCLI(LightningCLI):
 
     @rank_zero_only
     def _say_what_is_left(self) -> None:
-        folder = run_folder(self.trainer)
-        if folder is None:
-            return
+        if self.subcommand in ("validate", "test"):
+            show_metrics(str(self.subcommand), self.trainer.callback_metrics)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, HFExport) and callback.folder is not None:
                 log.info(f"model: {callback.folder}")
-            if isinstance(callback, PredictionWriter):
-                for path in callback.written:
-                    log.info(f"predictions: {path}")
-        log.info(f"run: {folder}")
+            for path in callback.written if isinstance(callback, PredictionWriter) else []:
+                log.info(f"predictions: {path}")
+        if self.folder is not None:
+            log.info(f"run: {self.folder}")
 
-
-def _with_config_of_run(words: list[str]) -> list[str]:
-    """`--ckpt_path` alone, without `--config`: the run's own configuration is used."""
-    names = [word.partition("=")[0] for word in words]
-    if (
-        not words
-        or words[0] not in LightningCLI.subcommands()
-        or "--ckpt_path" not in names
-        or {"--config", "-c"} & set(names)
-    ):
-        return words
-    at = names.index("--ckpt_path")
-    value = words[at].partition("=")[2] or (words[at + 1] if at + 1 < len(words) else "")
-    roots = [
-        word.partition("=")[2] or words[number + 1]
-        for number, word in enumerate(words)
-        if names[number] == "--trainer.default_root_dir"
-    ]
-    run = run_of(find_checkpoint(value, Path(roots[0] if roots else DEFAULTS["default_root_dir"])))
-    return words if run is None else [words[0], "--config", str(run / CONFIG), *words[1:]]
-
-
-def _is_ours(options: Namespace) -> bool:
-    """Says whether the model's class is one of ours or derives from one."""
-    return issubclass(import_object(options.model.class_path), lit_ft.modules.TransformerModule)
-
-
-def _hyperparameters(extras: dict[str, Any], options: Namespace) -> dict[str, Any]:
-    """Returns the checkpoint's hyperparameters as a configuration, where they are of the same class."""
-    values = {name: value for name, value in extras["hyper_parameters"].items() if name != "_instantiator"}
-    class_path = values.pop("_class_path", options.model.class_path)
-    if class_path != options.model.class_path:
-        return {}
-    return {"model": {"class_path": class_path, "init_args": values}}
-
-
-def _check_fixed(options: Namespace, extras: dict[str, Any]) -> None:
-    """Raises a `UserError` where YAML or command line ask for other shapes than the checkpoint's."""
-    saved, asked = extras["hyper_parameters"], options.model.init_args
-    for name in FIXED:
-        if name in saved and asked.get(name) != saved[name] and _as_dict(asked.get(name)) != saved[name]:
-            raise UserError(f"model.{name} is {asked.get(name)!r}, but the checkpoint was trained with {saved[name]!r}")
-    name = asked.get("model_name_or_path")
-    if name is not None and name != saved.get("model_name_or_path"):
-        try:
-            config = ModelSource(
-                name, **{key: asked[key] for key in ("model_revision", "gguf_file", "cache_dir")}
-            ).config()
-        except UserError:
-            return  # gone since: the checkpoint has its own copy of the configuration
-        trained = load_config(extras["config"])
-        for key in ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads"):
-            if getattr(config, key, None) != getattr(trained, key, None):
-                raise UserError(
-                    f"model_name_or_path {name!r} has {key} {getattr(config, key, None)}, "
-                    f"the checkpoint {getattr(trained, key, None)}: it is of another model"
-                )
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder."""
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return next((callback.run for callback in callbacks if isinstance(callback, RunCallback)), None)
 
 
 def _link(options: Namespace) -> None:
@@ -296,25 +248,6 @@ def _plain(value: Any) -> dict[str, Any]:
     return value.as_dict() if isinstance(value, Namespace) else dict(value)
 
 
-def _as_dict(value: Any) -> Any:
-    return value.as_dict() if isinstance(value, Namespace) else value
-
-
-def _quiet() -> None:
-    for pattern in UNACTIONABLE:
-        warnings.filterwarnings("ignore", message=pattern)
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).addFilter(lambda record: "💡" not in record.getMessage())
-
-
-def _speak() -> None:
-    if getattr(rank_zero_only, "rank", 0) == 0 and not log.handlers:
-        handler = RichHandler(show_time=False, show_path=False, show_level=False, markup=False, highlighter=None)
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        log.propagate = False
-
-
 def main(args: list[str] | None = None) -> LitFtCLI:
     """Runs a command.
 
@@ -327,8 +260,8 @@ def main(args: list[str] | None = None) -> LitFtCLI:
     Raises:
         UserError: what the user can mend.
     """
-    _quiet()
-    _speak()
+    quiet()
+    speak()
     return LitFtCLI(args)
 
 

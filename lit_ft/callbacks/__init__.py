@@ -1,5 +1,6 @@
 """What happens around a run: checkpoints, export, predictions, progress."""
 
+from lit_ft.callbacks.base import RunCallback
 from lit_ft.callbacks.checkpoint import RunCheckpoint
 from lit_ft.callbacks.export import HFExport
 from lit_ft.callbacks.label_report import LabelReport
@@ -7,4 +8,4 @@ from lit_ft.callbacks.predictions import PredictionWriter
 from lit_ft.callbacks.run_logger import RunLogger
 from lit_ft.callbacks.throughput import Throughput
 
-__all__ = ["HFExport", "LabelReport", "PredictionWriter", "RunCheckpoint", "RunLogger", "Throughput"]
+__all__ = ["HFExport", "LabelReport", "PredictionWriter", "RunCallback", "RunCheckpoint", "RunLogger", "Throughput"]

@@ -40,11 +40,9 @@ class RunCheckpoint(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Takes the module's monitor, where there is validation to compute it."""
         super().setup(trainer, pl_module, stage)
-        if stage != "fit":
-            return
         names = getattr(trainer.datamodule, "set_names", None)  # type: ignore[attr-defined]
         validates = trainer.limit_val_batches != 0 and (names is None or names("validation") != [])
-        if not validates:
+        if not validates and stage == "fit":
             self.monitor = None
         elif self.monitor is None and hasattr(pl_module, "monitor"):
             self.monitor = str(pl_module.monitor)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from lit_ft.callbacks.base import RunCallback
 from lit_ft.callbacks.model_card import model_card
-from lit_ft.callbacks.run_logger import run_folder
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.runs import EXPORT
 
@@ -20,7 +20,7 @@ ROWS = 4
 TOLERANCE = 1e-4
 
 
-class HFExport(Callback):
+class HFExport(RunCallback):
     """Writes the best model (the last one where nothing is monitored) for `AutoModelFor*` and `pipeline`.
 
     Args:
@@ -35,7 +35,7 @@ class HFExport(Callback):
         self._exported: float | None = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Keeps a few rows for the check; exports, when asked to, a checkpoint that became the best since the last batch."""
+        """Keeps a few rows for the check; exports, when asked to, what became the best since the last batch."""
         if self._sample is None and self.enabled and hasattr(pl_module, "model_inputs"):
             inputs = pl_module.model_inputs(batch)
             self._sample = {name: value[:ROWS].cpu() for name, value in inputs.items() if isinstance(value, Tensor)}
@@ -50,8 +50,7 @@ class HFExport(Callback):
             self._export_best(trainer, pl_module)
 
     def _export_best(self, trainer: Trainer, module: Any) -> None:
-        folder = run_folder(trainer)
-        if folder is None or self._sample is None or not trainer.is_global_zero:
+        if self.run is None or self._sample is None or not trainer.is_global_zero:
             return
         callback: Any = trainer.checkpoint_callback
         path = getattr(callback, "best_model_path", "") or getattr(callback, "last_model_path", "")
@@ -62,7 +61,7 @@ class HFExport(Callback):
             }
         else:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        self.folder = export(module, checkpoint, folder / EXPORT, self._sample)
+        self.folder = export(module, checkpoint, self.run / EXPORT, self._sample)
 
 
 def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[str, Tensor] | None) -> Path:
@@ -86,7 +85,7 @@ def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[s
     working = target.with_name(f".{target.name}.writing")
     shutil.rmtree(working, ignore_errors=True)
     try:
-        module.model.save_pretrained(working, state_dict=state)
+        module.model.save_pretrained(working, state_dict=dict(state))  # it empties what it is given
         config = load_config(extras["config"])
         config.architectures = [type(module.model).__name__]
         config.save_pretrained(working)

@@ -1,19 +1,19 @@
-"""`{stage}_labels.csv`: precision, recall and F1 of every label after `validate` and `test`, and what it is taken for."""
+"""`{stage}_labels.csv`: precision, recall and F1 of every label, and what it is taken for."""
 
 import csv
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from lit_ft.callbacks.run_logger import run_folder
+from lit_ft.callbacks.base import RunCallback
 
 MOST_ON_SCREEN = 40
 
 
-class LabelReport(Callback):
+class LabelReport(RunCallback):
     """Writes the table of every evaluation set, and prints it where it fits a screen."""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -29,15 +29,14 @@ class LabelReport(Callback):
         if not hasattr(module, "label_table"):
             return
         tables = module.label_table(stage)  # computed on every process: it gathers
-        folder = run_folder(trainer)
-        if not trainer.is_global_zero or folder is None:
+        if not trainer.is_global_zero or self.run is None:
             return
         datamodule: Any = getattr(trainer, "datamodule", None)
         names = datamodule.set_names(kind) if hasattr(datamodule, "set_names") else [str(n) for n in range(len(tables))]
         for name, table in zip(names, tables, strict=True):
             if table:
                 suffix = f"_{name}" if name and len(tables) > 1 else ""
-                _write(folder / f"{stage}{suffix}_labels.csv", table)
+                _write(self.run / f"{stage}{suffix}_labels.csv", table)
                 if len(table) <= MOST_ON_SCREEN:
                     _show(table, f"{stage}{suffix}")
 

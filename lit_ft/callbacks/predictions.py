@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
-from lit_ft.callbacks.run_logger import run_folder
+from lit_ft.callbacks.base import RunCallback
 from lit_ft.runs import PREDICTIONS
 
 log = logging.getLogger("lit_ft")
@@ -73,7 +73,7 @@ class Parquet:
                     writer.write_batch(batch)
 
 
-class PredictionWriter(Callback):
+class PredictionWriter(RunCallback):
     """Writes what `predict_step` returns: the input's own columns, the prediction, the scores.
 
     Args:
@@ -95,11 +95,10 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Appends a batch's complete rows to this process's file."""
-        folder = run_folder(trainer) if not self._open else Path()
-        if folder is None or not outputs or not isinstance(outputs[0], dict):
+        if self.run is None or not outputs or not isinstance(outputs[0], dict):
             return
         if dataloader_idx not in self._open:
-            path = self._part(trainer, dataloader_idx, trainer.global_rank)
+            path = self._part(dataloader_idx, trainer.global_rank)
             path.parent.mkdir(parents=True, exist_ok=True)
             sets = getattr(getattr(trainer, "datamodule", None), "features", {}).get("predict", {})
             schema = list(sets.values())[dataloader_idx].rows.features.arrow_schema if sets else None
@@ -112,15 +111,14 @@ class PredictionWriter(Callback):
             file.close()
         self._open.clear()
         trainer.strategy.barrier("predictions")
-        folder = run_folder(trainer)
-        if not trainer.is_global_zero or folder is None:
+        if not trainer.is_global_zero or self.run is None:
             return
         kind = JsonLines if self.format == "jsonl" else Parquet
         for number, name in enumerate(self._names(trainer)):
-            parts = [self._part(trainer, number, rank) for rank in range(trainer.world_size)]
+            parts = [self._part(number, rank) for rank in range(trainer.world_size)]
             parts = [part for part in parts if part.exists()]
             if parts:
-                target = folder / PREDICTIONS / f"{name}.{self.format}"
+                target = self.run / PREDICTIONS / f"{name}.{self.format}"
                 working = target.with_suffix(".joining")
                 kind.join(parts, working)
                 working.replace(target)
@@ -134,6 +132,6 @@ class PredictionWriter(Callback):
             return list(names("predict"))
         return [str(number) for number in range(len(trainer.num_predict_batches))]
 
-    def _part(self, trainer: Trainer, dataloader_idx: int, rank: int) -> Path:
-        folder = run_folder(trainer) or Path()
-        return folder / PREDICTIONS / f".{dataloader_idx}-{rank}.{self.format}.part"
+    def _part(self, dataloader_idx: int, rank: int) -> Path:
+        assert self.run is not None
+        return self.run / PREDICTIONS / f".{dataloader_idx}-{rank}.{self.format}.part"

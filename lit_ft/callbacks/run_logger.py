@@ -1,6 +1,7 @@
 """`metrics.csv` in the run folder; a run that goes on continues the file instead of replacing it."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_ft.runs import new_run
+from lit_ft.runs import new_run, run_number
 
 
 class RunLogger(CSVLogger):
@@ -22,14 +23,15 @@ class RunLogger(CSVLogger):
     """
 
     def __init__(self, save_dir: str, version: str | None = None) -> None:
-        super().__init__(save_dir, name="", version=version, flush_logs_every_n_steps=50)
+        number = None if version is None else run_number(Path(version))
+        super().__init__(os.path.abspath(save_dir), name="", version=version if number == -1 else number, flush_logs_every_n_steps=50)
 
     @property
     def version(self) -> int | str:
-        """Name of the run's folder; asked on the first process, it makes a new one."""
+        """Number of the run's folder; asked on the first process, it makes a new one."""
         if self._version is None and getattr(rank_zero_only, "rank", 0) == 0:
-            self._version = new_run(Path(self.save_dir)).name
-        return self._version or ""
+            self._version = run_number(new_run(Path(self.save_dir)))
+        return "" if self._version is None else self._version
 
     @property
     @rank_zero_experiment
@@ -62,4 +64,7 @@ def run_folder(trainer: Trainer) -> Path | None:
         return None
     loggers = [logger for logger in trainer.loggers if isinstance(logger, RunLogger)]
     folder = loggers[0].log_dir if loggers else trainer.log_dir or trainer.default_root_dir
-    return Path(trainer.strategy.broadcast(str(folder)))
+    told = Path(trainer.strategy.broadcast(str(folder)))
+    for logger in loggers:
+        logger._version = run_number(told)  # the other processes have none of their own
+    return told

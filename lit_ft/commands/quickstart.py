@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lit_ft import cli
-from lit_ft.callbacks.run_logger import run_folder
+from lit_ft.screen import show_metrics
 
 CONFIG = "text_classification/quickstart.yaml"
 SHOWN = 5
@@ -25,14 +25,11 @@ def quickstart() -> None:
     """Runs the three commands one after the other and shows metrics, five predictions, and where everything lies."""
     config = ["--config", str(shipped_config(CONFIG))]
     cli.main(["fit", *config])
-    metrics = cli.main(["test", *config, "--ckpt_path", "best"]).trainer.callback_metrics
+    metrics = dict(cli.main(["test", *config, "--ckpt_path", "best"]).trainer.callback_metrics)
     predicted = cli.main(["predict", *config, "--ckpt_path", "best"])
-    folder = run_folder(predicted.trainer)
+    folder = predicted.folder
     console = Console()
-    table = Table("metric", "value", title="test split")
-    for name, value in metrics.items():
-        table.add_row(name, f"{float(value):.3f}")
-    console.print(table)
+    show_metrics("test split", metrics)
     assert folder is not None
     path = next((folder / "predictions").glob("*.jsonl"))
     examples = Table("message", "predicted", "score", title=f"{SHOWN} of the predictions")

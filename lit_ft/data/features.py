@@ -41,7 +41,9 @@ class FeatureDataset(TorchDataset[dict[str, Any]]):
             item["key"] = (epoch, index)
             item["windows"] = int(self.windows[item["row"]])
             if index == FILLER:
-                item["row"], item["labels"] = FILLER, _unlabelled(item["labels"])
+                item["row"] = FILLER
+                if "labels" in item:
+                    item["labels"] = _unlabelled(item["labels"])
         if self.info is not None:
             info = self.info[[item["row"] for item in items]]
             for number, item in enumerate(items):

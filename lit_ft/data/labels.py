@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from datasets import ClassLabel, Features
@@ -78,6 +78,7 @@ class LabelReader:
         delimiter: what separates the labels of a string cell (multi-label).
         multi_hot: the lists are 0/1 vectors, not names or ids.
         place: how messages name the split.
+        number: gives the number that messages name a row by; `None` = counted from 1.
     """
 
     def __init__(
@@ -89,13 +90,16 @@ class LabelReader:
         delimiter: str | None,
         multi_hot: bool,
         place: str,
+        number: Callable[[int], int] | None = None,
     ) -> None:
         self.columns, self.problem_type, self.delimiter, self.place = columns, problem_type, delimiter, place
         self.names = names or (class_names(features, columns[0]) if len(columns) == 1 else None)
-        self.multi_hot = multi_hot
+        self.multi_hot, self.number = multi_hot, number or (lambda row: row + 1)
+        if len(columns) > 1 and names and len(names) != len(columns):
+            raise UserError(f"label_names gives {len(names)} names for {len(columns)} label columns: {columns}")
 
     def read(self, columns: dict[str, Sequence[Cell]]) -> list[Any]:
-        """Returns one canonical label per row: a name, a list of names, a list of numbers, or `None` where there is none.
+        """Returns one canonical label per row: a name, a list of names, a list of numbers, or `None` for no label.
 
         Raises:
             UserError: a value does not fit the problem type (row named).
@@ -105,11 +109,11 @@ class LabelReader:
             self.problem_type
         ]
         labels = []
-        for number, cell in enumerate(cells, start=1):
+        for row, cell in enumerate(cells):
             try:
                 labels.append(convert(cell))
             except (ValueError, TypeError, IndexError) as error:
-                raise UserError(f"{self.place}: row {number}, column {self.columns}: {error}") from None
+                raise UserError(f"{self.place}: row {self.number(row)}, column {self.columns}: {error}") from None
         return labels
 
     def _single(self, cell: tuple[Cell, ...]) -> str | None:
@@ -124,7 +128,7 @@ class LabelReader:
                 return None
             if not set(cell) <= {0, 1}:
                 raise ValueError(f"{list(cell)}: several label columns must hold 0 or 1")
-            return [name for name, value in zip(self.columns, cell, strict=True) if value]
+            return [name for name, value in zip(self.names or self.columns, cell, strict=True) if value]
         value = cell[0]
         if isinstance(value, str) and self.delimiter is None:
             raise ValueError(f"{value!r} is one string, but problem_type is multi_label: set label_delimiter")
@@ -145,16 +149,21 @@ class LabelReader:
         flat = cell[0] if len(cell) == 1 and isinstance(cell[0], (list, tuple)) else cell
         if any(_missing(value) for value in flat):
             return None
-        try:
-            return [float(value) for value in flat]
-        except (TypeError, ValueError):
-            raise ValueError(f"{flat[0]!r} is no number, but problem_type is regression") from None
+        numbers = []
+        for value in flat:
+            try:
+                numbers.append(float(value))
+            except (TypeError, ValueError):
+                raise ValueError(f"{value!r} is no number, but problem_type is regression") from None
+        return numbers
 
     def _name(self, value: Cell) -> str | None:
         if _missing(value):
             return None
         if isinstance(value, bool):
-            return str(value).lower()
+            name = str(value).lower()
+            known = self.names is None or name in map(str.lower, self.names)
+            return name if known else self._name(int(value))
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, float):
@@ -169,16 +178,23 @@ class LabelReader:
 
 
 def _missing(value: Cell) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def is_multi_hot(cells: Sequence[Cell]) -> bool:
-    """Says whether lists are 0/1 vectors of one length; lists of ids would never repeat an id."""
+def is_multi_hot(cells: Sequence[Cell], names: list[str] | None = None) -> bool:
+    """Says whether lists are 0/1 vectors of one length, that of the names where these are known.
+
+    Lists of ids repeat no id, so that lists of three or more are no ids; two-element ones would say that every row
+    has both labels.
+    """
     rows = [cell for cell in cells if isinstance(cell, (list, tuple))]
     if not rows or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
         return False
-    flags = all(isinstance(value, (int, float)) and value in (0, 1) for row in rows for value in row)
-    return flags and any(len(set(row)) < len(row) for row in rows)
+    if names is not None and len(names) != len(rows[0]):
+        return False
+    return all(isinstance(value, (int, float)) and value in (0, 1) for row in rows for value in row)
 
 
 def sorted_names(labels: Iterable[Any], reader: LabelReader) -> list[str]:
@@ -193,14 +209,15 @@ def sorted_names(labels: Iterable[Any], reader: LabelReader) -> list[str]:
     found: set[str] = set()
     for label in labels:
         found.update([label] if isinstance(label, str) else label or [])
-    return sorted(found, key=natural_key)
+    # the name itself decides between `1` and `01`: the order of a set differs from process to process
+    return sorted(found, key=lambda name: (natural_key(name), name))
 
 
 def align_with_checkpoint(names: list[str], checkpoint: list[str]) -> list[str] | None:
-    """Returns the checkpoint's names when the data's labels are among them (in any case, or as their ids), else nothing."""
+    """Returns the checkpoint's names when the data's labels are among them (in any case) or are their ids."""
     if {name.lower() for name in names} <= {name.lower() for name in checkpoint}:
         return checkpoint
-    if all(name.isdecimal() and int(name) < len(checkpoint) for name in names):
+    if not _has_numbers(checkpoint) and all(name.isdecimal() and int(name) < len(checkpoint) for name in names):
         return checkpoint
     return None
 
@@ -229,6 +246,8 @@ class LabelEncoder:
         if label is None:
             return [math.nan] * len(self.names)
         if self.problem_type == "regression":
+            if len(label) != len(self.names):
+                raise UserError(f"{len(label)} numbers, but there are {len(self.names)} targets: {_some(self.names)}")
             return list(label)
         vector = [0.0] * len(self.names)
         for name in label:
@@ -237,11 +256,16 @@ class LabelEncoder:
 
     def _id(self, name: str) -> int:
         number = self.ids.get(name, self.ids.get(name.lower()))
-        if number is None and name.isdecimal() and int(name) < len(self.names):
+        if number is None and not _has_numbers(self.names) and name.isdecimal() and int(name) < len(self.names):
             number = int(name)
         if number is None:
             raise UserError(f"label {name!r} is unknown; labels: {_some(self.names)}{did_you_mean(name, self.names)}")
         return number
+
+
+def _has_numbers(names: list[str]) -> bool:
+    """Says whether a number can be a name, and so must not be read as an id."""
+    return any(name.isdecimal() for name in names)
 
 
 def _some(names: list[str]) -> str:

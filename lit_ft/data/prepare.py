@@ -17,6 +17,12 @@ from transformers import PreTrainedTokenizerBase
 from lit_ft.data.raw import Kind, RawRows
 
 ENVIRONMENT = "LIT_FT_CACHE"
+PASSING_STATE = {
+    "tokenizer_config.json": {"is_local", "local_files_only", "name_or_path", "truncation_side", "padding_side"},
+    # a call with truncation or padding leaves them switched on; our encoder never applies them
+    "tokenizer.json": {"truncation", "padding"},
+}
+"""What a saved tokenizer says of its place or its last use."""
 
 
 def preparation_root(directory: str | None) -> Path:
@@ -30,14 +36,16 @@ def digest(value: Any) -> str:
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hashes what a tokenizer does, not where it was loaded from."""
+    """Hashes what a tokenizer does, not where it was loaded from or what it was last used for."""
+    content: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
-        content = {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in Path(folder).rglob("*")
-            if path.is_file()
-        }
+        for path in Path(folder).rglob("*"):
+            if path.name in PASSING_STATE:
+                saved = json.loads(path.read_text(encoding="utf-8"))
+                content[path.name] = {name: saved[name] for name in saved if name not in PASSING_STATE[path.name]}
+            elif path.is_file():
+                content[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return digest(content)
 
 
@@ -107,8 +115,10 @@ def _build(folder: Path, work: Work, num_proc: int | None) -> None:
 
 
 def _tokenize(rows: RawRows, kind: str, work: Work, num_proc: int | None) -> Dataset:
+    tokenize = work.tokenize  # `work` itself would take the rows along into every process
+
     def run(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-        features = work.tokenize(batch, kind)
+        features = tokenize(batch, kind)
         return {**features, "row": [indices[row] for row in features["row"]]}
 
     features = rows.data.map(
@@ -148,6 +158,8 @@ def once(key: dict[str, Any], build: Callable[[Path], None], root: Path, overwri
     with FileLock(f"{target}.lock"):
         if target.is_dir() and not overwrite:
             return target
+        for killed in root.glob(f"{target.name}.*.tmp"):  # nobody else builds while we hold the lock
+            shutil.rmtree(killed, ignore_errors=True)
         working = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".tmp", dir=root))
         try:
             build(working)

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from lit_ft.data.readers import ReadOptions, read_file
 from lit_ft.data.sources import Files, HubSource, NamedFiles, expand_files, in_memory, pick_split, read_files
-from lit_ft.data.splits import cap, cut_validation
+from lit_ft.data.splits import cut_validation, rows_kept
 from lit_ft.errors import UserError
 
 Kind = Literal["train", "validation", "test", "predict"]
@@ -27,10 +27,30 @@ class RawRows:
     Attributes:
         data: the rows.
         place: how messages name them (the file, or the data set and split).
+        whole: all rows of the file or split, before the validation cut and the cap; `None` = `data`.
+        kept: which of the whole's rows `data` holds; `None` = all.
     """
 
     data: Dataset
     place: str
+    whole: Dataset | None = None
+    kept: list[int] | None = None
+
+    def select(self, chosen: list[int] | None) -> "RawRows":
+        """Returns some of the rows, with their numbers in the whole; `None` = all."""
+        if chosen is None:
+            return self
+        kept = chosen if self.kept is None else [self.kept[row] for row in chosen]
+        return RawRows(self.data.select(chosen), self.place, self.uncut, kept)
+
+    @property
+    def uncut(self) -> Dataset:
+        """All rows of the file or split."""
+        return self.data if self.whole is None else self.whole
+
+    def number(self, row: int) -> int:
+        """Returns the number, from 1, that a row of `data` has in its file or split."""
+        return 1 + (row if self.kept is None else self.kept[row])
 
 
 @dataclass(frozen=True)
@@ -114,7 +134,7 @@ class RawSource:
         whole = self._read("train", where)
         keys = strata(whole.data, whole.place)
         train, validation = cut_validation(len(whole.data), self.validation_split_percentage, self.seed, keys)
-        return RawRows(whole.data.select(train if kind == "train" else validation), whole.place)
+        return whole.select(train if kind == "train" else validation)
 
     def _read(self, kind: Kind, where: Files | str) -> RawRows:
         if self.files.get(kind) is not None:
@@ -129,7 +149,7 @@ class RawSource:
         return data
 
     def _capped(self, rows: RawRows, kind: Kind) -> RawRows:
-        return RawRows(cap(rows.data, self.limits.get(kind), self.seed, self.head), rows.place)
+        return rows.select(rows_kept(len(rows.data), self.limits.get(kind), self.seed, self.head))
 
     def _hub(self) -> HubSource:
         assert self.hub is not None

@@ -3,10 +3,12 @@
 Values are kept as they stand in the file: no text becomes null because it reads `NA`, no string becomes a date.
 """
 
+import codecs
 import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +50,9 @@ def read_file(path: Path, options: ReadOptions) -> pa.Table:
         raise UserError(f"{path}: no such file{_neighbour(path)}")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}: not a complete gzip file ({error})") from None
-    if not content.strip():
+    if not content.removeprefix(codecs.BOM_UTF8).strip():
         raise UserError(f"{path}: the file is empty")
     table = reader(content, path, options)
     if table.num_rows == 0:
@@ -81,8 +83,9 @@ def _neighbour(path: Path) -> str:
 
 
 def _decode(content: bytes, path: Path) -> str:
+    content = content.removeprefix(codecs.BOM_UTF8)  # not "utf-8-sig": it counts the error's place without the mark
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
@@ -95,8 +98,10 @@ def _read_delimited(default_delimiter: str) -> Callable[[bytes, Path, ReadOption
     def read(content: bytes, path: Path, options: ReadOptions) -> pa.Table:
         text = _decode(content, path)
         delimiter = options.delimiter or default_delimiter
+        if len(delimiter.encode()) != 1:
+            raise UserError(f'{path}: delimiter {delimiter!r} must be one character (a tab in YAML is "\\t")')
         quote = '"' if options.quoting == "minimal" else False
-        names = options.column_names or _header(text, delimiter, options.quoting)
+        names = options.column_names or _header(text, path, delimiter, options.quoting)
         if repeated := {name for name in names if names.count(name) > 1}:
             raise UserError(f"{path}: columns {sorted(repeated)} appear twice in the header")
         try:
@@ -112,18 +117,28 @@ def _read_delimited(default_delimiter: str) -> Callable[[bytes, Path, ReadOption
                 convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
             )
         except pa.ArrowInvalid as error:
+            # the row, however long, would bury the fix
+            reason = str(error) if len(str(error)) <= 200 else f"{str(error)[:200]}..."
+            if options.column_names is not None:
+                reason += f"; column_names gives {len(names)} names"
             hint = "" if options.quoting == "none" else "; stray quotes in the text? try `quoting: none`"
-            raise UserError(f"{path}: {error}{hint}") from None
+            raise UserError(f"{path}: {reason}{hint}") from None
         columns = [_as_numbers(column) for column in table.columns]
         return pa.table(columns, names=table.column_names)
 
     return read
 
 
-def _header(text: str, delimiter: str, quoting: Quoting) -> list[str]:
-    if quoting == "none":
-        return next(csv.reader(io.StringIO(text), delimiter=delimiter, quoting=csv.QUOTE_NONE))
-    return next(csv.reader(io.StringIO(text), delimiter=delimiter))
+def _header(text: str, path: Path, delimiter: str, quoting: Quoting) -> list[str]:
+    rows = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL,
+    )
+    try:
+        return next(row for row in rows if row)  # blank lines before the header are skipped, as Arrow does
+    except csv.Error as error:
+        raise UserError(f"{path}: line 1: the header cannot be read ({error}); a stray quote?") from None
 
 
 def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -134,7 +149,7 @@ def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return trimmed
     if pc.all(pc.match_substring_regex(values, r"^(0|-?[1-9]\d{0,17})$")).as_py():
         return trimmed.cast(pa.int64())
-    if pc.all(pc.match_substring_regex(values, r"^-?(0|[1-9]\d{0,14})(\.\d{1,15})?([eE]-?\d{1,3})?$")).as_py():
+    if pc.all(pc.match_substring_regex(values, r"^-?(0|[1-9]\d{0,14})(\.\d{1,20})?([eE][+-]?\d{1,2})?$")).as_py():
         return trimmed.cast(pa.float64())
     return column
 
@@ -146,7 +161,7 @@ def _read_json(content: bytes, path: Path, options: ReadOptions) -> pa.Table:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data":  # one object a line under the name .json
+        if error.msg == "Extra data" and text.lstrip()[0] == "{":  # one object a line under the name .json
             return _read_jsonl(content, path, options)
         raise UserError(f"{path}: line {error.lineno}, column {error.colno}: broken JSON ({error.msg})") from None
     if isinstance(value, dict):
@@ -186,6 +201,14 @@ def rows_to_table(rows: list[dict[str, Any]], place: str) -> pa.Table:
         values = [row.get(name) for row in rows]
         try:
             columns[name] = pa.array(values)
+        except UnicodeEncodeError:
+            number = next(number for number, value in enumerate(values, start=1) if not _is_text(value))
+            raise UserError(
+                f"{place}: row {number}, column {name!r}: half of a surrogate pair (such as \\ud83d) is no character; "
+                "write the text as UTF-8"
+            ) from None
+        except OverflowError:
+            columns[name] = pa.array([None if value is None else str(value) for value in values])
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             kinds = {type(value) for value in values if value is not None}
             if not kinds <= {str, int, float, bool}:
@@ -193,6 +216,14 @@ def rows_to_table(rows: list[dict[str, Any]], place: str) -> pa.Table:
                 raise UserError(f"{place}: column {name!r} mixes values of kinds {found}; make it one kind") from None
             columns[name] = pa.array([None if value is None else str(value) for value in values])
     return pa.table(columns)
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_text(content: bytes, path: Path, options: ReadOptions) -> pa.Table:

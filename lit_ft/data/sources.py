@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
 
 from lit_ft.data.readers import ReadOptions, file_format, read_file, rows_to_table
 from lit_ft.errors import UserError, did_you_mean
@@ -38,13 +39,15 @@ def expand_files(names: Files) -> list[Path]:
     """Lists the files behind one name, a list of names, or globs, in a stable order.
 
     Raises:
-        UserError: a glob matches nothing.
+        UserError: a glob matches nothing, or the list is empty.
     """
+    if not names:
+        raise UserError("the list of files is empty: name at least one")
     paths: list[Path] = []
     for name in [names] if isinstance(names, str) else names:
         resolved = str(Path(resolve_path(name)).expanduser())
         if glob.has_magic(resolved) and not Path(resolved).exists():
-            matches = sorted(Path(match) for match in glob.glob(resolved, recursive=True))
+            matches = sorted(path for path in map(Path, glob.glob(resolved, recursive=True)) if path.is_file())
             if not matches:
                 raise UserError(f"{name}: the pattern matches no file")
             paths.extend(matches)
@@ -66,10 +69,26 @@ def read_files(names: Files, options: ReadOptions) -> Dataset:
         if set(table.column_names) != set(tables[0].column_names):
             raise UserError(f"{path} has columns {table.column_names}, but {paths[0]} has {tables[0].column_names}")
     try:
-        table = pa.concat_tables(tables, promote_options="permissive")
+        table = pa.concat_tables(_of_one_kind(tables), promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise UserError(f"{names}: the files' columns differ in kind ({error})") from None
     return Dataset(table)
+
+
+def _of_one_kind(tables: list[pa.Table]) -> list[pa.Table]:
+    """Makes a csv column of numbers, or of nothing, text where another file shows that it is text."""
+    for name in tables[0].column_names:
+        kinds = {table[name].type for table in tables if table[name].null_count < len(table)}
+        if len(kinds) == 1 or kinds == {pa.int64(), pa.string()}:
+            kind = pa.string() if len(kinds) > 1 else kinds.pop()
+            tables = [table if table[name].type == kind else _cast(table, name, kind) for table in tables]
+    return tables
+
+
+def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
+    column = table[name]
+    values = pa.nulls(len(column), kind) if column.null_count == len(column) else column.cast(kind)
+    return table.set_column(table.column_names.index(name), name, values)
 
 
 @dataclass(frozen=True)
@@ -101,8 +120,9 @@ class HubSource:
             else:
                 path = str(folder) if folder.exists() else self.name
                 loaded = load_dataset(path, config_name, revision=self.revision)
-        except (OSError, ValueError) as error:
-            raise UserError(f"dataset_name {self.name!r}: {error}") from None
+        except (OSError, ValueError, DatasetsError) as error:
+            reason = error.__cause__ or error  # datasets wraps what it cannot read into an error that does not say why
+            raise UserError(f"dataset_name {self.name!r}: {reason}") from None
         return loaded if isinstance(loaded, Mapping) else {"train": loaded}
 
 
@@ -117,13 +137,19 @@ def in_memory(data: Any, place: str = "dataset") -> dict[str, Dataset]:
     if isinstance(data, Dataset):
         return {"train": data}
     if isinstance(data, Mapping):
+        nested = [name for name, part in data.items() if isinstance(part, Mapping)]
+        if nested:
+            raise UserError(f"{place}[{nested[0]!r}]: expected the rows of one split, found a dict")
         return {name: in_memory(part, f"{place}[{name!r}]")["train"] for name, part in data.items()}
     if isinstance(data, list):
         if not data:
             raise UserError(f"{place}: the list has no rows")
         return {"train": Dataset(rows_to_table(data, place))}
     if hasattr(data, "iloc") and hasattr(data, "columns"):
-        return {"train": Dataset.from_pandas(data, preserve_index=False)}
+        try:
+            return {"train": Dataset.from_pandas(data, preserve_index=False)}
+        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+            raise UserError(f"{place}: the DataFrame cannot be read ({error}); make each column one kind") from None
     raise UserError(
         f"{place}: expected a Dataset, DatasetDict, list of dicts or DataFrame, found {type(data).__name__}"
     )
@@ -137,4 +163,7 @@ def pick_split(parts: Mapping[str, Dataset], split: str, place: str) -> Dataset:
     """
     if split not in parts:
         raise UserError(f"{place} has no split {split!r}; splits: {sorted(parts)}{did_you_mean(split, parts)}")
-    return parts[split]
+    data = parts[split]
+    # a format set for other uses (tensors, only some columns) would change what is read
+    plain = data.format["type"] is None and list(data.format["columns"]) == data.column_names
+    return data if plain else data.with_format(None)

@@ -39,8 +39,11 @@ def cut_validation(
     exact = {key: len(members) * wanted / rows for key, members in groups.items()}
     taken = {key: int(share) for key, share in exact.items()}
     by_remainder = sorted(groups, key=lambda key: (taken[key] - exact[key], -len(groups[key])))
-    for key in by_remainder[: wanted - sum(taken.values())]:
-        taken[key] += 1
+    while (missing := wanted - sum(taken.values())) > 0:
+        # a stratum's last row stays in train: validation must not hold a label that train lacks
+        with_room = [key for key in by_remainder if taken[key] < len(groups[key]) - 1]
+        for key in (with_room or [key for key in by_remainder if taken[key] < len(groups[key])])[:missing]:
+            taken[key] += 1
     validation = sorted(row for key, members in groups.items() for row in members[: taken[key]])
     chosen = set(validation)
     return [row for row in range(rows) if row not in chosen], validation
@@ -48,9 +51,14 @@ def cut_validation(
 
 def cap(data: Dataset, limit: int | None, seed: int, head: bool) -> Dataset:
     """Keeps at most `limit` rows: a seeded sample in the original order, or the first ones with `head`."""
-    if limit is None or limit >= len(data):
-        return data
+    kept = rows_kept(len(data), limit, seed, head)
+    return data if kept is None else data.select(kept)
+
+
+def rows_kept(rows: int, limit: int | None, seed: int, head: bool) -> list[int] | None:
+    """Returns the row numbers that `cap` keeps, or `None` for all."""
+    if limit is None or limit >= rows:
+        return None
     if head:
-        return data.select(range(limit))
-    chosen = np.random.default_rng(seed).choice(len(data), size=limit, replace=False)
-    return data.select(np.sort(chosen))
+        return list(range(limit))
+    return sorted(np.random.default_rng(seed).choice(rows, size=limit, replace=False).tolist())

@@ -1,4 +1,4 @@
-"""Texts -> token ids of at most `max_seq_length`, cut or windowed by our own rule, so that every token lost is known."""
+"""Texts -> token ids of at most `max_seq_length`, cut or windowed by our own rule; every token lost is counted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ def load_tokenizer(
             **kwargs,
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{name!r} holds no tokenizer that can be loaded: {reason}") from None
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UserError(f"{name!r} holds no tokenizer: there is a configuration, but no vocabulary beside it")
@@ -97,6 +97,8 @@ class TextEncoder:
     ) -> None:
         self.tokenizer, self.max_seq_length, self.side, self.stride = tokenizer, max_seq_length, truncation_side, stride
         self.backend: Tokenizer | None = None
+        fillers = (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id, 0)
+        self.filler: int = next(token for token in fillers if token is not None)
         if tokenizer.is_fast:
             self.backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
             self.backend.no_truncation()
@@ -131,6 +133,8 @@ class TextEncoder:
 
     def _fit(self, encoding: Encoding) -> tuple[list[tuple[list[int], list[int]]], int]:
         ids, types = encoding.ids, encoding.type_ids
+        if not ids:  # an empty text where there are no special tokens: a model needs something to attend to
+            return [([self.filler], [0])], 0
         if self.max_seq_length is None or len(ids) <= self.max_seq_length:
             return [(ids, types)], 0
         owners = np.array([-1 if owner is None else owner for owner in encoding.sequence_ids])
@@ -150,7 +154,14 @@ class TextEncoder:
         return features, first.size + second.size - seen
 
     def _encode_slow(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encoded:
+        before = self.tokenizer.truncation_side
         self.tokenizer.truncation_side = "right" if self.side == "first" else "left"
+        try:
+            return self._call_slow(texts, pairs)
+        finally:
+            self.tokenizer.truncation_side = before
+
+    def _call_slow(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encoded:
         encoded = Encoded(row=list(range(len(texts))))
         for number, text in enumerate(texts):
             pair = None if pairs is None else pairs[number]

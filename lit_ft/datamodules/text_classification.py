@@ -1,4 +1,4 @@
-"""Text classification data: single texts or pairs with one label, several labels, or numbers (after run_classification)."""
+"""Text classification data: single texts or pairs with one label, several, or numbers (after run_classification)."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -14,6 +14,7 @@ from lit_ft.data.labels import (
     LabelReader,
     ProblemType,
     align_with_checkpoint,
+    class_names,
     count_labels,
     infer_problem_type,
     is_multi_hot,
@@ -71,7 +72,7 @@ class TextClassificationDataModule(TransformerDataModule):
         every = [rows for sets in raw.values() for rows in sets.values()]
         columns = self._columns(every, known, labels_needed="predict" not in raw)
         self.description = {**known, **columns}
-        if "labels" not in known or "train" in raw:
+        if "train" in raw or not {"labels", "problem_type", "multi_hot"} <= set(known):
             self.description |= self._labels(raw, known)
         for kind, sets in raw.items():
             for rows in sets.values():
@@ -108,6 +109,8 @@ class TextClassificationDataModule(TransformerDataModule):
         """Keeps the proportions of the labels in a validation split cut from train."""
         names = as_list(self.hparams["label_column_name"]) or guess_label_column(rows.column_names)
         check_columns(names, rows.column_names, place)
+        if not names:
+            return None
         keys = [str(cell) for cell in zip(*(rows[name] for name in names), strict=True)]
         return keys if len(set(keys)) <= len(keys) / 2 else None
 
@@ -128,7 +131,9 @@ class TextClassificationDataModule(TransformerDataModule):
         elif "text_columns" in known:
             texts, pairs = known["text_columns"], known["pair_columns"]
         else:
-            texts, pairs = guess_text_columns(present, labels, first.place)
+            pairs = as_list(options["text_pair_column_names"])
+            texts, guessed = guess_text_columns(present, labels + pairs, first.place)
+            pairs = pairs or guessed
             self.notes.append(f"{first.place}: reading {' and '.join(map(repr, texts + pairs))} as text")
         if labels_needed and not labels:
             raise UserError(f"{first.place}: which column is the label? columns: {present}; set label_column_name")
@@ -144,16 +149,22 @@ class TextClassificationDataModule(TransformerDataModule):
         if "train" not in raw and given:
             head = {"multi_label_classification": "multi_label", "regression": "regression"}
             wanted = wanted or head.get(str(getattr(config, "problem_type", None)), "single_label")
-            return {"labels": given, "problem_type": wanted, "multi_hot": False}
+            scored = [rows for kind, sets in raw.items() if kind != "predict" for rows in sets.values()]
+            cells = [cell for rows in scored for cell in rows.data[self.description["label_columns"][0]]]
+            return {"labels": given, "problem_type": wanted, "multi_hot": self._is_multi_hot(wanted, cells, given)}
         (rows,) = (raw.get("train") or self.load_rows("train")).values()
-        check_columns(self.description["label_columns"], rows.data.column_names, rows.place)
-        columns = {name: rows.data[name][:] for name in self.description["label_columns"]}
-        kind = wanted or infer_problem_type(columns, rows.data.features, self.hparams["label_delimiter"])
+        # names come from the rows that a cap leaves out too: a small sample need not hold every label
+        whole = RawRows(rows.uncut, rows.place)
+        check_columns(self.description["label_columns"], whole.data.column_names, rows.place)
+        columns = {name: whole.data[name][:] for name in self.description["label_columns"]}
+        features = whole.data.features
+        kind = wanted or infer_problem_type(columns, features, self.hparams["label_delimiter"])
         if wanted is None:
             self.notes.append(f"{rows.place}: labels read as {kind}")
-        (values, *others) = columns.values()
-        found = {"problem_type": kind, "multi_hot": kind == "multi_label" and not others and is_multi_hot(values)}
-        reader = self._reader(rows, found)
+        (name, values), *_ = columns.items()
+        known_names = self.hparams["label_names"] or class_names(features, name)
+        found = {"problem_type": kind, "multi_hot": self._is_multi_hot(kind, values, known_names)}
+        reader = self._reader(whole, found)
         labels = reader.read(columns)
         names = sorted_names(labels, reader)
         if kind == "single_label" and len(names) < 2:
@@ -163,7 +174,13 @@ class TextClassificationDataModule(TransformerDataModule):
         if given and kind != "regression":
             names = self._aligned(names, given, rows.place, fixed="labels" in known)
         found["labels"] = names
+        self._encoded(labels, found, whole)  # names the row of a label that is none of the names
+        if rows.kept is not None:
+            labels = [labels[row] for row in rows.kept]
         return {**found, "label_counts": count_labels(labels, found), "num_train_rows": len(labels)}
+
+    def _is_multi_hot(self, kind: str, cells: Sequence[Any], names: list[str] | None) -> bool:
+        return kind == "multi_label" and len(self.description["label_columns"]) == 1 and is_multi_hot(cells, names)
 
     def _aligned(self, names: list[str], given: list[str], place: str, fixed: bool) -> list[str]:
         """Returns the names in the order of the checkpoint's ids where they are the same labels."""
@@ -188,7 +205,7 @@ class TextClassificationDataModule(TransformerDataModule):
         labels = self._reader(rows, self.description).read(
             {name: rows.data[name][:] for name in self.description["label_columns"]}
         )
-        missing = [number for number, label in enumerate(labels, start=1) if label is None]
+        missing = [rows.number(row) for row, label in enumerate(labels) if label is None]
         counted = f"{rows.place}: {len(missing)} of {len(labels)} rows have no label"
         if missing and kind == "train":
             raise UserError(f"{counted} (the first is row {missing[0]}); label them or take them out")
@@ -196,15 +213,17 @@ class TextClassificationDataModule(TransformerDataModule):
             raise UserError(f"{rows.place}: no row has a label, so there is nothing to score; use predict")
         if missing:
             self.notes.append(f"{counted} and are not scored")
-        encoder = LabelEncoder(self.description)
+        return self._encoded(labels, self.description, rows)
+
+    def _encoded(self, labels: list[Any], description: dict[str, Any], rows: RawRows) -> list[Any]:
+        encoder = LabelEncoder(description)
         encoded = []
-        for number, label in enumerate(labels, start=1):
+        for row, label in enumerate(labels):
             try:
                 encoded.append(encoder.encode(label))
             except UserError as error:
-                raise UserError(
-                    f"{rows.place}: row {number}, column {self.description['label_columns']}: {error}"
-                ) from None
+                columns = self.description["label_columns"]
+                raise UserError(f"{rows.place}: row {rows.number(row)}, column {columns}: {error}") from None
         return encoded
 
     def _reader(self, rows: RawRows, description: dict[str, Any]) -> LabelReader:
@@ -216,6 +235,7 @@ class TextClassificationDataModule(TransformerDataModule):
             delimiter=self.hparams["label_delimiter"],
             multi_hot=description["multi_hot"],
             place=rows.place,
+            number=rows.number,
         )
 
     def _joined(self, rows: dict[str, list[Any]], which: str) -> list[str] | None:

@@ -11,34 +11,28 @@ from torchmetrics import (
     Metric,
     MetricCollection,
     PearsonCorrCoef,
-    SpearmanCorrCoef,
 )
 from torchmetrics.classification import (
     MulticlassAccuracy,
-    MulticlassAUROC,
-    MulticlassCalibrationError,
     MulticlassConfusionMatrix,
     MulticlassF1Score,
     MulticlassMatthewsCorrCoef,
     MulticlassPrecision,
     MulticlassRecall,
-    MultilabelAUROC,
-    MultilabelAveragePrecision,
 )
 
 from lit_ft.data.labels import ProblemType
 from lit_ft.errors import UserError
+from lit_ft.metrics.binned import CalibrationError, RankingArea, Spearman
 from lit_ft.metrics.multilabel import MultilabelThresholdSweep
 from lit_ft.ops.objects import load_object
 
 HOMES = ("torchmetrics.classification", "torchmetrics", "torchmetrics.regression")
-CURVE = [float(value) for value in torch.linspace(-15, 15, 601).sigmoid()]
-"""Thresholds of areas under curves: dense near 0 and 1, where a tuned classifier's probabilities crowd."""
 SWEEP = [round(0.01 * step, 2) for step in range(1, 100)]
 
 
 def classification_metrics(problem_type: ProblemType, size: int, threshold: float | None) -> MetricCollection:
-    """Returns the metrics of a problem type; states are sums, correct over the whole set on any number of processes.
+    """Returns the metrics of a problem type; correct over the whole set on any number of processes.
 
     Args:
         problem_type: of the data.
@@ -51,7 +45,7 @@ def classification_metrics(problem_type: ProblemType, size: int, threshold: floa
                 "mse": MeanSquaredError(),
                 "mae": MeanAbsoluteError(),
                 "pearson": PearsonCorrCoef(num_outputs=size),
-                "spearman": SpearmanCorrCoef(num_outputs=size),
+                "spearman": Spearman(num_outputs=size),
             },
             compute_groups=False,
         )
@@ -59,8 +53,8 @@ def classification_metrics(problem_type: ProblemType, size: int, threshold: floa
         return MetricCollection(
             {
                 "sweep": MultilabelThresholdSweep(size, SWEEP if threshold is None else [threshold]),
-                "map": MultilabelAveragePrecision(size, average="macro", thresholds=CURVE),
-                "auroc": MultilabelAUROC(size, average="macro", thresholds=CURVE),
+                "map": RankingArea(size, "average_precision"),
+                "auroc": RankingArea(size, "auroc"),
             },
             compute_groups=False,
         )
@@ -73,8 +67,8 @@ def classification_metrics(problem_type: ProblemType, size: int, threshold: floa
             "f1_micro": MulticlassF1Score(size, average="micro"),
             "f1_weighted": MulticlassF1Score(size, average="weighted"),
             "mcc": MulticlassMatthewsCorrCoef(size),
-            "auroc": MulticlassAUROC(size, thresholds=CURVE),
-            "calibration_error": MulticlassCalibrationError(size, n_bins=15),
+            "auroc": RankingArea(size, "auroc"),
+            "calibration_error": CalibrationError(bins=15),
             "confusion_matrix": MulticlassConfusionMatrix(size),
         },
         compute_groups=[
@@ -106,7 +100,7 @@ def extra_metrics(specs: list[str | dict[str, Any]] | None, problem_type: Proble
     `num_classes`, `num_labels`, `num_outputs` and `task` are filled in.
 
     Raises:
-        UserError: no such class, or arguments it does not take.
+        UserError: no such class, arguments it does not take, or two of one class.
     """
     tasks = {"single_label": "multiclass", "multi_label": "multilabel", "regression": "regression"}
     known = {"num_classes": size, "num_labels": size, "num_outputs": size, "task": tasks[problem_type]}
@@ -115,7 +109,10 @@ def extra_metrics(specs: list[str | dict[str, Any]] | None, problem_type: Proble
         metric = load_object(spec, HOMES, known)
         if not isinstance(metric, Metric):
             raise UserError(f"metrics: {spec} is no torchmetrics metric")
-        metrics[_snake(type(metric).__name__)] = metric
+        name = _snake(type(metric).__name__)
+        if name in metrics:
+            raise UserError(f"metrics: two of them would be logged as {name!r}; subclass one to give it another name")
+        metrics[name] = metric
     return metrics
 
 
@@ -141,7 +138,7 @@ def update_metrics(metrics: MetricCollection, extras: dict[str, Metric], scores:
     metrics.update(scores, labels)
     for name, metric in extras.items():
         # Binary* metrics read the probability of the second class, as GLUE's F1 does
-        binary = name.startswith("binary_") and scores.dim() == 2 and scores.shape[1] == 2
+        binary = name.startswith("binary_") and labels.dim() == 1 and scores.dim() == 2 and scores.shape[1] == 2
         metric.update(scores[:, 1] if binary else scores, labels)
 
 
@@ -163,7 +160,7 @@ def per_label_table(metrics: MetricCollection, names: list[str]) -> list[dict[st
         sweep: Any = metrics["sweep"]
         columns = sweep.per_label()
         return [
-            {"label": name, **{key: float(values[at]) for key, values in columns.items()}}
+            {"label": name, **{key: values[at].item() for key, values in columns.items()}}
             for at, name in enumerate(names)
         ]
     if "confusion_matrix" not in metrics:

@@ -36,6 +36,7 @@ class MultilabelThresholdSweep(Metric):
             self.add_state(name, torch.zeros(size, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("exact", torch.zeros(len(thresholds), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("rows", torch.tensor(0), dist_reduce_fx="sum")
+        self._per_label: dict[str, Tensor] = {}
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Counts a batch: `preds` are probabilities `[batch, labels]`, `target` 0/1 `[batch, labels]`."""
@@ -54,8 +55,16 @@ class MultilabelThresholdSweep(Metric):
         # of equally good thresholds the middle one: the edge of a plateau does not generalise
         best = torch.nonzero(f1 == f1.max()).flatten()
         best = best[len(best) // 2]
-        weight = 2 * self.true_positives[best] + self.false_positives[best] + self.false_negatives[best]
-        macro, occurring = _ratio(2 * self.true_positives[best], weight), weight > 0
+        # kept here because only inside `compute` do the states hold the counts of all processes
+        hits, falses, misses = self.true_positives[best], self.false_positives[best], self.false_negatives[best]
+        self._per_label = {
+            "precision": _ratio(hits, hits + falses),
+            "recall": _ratio(hits, hits + misses),
+            "f1": _ratio(2 * hits, 2 * hits + falses + misses),
+            "support": hits + misses,
+        }
+        occurring = hits + falses + misses > 0
+        macro = self._per_label["f1"]
         return {
             "threshold": self.thresholds[best],
             "f1_micro": f1[best],
@@ -66,15 +75,9 @@ class MultilabelThresholdSweep(Metric):
         }
 
     def per_label(self) -> dict[str, Tensor]:
-        """Returns precision, recall and F1 of each label `[labels]` at the threshold of best micro F1."""
-        at = int(torch.nonzero(self.thresholds == self.compute()["threshold"]).flatten()[0])
-        hit, false, missed = self.true_positives[at], self.false_positives[at], self.false_negatives[at]
-        return {
-            "precision": _ratio(hit, hit + false),
-            "recall": _ratio(hit, hit + missed),
-            "f1": _ratio(2 * hit, 2 * hit + false + missed),
-            "support": hit + missed,
-        }
+        """Returns precision, recall, F1 and support of each label `[labels]` at the threshold of best micro F1."""
+        self.compute()
+        return self._per_label
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

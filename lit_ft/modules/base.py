@@ -17,6 +17,7 @@ from lit_ft.modules.evaluation import EvaluationSet, prefixes
 from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.ops.building import ModelSource, freeze, resize_embeddings, weights_dtype
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
+from lit_ft.ops.losses import mean
 from lit_ft.optim.groups import parameter_groups
 from lit_ft.optim.schedules import check_schedule, schedule, warmup_steps
 
@@ -199,7 +200,9 @@ class TransformerModule(LightningModule):
         if self.hf_config is not None:
             model = self.auto_class.from_config(config, trust_remote_code=self.hparams["trust_remote_code"], **kwargs)
         else:
-            model = self.source.build(self.auto_class, config, self.hparams["ignore_mismatched_sizes"], **kwargs)
+            model, fresh = self.source.build(self.auto_class, config, self.hparams["ignore_mismatched_sizes"], **kwargs)
+            if fresh:
+                log.info(f"fresh weights, to be trained: {', '.join(fresh)}")
             resize_embeddings(model, len(tokenizer) if tokenizer is not None else 0)
         model.train()  # from_pretrained returns a model in eval mode, and Lightning would keep it so: no dropout
         if self.hparams["gradient_checkpointing"]:
@@ -247,7 +250,7 @@ class TransformerModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the loss to call backward on; logs `train_loss`."""
         total, count = self.loss(self(**self.model_inputs(batch)), batch)
-        self.log("train_loss", (total / count.clamp(min=1)).detach(), prog_bar=True, batch_size=len(batch["input_ids"]))
+        self.log("train_loss", mean(total, count).detach(), prog_bar=True, batch_size=len(batch["input_ids"]))
         return self._normaliser.loss(self, total, count)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

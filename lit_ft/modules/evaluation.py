@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from lit_ft.data.merging import RowMerger
+from lit_ft.ops.losses import mean
 
 
 class EvaluationSet:
@@ -24,7 +25,7 @@ class EvaluationSet:
 
     def add_loss(self, total: Tensor, count: Tensor) -> None:
         """Adds a batch's summed loss; batches without a labelled row add nothing."""
-        self.loss.update(total / count.clamp(min=1), weight=count)
+        self.loss.update(mean(total, count), weight=count)
 
 
 def prefixes(stage: str, sets: list[str], number: int) -> list[str]:

@@ -11,6 +11,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor
 
+from lit_ft.ops.losses import mean
+
 
 class LossNormaliser:
     """Keeps the counts of the current window of micro-batches.
@@ -27,7 +29,7 @@ class LossNormaliser:
     def loss(self, module: LightningModule, total: Tensor, count: Tensor) -> Tensor:
         """Returns what to call backward on for one micro-batch."""
         if not self._needed(module):
-            return total / count.clamp(min=1)
+            return mean(total, count)
         self._counts.append(count.detach())
         return total * self.scale
 
@@ -40,7 +42,7 @@ class LossNormaliser:
         total = torch.stack(self._counts).sum().float()
         if trainer.world_size > 1:
             total = trainer.strategy.reduce(total, reduce_op="sum")
-        total = total.clamp(min=1)
+        total = torch.where(total > 0, total, torch.ones_like(total))
         # Lightning divided each micro-batch by the window's nominal length, the strategy averaged over processes
         factor = trainer.accumulate_grad_batches * trainer.world_size / (self.scale * total)
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

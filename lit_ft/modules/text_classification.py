@@ -69,19 +69,14 @@ class TextClassificationModule(TransformerModule):
     def setup(self, stage: str) -> None:
         """Checks the extra metrics by name before any weights are loaded; see the base."""
         super().setup(stage)
-        description = {**self.description, **getattr(self._datamodule, "description", {})}
-        if "labels" in description:
-            extra_metrics(self.hparams["metrics"], description["problem_type"], len(description["labels"]))
-            self._set_class_weights(description)
-            self._check_head(description)
+        description = self._named({**self.description, **getattr(self._datamodule, "description", {})})
+        extra_metrics(self.hparams["metrics"], description["problem_type"], len(description["labels"]))
+        self._set_class_weights(description)
+        self._check_head(description)
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Names the labels in the configuration."""
-        if "labels" not in description:
-            names = pretrained_labels(self.source.config())
-            if names is None:
-                raise UserError("nobody has named the labels: pass labels=[...] to the module, or use our data module")
-            description |= {"labels": names, "problem_type": self.hparams["problem_type"] or "single_label"}
+        description |= self._named(description)
         names = description["labels"]
         kwargs: dict[str, Any] = {
             "num_labels": len(names),
@@ -181,6 +176,17 @@ class TextClassificationModule(TransformerModule):
         best = max(scores, key=scores.__getitem__)
         return {"predicted_label": best, "score": scores[best], "scores": scores}
 
+    def _named(self, description: Description) -> Description:
+        """Adds the labels and the problem type of a pretrained head where nobody has named the labels."""
+        if "labels" in description:
+            return description
+        config = self.hf_config or self.source.config()
+        names = pretrained_labels(config)
+        if names is None:
+            raise UserError("nobody has named the labels: pass labels=[...] to the module, or use our data module")
+        trained = {head: kind for kind, head in HEADS.items()}.get(str(config.problem_type), "single_label")
+        return {**description, "labels": names, "problem_type": self.hparams["problem_type"] or trained}
+
     def _set_class_weights(self, description: Description) -> None:
         wanted = self.hparams["class_weights"]
         if wanted is None or (
@@ -198,7 +204,7 @@ class TextClassificationModule(TransformerModule):
             wanted = balanced_class_weights(description["label_counts"], description["num_train_rows"], kind)
         if len(wanted) != size:
             raise UserError(f"class_weights has {len(wanted)} values for {size} labels")
-        self._class_weights = torch.tensor(wanted)
+        self._class_weights = torch.tensor(wanted, dtype=torch.float32)
 
     def _check_head(self, description: Description) -> None:
         config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)

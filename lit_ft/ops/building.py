@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
@@ -73,28 +75,35 @@ class ModelSource:
             if not hasattr(config, key):
                 known = [known for known in vars(config) if not known.startswith("_")]
                 raise UserError(f"config_overrides: {type(config).__name__} has no {key!r}{did_you_mean(key, known)}")
-            setattr(config, key, value)
+            try:
+                setattr(config, key, value)
+            except (StrictDataclassError, ValueError, TypeError) as error:
+                raise UserError(f"config_overrides: {key}: {' '.join(str(error).split())}") from None
         return config  # type: ignore[no-any-return]
 
     def build(
         self, auto_class: Any, config: PreTrainedConfig, ignore_mismatched_sizes: bool, **kwargs: Any
-    ) -> PreTrainedModel:
+    ) -> tuple[PreTrainedModel, list[str]]:
         """Loads the weights into a model with this configuration, or makes one with fresh weights.
+
+        Returns:
+            The model, and the names of the parameters that start fresh although a checkpoint was given.
 
         Raises:
             UserError: the folder holds no weights, or weights of other shapes.
         """
         if self.model_name_or_path is None:
-            return auto_class.from_config(config, trust_remote_code=self.trust_remote_code, **kwargs)  # type: ignore[no-any-return]
+            return auto_class.from_config(config, trust_remote_code=self.trust_remote_code, **kwargs), []
         try:
-            return auto_class.from_pretrained(  # type: ignore[no-any-return]
+            model, report = auto_class.from_pretrained(
                 resolve_path(self.model_name_or_path),
                 config=config,
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
+                output_loading_info=True,
                 **self.common,
                 **kwargs,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"model_name_or_path {self.model_name_or_path!r}: {reason}") from None
         except RuntimeError as error:
@@ -104,6 +113,8 @@ class ModelSource:
                 f"model_name_or_path {self.model_name_or_path!r}: its weights have other shapes than the configuration "
                 f"(config_overrides? number of labels? then ignore_mismatched_sizes: true): {str(error)[:500]}"
             ) from None
+        fresh = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}
+        return model, [name for name, _ in model.named_parameters() if name in fresh]
 
 
 def pretrained_labels(config: PreTrainedConfig) -> list[str] | None:

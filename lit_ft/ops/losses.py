@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_ft.data.labels import IGNORED, ProblemType
+from lit_ft.errors import UserError
 from lit_ft.ops.objects import load_object
 
 
@@ -15,7 +16,7 @@ def labelled(labels: Tensor) -> Tensor:
     """Returns which rows have a label, `[batch]`: class ids other than -100, numbers that are not NaN."""
     if labels.is_floating_point():
         return ~labels.reshape(len(labels), -1).isnan().any(1)
-    return labels != IGNORED
+    return (labels.reshape(len(labels), -1) != IGNORED).all(1)
 
 
 def classification_loss(
@@ -41,7 +42,11 @@ def classification_loss(
     """
     rows = labelled(labels)
     logits, labels = logits.float()[rows], labels[rows]
-    count = rows.sum()
+    count = rows.sum().float()
+    if not len(labels):  # means of nothing are NaN; the zero keeps the graph, which other processes wait for
+        return logits.sum() * 0.0, count
+    if class_weights is not None:
+        class_weights = class_weights.to(logits)
     if own is not None:
         values = own(logits, labels)
         return (values * count if values.dim() == 0 else values.reshape(len(labels), -1).mean(1).sum()), count
@@ -49,10 +54,15 @@ def classification_loss(
         loss = F.cross_entropy(logits, labels, class_weights, reduction="sum", label_smoothing=label_smoothing)
         return loss, count if class_weights is None else class_weights[labels].sum()
     if problem_type == "multi_label":
-        targets = labels * (1 - label_smoothing) + label_smoothing / 2
+        targets = labels.to(logits) * (1 - label_smoothing) + label_smoothing / 2
         values = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=class_weights, reduction="none")
         return values.mean(1).sum(), count
-    return F.mse_loss(logits, labels.reshape(logits.shape), reduction="none").mean(1).sum(), count
+    return F.mse_loss(logits, labels.to(logits).reshape(logits.shape), reduction="none").mean(1).sum(), count
+
+
+def mean(total: Tensor, count: Tensor) -> Tensor:
+    """Returns total / count, 0 where nothing was counted; a count may lie below 1, for it may be a sum of weights."""
+    return total / torch.where(count > 0, count, torch.ones_like(count))
 
 
 def balanced_class_weights(counts: Sequence[int], rows: int, problem_type: ProblemType) -> list[float]:
@@ -86,7 +96,9 @@ class FocalLoss(nn.Module):
             cross_entropy = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         else:
             cross_entropy = F.cross_entropy(logits, labels, reduction="none")
-        return (1 - torch.exp(-cross_entropy)) ** self.gamma * cross_entropy
+        wrong = -torch.expm1(-cross_entropy)
+        # the slope of a power below 1 is infinite at 0, where certain rows lie
+        return wrong.clamp(min=1e-12) ** self.gamma * cross_entropy
 
 
 class OrdinalLoss(nn.Module):
@@ -106,4 +118,7 @@ def load_loss(spec: str | dict[str, Any] | None) -> Callable[[Tensor, Tensor], T
     """
     if spec is None:
         return None
-    return load_object(spec, ("lit_ft.ops.losses", "torch.nn"))  # type: ignore[no-any-return]
+    own = load_object(spec, ("lit_ft.ops.losses", "torch.nn"))
+    if not callable(own):
+        raise UserError(f"loss: {spec} cannot be called")
+    return own  # type: ignore[no-any-return]

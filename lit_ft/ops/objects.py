@@ -7,6 +7,20 @@ from typing import Any
 from lit_ft.errors import UserError, did_you_mean
 
 
+def import_name(path: str) -> Any:
+    """Imports what a dotted path names."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def option_names(target: type) -> set[str]:
+    """Returns the names of the arguments that a class takes, those handed on to its bases included."""
+    return {name for base in target.__mro__ for name in inspect.signature(base.__init__).parameters} - {
+        "self",
+        "kwargs",
+    }
+
+
 def load_object(spec: str | dict[str, Any], homes: tuple[str, ...], known: dict[str, Any] | None = None) -> Any:
     """Makes an instance of the class that `spec` names; a function is returned as it is.
 
@@ -22,8 +36,11 @@ def load_object(spec: str | dict[str, Any], homes: tuple[str, ...], known: dict[
         spec = {"class_path": spec}
     if unknown := set(spec) - {"class_path", "init_args"}:
         raise UserError(f"{spec}: unknown keys {sorted(unknown)}; known: class_path, init_args")
+    if "class_path" not in spec:
+        raise UserError(f"{spec}: no class_path")
     path, arguments = spec["class_path"], dict(spec.get("init_args") or {})
     module_name, _, name = path.rpartition(".")
+    seen: list[str] = []
     for home in [module_name] if module_name else homes:
         try:
             module = import_module(home)
@@ -31,10 +48,14 @@ def load_object(spec: str | dict[str, Any], homes: tuple[str, ...], known: dict[
             raise UserError(f"{path!r}: {error}") from None
         if hasattr(module, name):
             break
+        seen += [known_name for known_name in dir(module) if not known_name.startswith("_")]
     else:
-        raise UserError(f"{path!r}: no such name in {home}{did_you_mean(name, dir(module))}")
+        places = module_name or " or ".join(homes)
+        raise UserError(f"{path!r}: no such name in {places}{did_you_mean(name, seen)}")
     target = getattr(module, name)
     if not inspect.isclass(target):
+        if arguments:
+            raise UserError(f"{path}: a function takes no init_args")
         return target
     taken = inspect.signature(target).parameters
     arguments = {key: value for key, value in (known or {}).items() if key in taken} | arguments

@@ -37,9 +37,9 @@ def schedule(
     """Makes one of transformers' schedules.
 
     Raises:
-        UserError: arguments that the schedule does not take.
+        UserError: arguments that the schedule does not take, or lacks.
     """
     try:
         return get_scheduler(name, optimizer, num_warmup_steps, num_training_steps, kwargs or {})
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"lr_scheduler_type {name!r}: {error}") from None

@@ -1,0 +1,21 @@
+"""A callback that writes into the run's folder."""
+
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lit_ft.callbacks.run_logger import run_folder
+
+
+class RunCallback(Callback):
+    """Knows the run's folder from `setup` on.
+
+    Attributes:
+        run: the folder, the same on every process; `None` where nothing is to be written (`fast_dev_run`).
+    """
+
+    run: Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Asks for the folder once, on every process: the first one tells the others."""
+        self.run = run_folder(trainer)

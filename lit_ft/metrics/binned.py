@@ -1,0 +1,126 @@
+"""Areas under curves and calibration from histograms: sums, so memory stays constant and processes may hold no row."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, SpearmanCorrCoef
+from torchmetrics.utilities.data import dim_zero_cat
+
+
+def _edges() -> Tensor:
+    # even steps of log-odds, coarser where only losers of a softmax fall; float32 knows no probabilities beyond these
+    odds = torch.cat([torch.arange(-104, -16, 0.1), torch.arange(-16, 17, 0.01)]).double()
+    edges: Tensor = torch.unique(odds.sigmoid().float())
+    return edges
+
+
+class RankingArea(Metric):
+    """Mean over labels of the area under the ROC curve or of average precision, each label against the rest.
+
+    Scores are binned by their log-odds, so that the crowd of a confident model near 0 and 1 stays told apart; scores
+    within 0.01 of each other are taken to be in random order. Memory is 70 kB per label, whatever the number of rows.
+    Labels whose area is not defined (no row has it, or for ROC every row has it) are left out.
+
+    Args:
+        num_labels: labels or classes.
+        kind: `auroc` or `average_precision`.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    positives: Tensor
+    negatives: Tensor
+    edges: Tensor
+
+    def __init__(self, num_labels: int, kind: Literal["auroc", "average_precision"], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kind = kind
+        self.register_buffer("edges", _edges(), persistent=False)
+        for name in ("positives", "negatives"):
+            size = (num_labels, len(self.edges) + 1)
+            self.add_state(name, torch.zeros(size, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Counts a batch: probabilities `[batch, labels]`, and class ids `[batch]` or 0/1 `[batch, labels]`."""
+        if target.dim() == 1:
+            target = torch.nn.functional.one_hot(target, preds.shape[1])
+        labels, bins = self.positives.shape
+        cells = torch.bucketize(preds.float().contiguous(), self.edges, right=True)
+        cells = cells + torch.arange(labels, device=cells.device) * bins
+        hit = target.bool()
+        self.positives += torch.bincount(cells[hit], minlength=labels * bins).view(labels, bins)
+        self.negatives += torch.bincount(cells[~hit], minlength=labels * bins).view(labels, bins)
+
+    def compute(self) -> Tensor:
+        """Returns the mean area; 0 when it is defined for no label."""
+        positives, negatives = self.positives.cpu().double(), self.negatives.cpu().double()
+        actual, others = positives.sum(1), negatives.sum(1)
+        if self.kind == "auroc":
+            below = negatives.cumsum(1) - negatives / 2  # ties count half
+            defined = (actual > 0) & (others > 0)
+            areas = (positives * below).sum(1) / (actual * others).clamp(min=1)
+        else:
+            defined = actual > 0
+            above = positives.flip(1).cumsum(1).flip(1) - positives, negatives.flip(1).cumsum(1).flip(1) - negatives
+            # what a positive of a bin finds at or above itself, on average over the bin's orders
+            hits, misses = above[0] + (positives + 1) / 2, above[1] + negatives / 2
+            for tied in (0, -1):  # scores of exactly 0 or 1 have no order: all of them count for each
+                hits[:, tied] = (above[0] + positives)[:, tied]
+                misses[:, tied] = (above[1] + negatives)[:, tied]
+            areas = (positives * hits / (hits + misses).clamp(min=1)).sum(1) / actual.clamp(min=1)
+        area = areas[defined].mean() if bool(defined.any()) else areas.sum() * 0
+        return area.float().to(self.positives.device)
+
+
+class CalibrationError(Metric):
+    """Mean distance between the confidence of the predicted class and how often it is right, over equal bins.
+
+    Args:
+        bins: number of bins.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    confidence: Tensor
+    right: Tensor
+    rows: Tensor
+
+    def __init__(self, bins: int = 15, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.bins = bins
+        for name in ("confidence", "right", "rows"):
+            self.add_state(name, torch.zeros(bins), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Counts a batch: probabilities `[batch, classes]`, class ids `[batch]`."""
+        confidence, predicted = preds.float().max(-1)
+        at = (confidence * self.bins).long().clamp(max=self.bins - 1)
+        self.confidence.index_add_(0, at, confidence)
+        self.right.index_add_(0, at, (predicted == target).float())
+        self.rows.index_add_(0, at, torch.ones_like(confidence))
+
+    def compute(self) -> Tensor:
+        """Returns the error."""
+        return (self.confidence - self.right).abs().sum() / self.rows.sum().clamp(min=1)
+
+
+class Spearman(SpearmanCorrCoef):
+    """torchmetrics' rank correlation, where a process (or all of them) may hold no labelled row."""
+
+    def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
+        # torchmetrics gathers a 1-d empty tensor from such a process, which does not meet the others' [rows, targets]
+        for name in ("preds", "target"):
+            if not getattr(self, name):
+                empty = torch.zeros((0,) if self.num_outputs == 1 else (0, self.num_outputs), device=self.device)
+                setattr(self, name, [empty])
+        super()._sync_dist(*args, **kwargs)
+
+    def compute(self) -> Tensor:
+        """Returns the correlation of each target; NaN without two rows."""
+        held = self.preds if isinstance(self.preds, Tensor) or self.preds else torch.zeros(0)
+        if len(dim_zero_cat(held)) < 2:
+            return torch.full((self.num_outputs,), torch.nan, device=self.device).squeeze()
+        return super().compute()

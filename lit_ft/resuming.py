@@ -1,0 +1,75 @@
+"""What a checkpoint brings to the command line: its run's configuration, its hyperparameters, and what they forbid."""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningCLI
+
+from lit_ft.errors import UserError
+from lit_ft.ops.building import ModelSource
+from lit_ft.ops.checkpoint_extras import load_config
+from lit_ft.runs import CONFIG, find_checkpoint, run_of
+
+FIXED = ("model_type", "config_overrides", "config_name", "add_tokens", "labels", "problem_type")
+"""Options that decide shapes or meaning of the weights: a checkpoint's values cannot be overruled."""
+
+SHAPES = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")
+
+
+def with_config_of_run(words: list[str], root: str) -> list[str]:
+    """Adds the run's own `config.yaml` to a command line that has `--ckpt_path` but no `--config`.
+
+    Args:
+        words: the command line, subcommand first.
+        root: where runs lie unless `--trainer.default_root_dir` says otherwise.
+    """
+    given = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        given[name] = value if equals else following
+    if not words or words[0] not in LightningCLI.subcommands() or {"--config", "-c"} & set(given):
+        return words
+    if "--ckpt_path" not in given:
+        return words
+    checkpoint = find_checkpoint(given["--ckpt_path"], Path(given.get("--trainer.default_root_dir", root)))
+    run = run_of(checkpoint)
+    return words if run is None else [words[0], "--config", str(run / CONFIG), *words[1:]]
+
+
+def saved_options(extras: dict[str, Any], model: Namespace) -> dict[str, Any] | None:
+    """Returns a checkpoint's hyperparameters as a configuration of the model; `None` when they are of another class."""
+    values = {name: value for name, value in extras["hyper_parameters"].items() if name != "_instantiator"}
+    class_path = values.pop("_class_path", model.class_path)
+    return {"class_path": class_path, "init_args": values} if class_path == model.class_path else None
+
+
+def taken_over(before: Namespace, after: Namespace) -> dict[str, Any]:
+    """Returns the options that neither YAML nor command line gave and that the checkpoint's hyperparameters changed."""
+    return {name: value for name, value in after.items() if before.get(name) != value}
+
+
+def check_fixed(asked: Namespace, extras: dict[str, Any]) -> None:
+    """Refuses options that ask for other shapes than the checkpoint's.
+
+    Raises:
+        UserError: the option, and both values.
+    """
+    saved = extras["hyper_parameters"]
+    for name in FIXED:
+        value = asked.get(name)
+        value = value.as_dict() if isinstance(value, Namespace) else value
+        if name in saved and value != saved[name]:
+            raise UserError(f"model.{name} is {value!r}, but the checkpoint was trained with {saved[name]!r}")
+    name = asked.get("model_name_or_path")
+    if name is None or name == saved.get("model_name_or_path"):
+        return
+    try:
+        config = ModelSource(name, **{key: asked[key] for key in ("model_revision", "gguf_file", "cache_dir")}).config()
+    except UserError:
+        return  # gone since: the checkpoint has its own copy of the configuration
+    trained = load_config(extras["config"])
+    for key in SHAPES:
+        theirs, ours = getattr(config, key, None), getattr(trained, key, None)
+        if theirs != ours:
+            raise UserError(f"model_name_or_path {name!r} has {key} {theirs}, the checkpoint {ours}: another model")

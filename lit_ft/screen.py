@@ -1,0 +1,65 @@
+"""What a person sees: our messages, on the first process, and no warning about what is as it should be."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import datasets
+import transformers
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+log = logging.getLogger("lit_ft")
+
+UNACTIONABLE = (
+    r".*does not have many workers.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*LeafSpec.*",
+    r".*sync_dist=True.*",  # our metrics gather by themselves
+    r".*No (positive|negative) samples in targets.*",
+    r".*was nan. Ignoring these classes.*",
+    r".*number of training batches .* is smaller than the logging interval.*",
+    r".*LightningCLI's args parameter is intended.*",
+    r".*lr_scheduler.step\(\).* before .*optimizer.step\(\).*",
+    r".*pin_memory.*no accelerator.*",
+    r".*variance of predictions or target is close to zero.*",
+    r".*`compute` method of metric .* was called before the `update`.*",
+)
+SILENT_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "lightning.fabric")
+UNACTIONABLE_MESSAGES = ("💡", "to estimate number of stepping batches", "TPU available", "Loaded model weights from")
+
+
+def quiet() -> None:
+    """Silences the libraries below us where a user could not act on what they say."""
+    for pattern in UNACTIONABLE:
+        warnings.filterwarnings("ignore", message=pattern)
+    for name in SILENT_LOGGERS:
+        logging.getLogger(name).addFilter(_is_actionable)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.utils.logging.set_verbosity_error()
+
+
+def _is_actionable(record: logging.LogRecord) -> bool:
+    return not any(part in record.getMessage() for part in UNACTIONABLE_MESSAGES)
+
+
+def speak() -> None:
+    """Shows our messages, on the first process only."""
+    if getattr(rank_zero_only, "rank", 0) == 0 and not log.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False
+
+
+def show_metrics(title: str, metrics: Mapping[str, Any]) -> None:
+    """Prints a table of metrics."""
+    table = Table("metric", "value", title=title)
+    for name, value in metrics.items():
+        table.add_row(name, f"{float(value):.4f}")
+    Console().print(table)

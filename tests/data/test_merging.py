@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from lit_ft.data.merging import RowMerger
+from lit_ft.data.samplers import FILLER
+
+WINDOWS = [1, 3, 2, 1, 5]
+OWNERS = [row for row, windows in enumerate(WINDOWS) for _ in range(windows)]
+
+
+def merge(batch_size: int, owners: list[int]) -> list[tuple[list[dict], dict]]:
+    merger, complete = RowMerger(), []
+    for start in range(0, len(owners), batch_size):
+        rows = owners[start : start + batch_size]
+        batch = {
+            "row": torch.tensor(rows),
+            "windows": torch.tensor([1 if row == FILLER else WINDOWS[row] for row in rows]),
+            "info": [{"id": row} for row in rows],
+        }
+        complete += merger.add([{"feature": start + place} for place in range(len(rows))], batch)
+    return complete
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 12, 20])
+def test_windows_over_batch_borders(batch_size: int) -> None:
+    complete = merge(batch_size, OWNERS)
+    assert [info["id"] for _, info in complete] == [0, 1, 2, 3, 4]
+    assert [[OWNERS[part["feature"]] for part in parts] for parts, _ in complete] == [[row] * n for row, n in enumerate(WINDOWS)]
+    assert [part["feature"] for parts, _ in complete for part in parts] == list(range(12))
+
+
+def test_rows_cut_open_and_fillers_never_come_out() -> None:
+    assert [info["id"] for _, info in merge(2, [FILLER, *OWNERS[:5], FILLER])] == [0, 1]
+
+
+def test_batches_of_another_loader_have_one_feature_a_row() -> None:
+    assert RowMerger().add([{"a": 1}, {"a": 2}], {"labels": None}) == [([{"a": 1}], {}), ([{"a": 2}], {})]

@@ -1,0 +1,154 @@
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pandas as pd
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from lit_ft.data.readers import ReadOptions
+from lit_ft.data.sources import HubSource, expand_files, in_memory, pick_split, read_files, resolve_path
+from lit_ft.errors import UserError
+
+ROWS = [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
+
+
+def read(names: str | list[str]) -> list[dict]:
+    return read_files(names, ReadOptions()).to_list()
+
+
+def write(folder: Path, **files: str) -> list[str]:
+    names = []
+    for name, content in files.items():
+        path = folder / name.replace("_", ".")
+        path.write_text(content)
+        names.append(str(path))
+    return names
+
+
+def test_package_paths(sample: Path) -> None:
+    assert Path(resolve_path("package://lit_ft/sample_data/train.csv")) == sample.resolve() / "train.csv"
+    assert resolve_path("some/train.csv") == "some/train.csv"
+    with pytest.raises(UserError, match=r"'no_such_package' is not installed \(pip install no_such_package\)"):
+        resolve_path("package://no_such_package/a")
+
+
+def test_glob_is_sorted_and_skips_folders(tmp_path: Path) -> None:
+    write(tmp_path, b_csv="text,label\nb,1\n", a_csv="text,label\na,0\n")
+    (tmp_path / "c.csv").mkdir()
+    assert [path.name for path in expand_files(f"{tmp_path}/*.csv")] == ["a.csv", "b.csv"]
+    assert read(f"{tmp_path}/*.csv") == ROWS
+
+
+def test_a_name_with_brackets_that_exists_is_no_glob(tmp_path: Path) -> None:
+    (tmp_path / "part[1].txt").write_text("a\n")
+    assert read(f"{tmp_path}/part[1].txt") == [{"text": "a"}]
+
+
+def test_list_of_mixed_formats(tmp_path: Path) -> None:
+    names = write(tmp_path, a_csv="text,label\na,0\n", b_jsonl='{"label": 1, "text": "b"}')
+    pd.DataFrame([{"text": "c", "label": 2}]).to_parquet(tmp_path / "c.parquet")
+    (tmp_path / "d.tsv.gz").write_bytes(gzip.compress(b"label\ttext\n3\td\n"))
+    names += [f"{tmp_path}/c.parquet", f"{tmp_path}/d.tsv.gz"]
+    assert read(names) == [*ROWS, {"text": "c", "label": 2}, {"text": "d", "label": 3}]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [("1", "b", ["1", "b"]), ("", "2", [None, 2]), ("", "b", [None, "b"]), ("1", "0.5", [1.0, 0.5])],
+)
+def test_parts_of_a_csv_that_look_like_different_kinds(tmp_path: Path, first: str, second: str, wanted: list) -> None:
+    names = write(tmp_path, a_csv=f"text,label\nx,{first}\n", b_csv=f"text,label\ny,{second}\n")
+    assert [row["label"] for row in read(names)] == wanted
+
+
+def test_bad_file_lists(tmp_path: Path) -> None:
+    names = write(tmp_path, a_csv="text,label\na,0\n", b_csv="text,lable\nb,1\n", c_jsonl='{"text": "c", "label": [1]}')
+    with pytest.raises(UserError, match=r"b\.csv has columns \['text', 'lable'\], but .*a\.csv has \['text', 'label'\]"):
+        read(names[:2])
+    with pytest.raises(UserError, match="columns differ in kind"):
+        read([names[0], names[2]])
+    with pytest.raises(UserError, match=r"\*\.tsv: the pattern matches no file"):
+        read(f"{tmp_path}/*.tsv")
+    with pytest.raises(UserError, match="the list of files is empty"):
+        read([])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [ROWS, Dataset.from_list(ROWS), pd.DataFrame(ROWS), DatasetDict({"train": Dataset.from_list(ROWS)}), {"train": ROWS}],
+    ids=["list", "Dataset", "DataFrame", "DatasetDict", "dict"],
+)
+def test_in_memory(data: object) -> None:
+    assert {name: part.to_list() for name, part in in_memory(data).items()} == {"train": ROWS}
+
+
+def test_in_memory_by_split_of_several_kinds() -> None:
+    parts = in_memory({"train": pd.DataFrame(ROWS, index=[7, 8]), "test": ROWS[:1]})
+    assert [part.column_names for part in parts.values()] == [["text", "label"]] * 2
+    assert len(parts["test"]) == 1
+
+
+def test_in_memory_categories_are_read_as_their_values() -> None:
+    assert in_memory(pd.DataFrame({"label": pd.Categorical(["x", "y", "x"])}))["train"]["label"][:] == ["x", "y", "x"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (3, "dataset: expected a Dataset, DatasetDict, list of dicts or DataFrame, found int"),
+        ([], "dataset: the list has no rows"),
+        (["a"], "dataset: row 1: expected an object"),
+        ({"train": DatasetDict()}, r"dataset\['train'\]: expected the rows of one split"),
+        (pd.DataFrame({"a": [1, "b"]}, dtype=object), "dataset: the DataFrame cannot be read"),
+    ],
+)
+def test_in_memory_refuses(data: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        in_memory(data)
+
+
+def test_fingerprint_is_that_of_the_content_in_every_process() -> None:
+    code = f"from lit_ft.data.sources import in_memory; print(in_memory({json.dumps(ROWS)})['train']._fingerprint)"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert in_memory(ROWS)["train"]._fingerprint == other
+    assert in_memory(ROWS[::-1])["train"]._fingerprint != other
+
+
+def test_pick_split_names_the_closest_and_drops_a_format() -> None:
+    data = Dataset.from_list(ROWS).with_format("torch", columns=["label"])
+    assert pick_split({"train": data}, "train", "x")[:] == {"text": ["a", "b"], "label": [0, 1]}
+    with pytest.raises(UserError, match=r"x has no split 'tain'; splits: \['train'\] — did you mean 'train'\?"):
+        pick_split({"train": data}, "tain", "x")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_saved_data_set(tmp_path: Path, whole: bool) -> None:
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
+    data = Dataset.from_list(ROWS, features=features)
+    (DatasetDict({"train": data}) if whole else data).save_to_disk(str(tmp_path / "saved"))
+    source = HubSource(str(tmp_path / "saved"))
+    assert source.splits() == {"train"}
+    loaded = source.load("train")
+    assert (loaded.to_list(), loaded.features["label"].names) == (ROWS, ["no", "yes"])
+    with pytest.raises(UserError, match="has no split 'trian'.*did you mean 'train'"):
+        source.load("trian")
+
+
+def test_folder_of_data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "d").mkdir()
+    write(tmp_path / "d", train_csv="text,label\na,0\nb,1\n", test_csv="text,label\nc,1\n")
+    source = HubSource(str(tmp_path / "d"))
+    assert (source.splits(), source.load("train").to_list()) == ({"train", "test"}, ROWS)
+    write(tmp_path / "d", test_csv="text,label\nc,1,2,3\n")
+    with pytest.raises(UserError, match=f"dataset_name '{tmp_path}/d': .*"):
+        source.load("test")
+
+
+def test_unknown_data_set() -> None:
+    with pytest.raises(UserError, match="dataset_name 'no/such-data-set'"):
+        HubSource("no/such-data-set").load("train")

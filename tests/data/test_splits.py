@@ -1,0 +1,56 @@
+from collections import Counter
+
+import pytest
+from datasets import Dataset
+
+from lit_ft.data.splits import cap, cut_validation
+from lit_ft.errors import UserError
+
+
+@pytest.mark.parametrize("rows", [2, 3, 99, 100])
+@pytest.mark.parametrize("percentage", [0.1, 5, 20, 50, 99, 100])
+@pytest.mark.parametrize("strata", [False, True])
+def test_cut_is_disjoint_complete_sorted_and_of_the_right_size(rows: int, percentage: float, strata: bool) -> None:
+    train, validation = cut_validation(rows, percentage, 0, [row % 3 for row in range(rows)] if strata else None)
+    assert sorted(train + validation) == list(range(rows))
+    assert (train, validation) == (sorted(train), sorted(validation))
+    assert len(validation) == min(max(1, round(rows * percentage / 100)), rows - 1)
+
+
+def test_cut_is_a_function_of_the_seed() -> None:
+    cuts = [cut_validation(100, 20, seed, None) for seed in (1, 1, 2)]
+    assert cuts[0] == cuts[1] != cuts[2]
+
+
+def test_strata_keep_their_proportions() -> None:
+    strata = ["a"] * 600 + ["b"] * 300 + ["c"] * 100
+    _, validation = cut_validation(1000, 10, 0, strata)
+    assert Counter(strata[row] for row in validation) == {"a": 60, "b": 30, "c": 10}
+    _, validation = cut_validation(1000, 1.5, 0, strata)  # 9, 4.5 and 1.5 of 15
+    counts = Counter(strata[row] for row in validation)
+    assert counts["a"] == 9
+    assert sorted(counts.values()) in ([1, 5, 9], [2, 4, 9])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_label_never_leaves_train_altogether(seed: int) -> None:
+    strata = ["common"] * 51 + [f"rare {number}" for number in range(25)] + ["twice", "twice"]
+    train, validation = cut_validation(len(strata), 10, seed, strata)
+    assert {strata[row] for row in validation} <= {strata[row] for row in train}
+    assert len(validation) == 8
+
+
+def test_one_row_cannot_be_cut() -> None:
+    with pytest.raises(UserError, match="from 1 row: set validation_file or validation_split_percentage: 0"):
+        cut_validation(1, 5, 0, None)
+
+
+def test_cap() -> None:
+    data = Dataset.from_dict({"n": list(range(50))})
+    assert cap(data, None, 0, False) is data
+    assert cap(data, 50, 0, False) is data
+    assert cap(data, 3, 0, head=True)["n"][:] == [0, 1, 2]
+    chosen = [cap(data, 10, seed, False)["n"][:] for seed in (1, 1, 2)]
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert chosen[0] == sorted(set(chosen[0]))
+    assert len(chosen[0]) == 10
