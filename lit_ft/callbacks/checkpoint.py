@@ -1,9 +1,12 @@
 """`checkpoints/best.ckpt` and `checkpoints/last.ckpt`: the best by the module's monitor, and the newest."""
 
+import logging
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+log = logging.getLogger("lit_ft")
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -51,6 +54,8 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the last state where the end of training fell between two checkpoints."""
         super().on_train_end(trainer, pl_module)
+        if self.monitor is not None and self.monitor not in trainer.callback_metrics:
+            log.info("training ended before the first validation: nothing to choose the best by (val_check_interval?)")
         if self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             monitored: dict[str, Any] = self._monitor_candidates(trainer)
             self._save_last_checkpoint(trainer, monitored)

@@ -24,7 +24,8 @@ class RunLogger(CSVLogger):
 
     def __init__(self, save_dir: str, version: str | None = None) -> None:
         number = None if version is None else run_number(Path(version))
-        super().__init__(os.path.abspath(save_dir), name="", version=version if number == -1 else number, flush_logs_every_n_steps=50)
+        folder = version if number == -1 else number  # a run folder may have been renamed
+        super().__init__(os.path.abspath(save_dir), name="", version=folder, flush_logs_every_n_steps=50)
 
     @property
     def version(self) -> int | str:

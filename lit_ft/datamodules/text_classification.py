@@ -136,10 +136,16 @@ class TextClassificationDataModule(TransformerDataModule):
             pairs = pairs or guessed
             self.notes.append(f"{first.place}: reading {' and '.join(map(repr, texts + pairs))} as text")
         if labels_needed and not labels:
-            raise UserError(f"{first.place}: which column is the label? columns: {present}; set label_column_name")
+            labels = self._label_columns(present, first.place)
         for rows in every:
             check_columns(texts + pairs + (labels if labels_needed else []), rows.data.column_names, rows.place)
         return {"text_columns": texts, "pair_columns": pairs, "label_columns": labels}
+
+    def _label_columns(self, present: list[str], place: str) -> list[str]:
+        labels = guess_label_column(present)
+        if not labels:
+            raise UserError(f"{place}: which column is the label? columns: {present}; set label_column_name")
+        return labels
 
     def _labels(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Names the labels as a checkpoint of ours, the module, the pretrained head, or else train has them."""
@@ -155,7 +161,10 @@ class TextClassificationDataModule(TransformerDataModule):
         (rows,) = (raw.get("train") or self.load_rows("train")).values()
         # names come from the rows that a cap leaves out too: a small sample need not hold every label
         whole = RawRows(rows.uncut, rows.place)
-        check_columns(self.description["label_columns"], whole.data.column_names, rows.place)
+        present = whole.data.column_names
+        if not self.description["label_columns"]:  # rows to predict do not say which column it is
+            self.description["label_columns"] = self._label_columns(present, rows.place)
+        check_columns(self.description["label_columns"], present, rows.place)
         columns = {name: whole.data[name][:] for name in self.description["label_columns"]}
         features = whole.data.features
         kind = wanted or infer_problem_type(columns, features, self.hparams["label_delimiter"])

@@ -11,7 +11,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 def _edges() -> Tensor:
     # even steps of log-odds, coarser where only losers of a softmax fall; float32 knows no probabilities beyond these
     odds = torch.cat([torch.arange(-104, -16, 0.1), torch.arange(-16, 17, 0.01)]).double()
-    edges: Tensor = torch.unique(odds.sigmoid().float())
+    edges: Tensor = torch.unique(torch.cat([odds.sigmoid().float(), torch.ones(1)]))
     return edges
 
 
@@ -66,9 +66,14 @@ class RankingArea(Metric):
             above = positives.flip(1).cumsum(1).flip(1) - positives, negatives.flip(1).cumsum(1).flip(1) - negatives
             # what a positive of a bin finds at or above itself, on average over the bin's orders
             hits, misses = above[0] + (positives + 1) / 2, above[1] + negatives / 2
-            for tied in (0, -1):  # scores of exactly 0 or 1 have no order: all of them count for each
-                hits[:, tied] = (above[0] + positives)[:, tied]
-                misses[:, tied] = (above[1] + negatives)[:, tied]
+            # bins of a single number (0, 1 and what float32 knows just below 1) hold ties: all of it counts for each
+            edges = self.edges.cpu()
+            alone = torch.nextafter(edges[:-1], torch.ones(1)) == edges[1:]
+            tied = torch.cat([torch.ones(1).bool(), alone, torch.ones(1).bool()])
+            hits, misses = (
+                torch.where(tied, before + block, mixed)
+                for before, block, mixed in zip(above, (positives, negatives), (hits, misses), strict=True)
+            )
             areas = (positives * hits / (hits + misses).clamp(min=1)).sum(1) / actual.clamp(min=1)
         area = areas[defined].mean() if bool(defined.any()) else areas.sum() * 0
         return area.float().to(self.positives.device)

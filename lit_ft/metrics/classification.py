@@ -166,7 +166,7 @@ def per_label_table(metrics: MetricCollection, names: list[str]) -> list[dict[st
     if "confusion_matrix" not in metrics:
         return []
     confusion: Any = metrics["confusion_matrix"]
-    matrix = confusion.compute().double()
+    matrix = confusion.compute().cpu().double()
     hit, predicted, actual = matrix.diag(), matrix.sum(0), matrix.sum(1)
     table = []
     for at, name in enumerate(names):

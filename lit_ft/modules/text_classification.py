@@ -63,6 +63,10 @@ class TextClassificationModule(TransformerModule):
         super().__init__(**kwargs)
         if labels is not None:
             self.description = {"labels": labels, "problem_type": problem_type or "single_label"}
+        if loss is not None and (class_weights is not None or label_smoothing_factor):
+            raise UserError(
+                "class_weights and label_smoothing_factor belong to the built-in loss; give them to your own"
+            )
         self._own_loss = load_loss(loss)
         self.register_buffer("_class_weights", None, persistent=False)
 

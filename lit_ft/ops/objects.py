@@ -15,10 +15,8 @@ def import_name(path: str) -> Any:
 
 def option_names(target: type) -> set[str]:
     """Returns the names of the arguments that a class takes, those handed on to its bases included."""
-    return {name for base in target.__mro__ for name in inspect.signature(base.__init__).parameters} - {
-        "self",
-        "kwargs",
-    }
+    makers = [vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)]
+    return {name for maker in makers for name in inspect.signature(maker).parameters} - {"self", "args", "kwargs"}
 
 
 def load_object(spec: str | dict[str, Any], homes: tuple[str, ...], known: dict[str, Any] | None = None) -> Any:

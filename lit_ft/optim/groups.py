@@ -28,7 +28,7 @@ def parameter_groups(
     """
     decaying = set(get_parameter_names(model, ALL_LAYERNORM_LAYERS, NO_DECAY))
     trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    depths = layer_depths([name for name, _ in model.named_parameters()]) if layerwise_lr_decay else {}
+    depths = layer_depths(_body(model)) if layerwise_lr_decay else {}
     groups: dict[tuple[bool, int], list[nn.Parameter]] = {}
     for name, parameter in trainable:
         groups.setdefault((name not in decaying, depths.get(name, 0)), []).append(parameter)
@@ -40,6 +40,13 @@ def parameter_groups(
         }
         for (spared, depth), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
+
+
+def _body(model: nn.Module) -> list[str]:
+    """Names the parameters below the head: a head may number its own layers."""
+    names = [name for name, _ in model.named_parameters()]
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    return [name for name in names if name.startswith(prefix)] or names
 
 
 def layer_depths(names: list[str]) -> dict[str, int]:

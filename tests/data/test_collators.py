@@ -12,7 +12,9 @@ from tests.tiny import make_tokenizer, texts
 def test_pad_as_transformers_pads(side: str, length: int | None, multiple: int | None, types: bool) -> None:
     tokenizer = make_tokenizer()
     tokenizer.padding_side = side
-    features = [dict(tokenizer(*texts()[place : place + 2], truncation=True, max_length=9 + place)) for place in range(5)]
+    features = [
+        dict(tokenizer(*texts()[place : place + 2], truncation=True, max_length=9 + place)) for place in range(5)
+    ]
     for feature in features:
         del feature["attention_mask"]
         if not types:

@@ -25,19 +25,31 @@ def test_text_columns(present: list[str], labels: list[str], wanted: tuple) -> N
 
 
 @pytest.mark.parametrize(
-    "present", [["a", "b"], ["text", "sentence"], ["text", "premise", "hypothesis"], ["question1", "question2", "premise", "hypothesis"]]
+    "present",
+    [
+        ["a", "b"],
+        ["text", "sentence"],
+        ["text", "premise", "hypothesis"],
+        ["question1", "question2", "premise", "hypothesis"],
+    ],
 )
 def test_two_readings_are_refused(present: list[str]) -> None:
-    with pytest.raises(UserError, match=r"train\.csv: which column is the text\? columns: \[.*\]; set text_column_names"):
+    with pytest.raises(
+        UserError, match=r"train\.csv: which column is the text\? columns: \[.*\]; set text_column_names"
+    ):
         guess_text_columns(present, [], "train.csv")
 
 
-@pytest.mark.parametrize(("present", "wanted"), [("text label", ["label"]), ("labels", ["labels"]), ("label labels", []), ("a", [])])
+@pytest.mark.parametrize(
+    ("present", "wanted"), [("text label", ["label"]), ("labels", ["labels"]), ("label labels", []), ("a", [])]
+)
 def test_label_column(present: str, wanted: list[str]) -> None:
     assert guess_label_column(present.split()) == wanted
 
 
 def test_misspelt_column() -> None:
     check_columns(["text"], ["text", "label"], "train.csv")
-    with pytest.raises(UserError, match=r"train\.csv has no column 'txet'; columns: \['text', 'label'\] — did you mean 'text'\?"):
+    with pytest.raises(
+        UserError, match=r"train\.csv has no column 'txet'; columns: \['text', 'label'\] — did you mean 'text'\?"
+    ):
         check_columns(["label", "txet"], ["text", "label"], "train.csv")

@@ -75,7 +75,9 @@ def test_multi_labels(cells: list, options: dict, wanted: list) -> None:
 def test_several_columns(names: list[str] | None, wanted: list[str]) -> None:
     cells = {"a": [1, None, 0], "b": [False, None, 0], "c": [1.0, None, 0]}
     assert reader("multi_label", "abc", names=names).read(cells) == [wanted, None, []]
-    with pytest.raises(UserError, match=r"row 2, column \['a', 'b', 'c'\]: \[2, 0, 0\]: several label columns must hold"):
+    with pytest.raises(
+        UserError, match=r"row 2, column \['a', 'b', 'c'\]: \[2, 0, 0\]: several label columns must hold"
+    ):
         reader("multi_label", "abc").read({"a": [1, 2], "b": [0, 0], "c": [0, 0]})
 
 
@@ -124,7 +126,9 @@ def test_inferred_problem_type(cells: list, features: Features, delimiter: str |
     assert infer_problem_type({"label": cells}, features, delimiter) == wanted
 
 
-@pytest.mark.parametrize(("second", "wanted"), [([1, 0], "multi_label"), ([True, None], "multi_label"), ([0.5, 2.0], "regression")])
+@pytest.mark.parametrize(
+    ("second", "wanted"), [([1, 0], "multi_label"), ([True, None], "multi_label"), ([0.5, 2.0], "regression")]
+)
 def test_inferred_problem_type_of_several_columns(second: list, wanted: str) -> None:
     assert infer_problem_type({"a": [0, 1], "b": second}, PLAIN, None) == wanted
 
@@ -132,12 +136,14 @@ def test_inferred_problem_type_of_several_columns(second: list, wanted: str) -> 
 def test_ambiguous_labels_are_refused() -> None:
     with pytest.raises(UserError, match=r"'label' holds floats without fractions \(such as 1\.0\): set problem_type"):
         infer_problem_type({"label": [1.0, 2.0]}, PLAIN, None)
-    with pytest.raises(UserError, match="150 different values in 150 rows: is it the label?"):
+    with pytest.raises(UserError, match=r"150 different values in 150 rows: is it the label\?"):
         infer_problem_type({"label": [f"id {number}" for number in range(150)]}, PLAIN, None)
 
 
 def test_class_names_and_list_columns() -> None:
-    features = Features({"one": ClassLabel(names=["x"]), "many": List(ClassLabel(names=["x", "y"])), "text": Value("string")})
+    features = Features(
+        {"one": ClassLabel(names=["x"]), "many": List(ClassLabel(names=["x", "y"])), "text": Value("string")}
+    )
     assert [class_names(features, name) for name in features] == [["x"], ["x", "y"], None]
     assert [is_list_column(features, name) for name in features] == [False, True, False]
     assert is_list_column(Dataset.from_list([{"label": ["a"]}]).features, "label")

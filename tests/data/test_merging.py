@@ -25,7 +25,9 @@ def merge(batch_size: int, owners: list[int]) -> list[tuple[list[dict], dict]]:
 def test_windows_over_batch_borders(batch_size: int) -> None:
     complete = merge(batch_size, OWNERS)
     assert [info["id"] for _, info in complete] == [0, 1, 2, 3, 4]
-    assert [[OWNERS[part["feature"]] for part in parts] for parts, _ in complete] == [[row] * n for row, n in enumerate(WINDOWS)]
+    assert [[OWNERS[part["feature"]] for part in parts] for parts, _ in complete] == [
+        [row] * n for row, n in enumerate(WINDOWS)
+    ]
     assert [part["feature"] for parts, _ in complete for part in parts] == list(range(12))
 
 

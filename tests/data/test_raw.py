@@ -87,11 +87,11 @@ def test_fingerprints_follow_the_content(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="dataset has no split 'train'; splits: \\['tran'\\] — did you mean 'tran'"):
+    with pytest.raises(UserError, match=r"dataset has no split 'train'; splits: \['tran'\] — did you mean 'tran'"):
         source({"tran": ROWS}).load("train", labels)
     with pytest.raises(UserError, match="dataset, split 'train': no rows"):
         source(ROWS.select([])).load("train", labels)
-    with pytest.raises(UserError, match="no training rows: set train_file or dataset_name$"):
+    with pytest.raises(UserError, match=r"no training rows: set train_file or dataset_name$"):
         source().load("train", labels)
     write(tmp_path / "train.csv")
     with pytest.raises(UserError, match=r"tran\.csv: no such file — did you mean 'train\.csv'"):

@@ -37,7 +37,7 @@ def encode(name: str) -> bytes:
         with pa.ipc.new_file(out, table.schema) as writer:
             writer.write_table(table)
     else:
-        return "first\nsecond".encode()
+        return b"first\nsecond"
     return out.getvalue()
 
 
@@ -65,7 +65,9 @@ def test_arrow_stream(tmp_path: Path) -> None:
     assert read(tmp_path / "a.arrow", out.getvalue()) == table.to_pydict()
 
 
-@pytest.mark.parametrize("value", ["NA", "null", "None", "nan", "007", "2020-01-01", "1_000", "true", "+5", " x ", "1e400"])
+@pytest.mark.parametrize(
+    "value", ["NA", "null", "None", "nan", "007", "2020-01-01", "1_000", "true", "+5", " x ", "1e400"]
+)
 def test_csv_text_stays_as_it_stands(tmp_path: Path, value: str) -> None:
     assert read(tmp_path / "a.csv", f"text,other\n{value},a\n{value},b\n")["text"] == [value, value]
 
@@ -131,7 +133,13 @@ def test_a_key_that_a_row_lacks_is_null(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ['[{"a": 1}, {"a": 2}]', '{"data": [{"a": 1}, {"a": 2}], "version": 3}', '{"a": 1}\n{"a": 2}', ' [{"a":1},\n{"a":2}]\n']
+    "content",
+    [
+        '[{"a": 1}, {"a": 2}]',
+        '{"data": [{"a": 1}, {"a": 2}], "version": 3}',
+        '{"a": 1}\n{"a": 2}',
+        ' [{"a":1},\n{"a":2}]\n',
+    ],
 )
 def test_json_shapes(tmp_path: Path, content: str) -> None:
     assert read(tmp_path / "a.json", content) == {"a": [1, 2]}
@@ -200,7 +208,11 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("a.xlsx", "cannot read files of type 'xlsx'; known: csv, tsv"), ("a.jsnl", "did you mean 'jsonl'"), ("a", "type ''")],
+    [
+        ("a.xlsx", "cannot read files of type 'xlsx'; known: csv, tsv"),
+        ("a.jsnl", "did you mean 'jsonl'"),
+        ("a", "type ''"),
+    ],
 )
 def test_wrong_extension(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -67,7 +67,9 @@ def test_parts_of_a_csv_that_look_like_different_kinds(tmp_path: Path, first: st
 
 def test_bad_file_lists(tmp_path: Path) -> None:
     names = write(tmp_path, a_csv="text,label\na,0\n", b_csv="text,lable\nb,1\n", c_jsonl='{"text": "c", "label": [1]}')
-    with pytest.raises(UserError, match=r"b\.csv has columns \['text', 'lable'\], but .*a\.csv has \['text', 'label'\]"):
+    with pytest.raises(
+        UserError, match=r"b\.csv has columns \['text', 'lable'\], but .*a\.csv has \['text', 'label'\]"
+    ):
         read(names[:2])
     with pytest.raises(UserError, match="columns differ in kind"):
         read([names[0], names[2]])
@@ -79,7 +81,13 @@ def test_bad_file_lists(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [ROWS, Dataset.from_list(ROWS), pd.DataFrame(ROWS), DatasetDict({"train": Dataset.from_list(ROWS)}), {"train": ROWS}],
+    [
+        ROWS,
+        Dataset.from_list(ROWS),
+        pd.DataFrame(ROWS),
+        DatasetDict({"train": Dataset.from_list(ROWS)}),
+        {"train": ROWS},
+    ],
     ids=["list", "Dataset", "DataFrame", "DatasetDict", "dict"],
 )
 def test_in_memory(data: object) -> None:
@@ -134,7 +142,7 @@ def test_saved_data_set(tmp_path: Path, whole: bool) -> None:
     assert source.splits() == {"train"}
     loaded = source.load("train")
     assert (loaded.to_list(), loaded.features["label"].names) == (ROWS, ["no", "yes"])
-    with pytest.raises(UserError, match="has no split 'trian'.*did you mean 'train'"):
+    with pytest.raises(UserError, match=r"has no split 'trian'.*did you mean 'train'"):
         source.load("trian")
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 import multiprocessing
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,9 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from lit_ft.data.raw import RawRows
 from lit_ft.datamodules import TextClassificationDataModule
+from lit_ft.datamodules.text_classification import ENCODED
 from lit_ft.errors import UserError
 from tests.tiny import SAMPLE
 
@@ -44,11 +47,13 @@ def one(loaders: list) -> list[dict]:
 
 
 def texts_of(data: TextClassificationDataModule, batches: list[dict]) -> list[str]:
-    return [text for batch in batches for text in data.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)]
+    return [
+        text for batch in batches for text in data.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
+    ]
 
 
 def plain(data: TextClassificationDataModule, texts: list[str]) -> list[str]:
-    return data.tokenizer.batch_decode(data.tokenizer(texts)["input_ids"], skip_special_tokens=True)
+    return data.tokenizer.batch_decode(data.tokenizer(texts, truncation=True)["input_ids"], skip_special_tokens=True)
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])
@@ -87,7 +92,9 @@ def test_prediction_hands_the_raw_rows_along(make) -> None:
 
 def test_test_rows_are_predicted_without_predict_file(make) -> None:
     data = make("predict", train_file=TRAIN, test_file=TEST)
-    assert [row["id"] for batch in one(data.predict_dataloader()) for row in batch["info"]] == [r["id"] for r in rows_of(TEST)]
+    assert [row["id"] for batch in one(data.predict_dataloader()) for row in batch["info"]] == [
+        r["id"] for r in rows_of(TEST)
+    ]
 
 
 @pytest.mark.parametrize("kind", [list, pd.DataFrame, Dataset.from_list, lambda rows: {"train": rows}], ids=str)
@@ -95,7 +102,9 @@ def test_rows_in_memory(make, kind) -> None:
     data = make(dataset=kind(ROWS), validation_split_percentage=10, batch_size=30)
     batches = [*data.train_dataloader(), *one(data.val_dataloader())]
     wanted = zip(plain(data, [row["text"] for row in ROWS]), [int(row["label"] == "yes") for row in ROWS], strict=True)
-    assert sorted(zip(texts_of(data, batches), torch.cat([b["labels"] for b in batches]).tolist(), strict=True)) == sorted(wanted)
+    assert sorted(
+        zip(texts_of(data, batches), torch.cat([b["labels"] for b in batches]).tolist(), strict=True)
+    ) == sorted(wanted)
     assert [len(batch["labels"]) for batch in batches] == [27, 3]
     assert sorted(batches[1]["labels"].tolist()) == [0, 1, 1]
 
@@ -104,10 +113,8 @@ def test_data_set_with_splits_and_class_labels_in_another_order(make) -> None:
     def part(rows: list[dict], names: list[str]) -> Dataset:
         return Dataset.from_list(rows, features=Features({"text": Value("string"), "label": ClassLabel(names=names)}))
 
-    rows = [{**row, "label": row["label"]} for row in ROWS]
-    data = make(
-        dataset=DatasetDict({"train": part(rows, ["yes", "no"]), "validation": part(rows, ["no", "yes"])}), batch_size=30
-    )
+    parts = DatasetDict({"train": part(ROWS, ["yes", "no"]), "validation": part(ROWS, ["no", "yes"])})
+    data = make(dataset=parts, batch_size=30)
     wanted = [int(row["label"] == "no") for row in ROWS]
     assert data.description["labels"] == ["yes", "no"]
     assert one(data.val_dataloader())[0]["labels"].tolist() == wanted
@@ -120,7 +127,9 @@ def test_a_tensor_format_on_the_data_set_changes_nothing(make) -> None:
 
 
 def test_several_validation_sets(make) -> None:
-    data = make(train_file=TRAIN, validation_file={"first": VALIDATION, "second": TEST}, max_eval_samples=20, sample_head=True)
+    data = make(
+        train_file=TRAIN, validation_file={"first": VALIDATION, "second": TEST}, max_eval_samples=20, sample_head=True
+    )
     assert data.set_names("validation") == ["first", "second"]
     for loader, path in zip(data.val_dataloader(), (VALIDATION, TEST), strict=True):
         wanted = [data.description["labels"].index(row["label"]) for row in rows_of(path)[:20]]
@@ -142,11 +151,17 @@ def test_long_rows_are_cut_or_windowed_and_it_is_said(make, stride: int | None) 
     whole = data.tokenizer([row["text"] for row in rows_of(VALIDATION)], truncation=stride is not None, max_length=16,
                            stride=stride or 0, return_overflowing_tokens=stride is not None)  # fmt: skip
     batches = one(data.val_dataloader())
-    ids = [row[mask.bool()].tolist() for b in batches for row, mask in zip(b["input_ids"], b["attention_mask"], strict=True)]
+    ids = [
+        row[mask.bool()].tolist()
+        for b in batches
+        for row, mask in zip(b["input_ids"], b["attention_mask"], strict=True)
+    ]
     if stride is None:
         lost = [len(row) - 16 for row in whole["input_ids"] if len(row) > 16]
-        note = f"{VALIDATION}: {len(lost)} of {len(ids)} rows are longer than max_seq_length and lose {sum(lost)} tokens"
-        assert any(text.startswith(note) for text in data.notes + make(**options).notes + prepared_notes(data))
+        note = (
+            f"{VALIDATION}: {len(lost)} of {len(ids)} rows are longer than max_seq_length and lose {sum(lost)} tokens"
+        )
+        assert any(text.startswith(note) for text in prepared_notes())
     else:
         assert ids == whole["input_ids"]
         owners = torch.tensor(whole["overflow_to_sample_mapping"])
@@ -154,8 +169,8 @@ def test_long_rows_are_cut_or_windowed_and_it_is_said(make, stride: int | None) 
         assert torch.equal(torch.cat([batch["windows"] for batch in batches]), torch.bincount(owners)[owners])
 
 
-def prepared_notes(data: TextClassificationDataModule) -> list[str]:
-    root = Path(data.hparams["preparation_dir"] or __import__("os").environ["LIT_FT_CACHE"])
+def prepared_notes() -> list[str]:
+    root = Path(os.environ["LIT_FT_CACHE"])
     return [note for path in root.glob("*/content.json") for note in json.loads(path.read_text())["notes"]]
 
 
@@ -177,8 +192,15 @@ def test_pairs_and_joined_columns(make) -> None:
     rows = [{"premise": f"a {n}", "hypothesis": f"b {n}", "title": "t", "label": n % 2} for n in range(20)]
     options = {"dataset": {"train": rows, "validation": rows}, "batch_size": 20}
     pairs = one(make(**options).val_dataloader())[0]
-    data = make(**options, text_column_names=["title", "premise"], text_column_delimiter=" / ", text_pair_column_names="hypothesis")
-    wanted = data.tokenizer([row["premise"] for row in rows], [row["hypothesis"] for row in rows], padding=True, return_tensors="pt")
+    data = make(
+        **options,
+        text_column_names=["title", "premise"],
+        text_column_delimiter=" / ",
+        text_pair_column_names="hypothesis",
+    )
+    wanted = data.tokenizer(
+        [row["premise"] for row in rows], [row["hypothesis"] for row in rows], padding=True, return_tensors="pt"
+    )
     for name, tensor in wanted.items():
         assert torch.equal(pairs[name], tensor)
     joined = [(f"t / {row['premise']}", row["hypothesis"]) for row in rows]
@@ -203,7 +225,10 @@ VECTORS = [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]] *
         ({"label": [";".join(names) for names in MULTI]}, {"label_delimiter": ";"}),
         ({"label": VECTORS}, {"label_names": ["a", "b", "c"]}),
         ({"label": [["abc".index(name) for name in names] for names in MULTI]}, {"label_names": ["a", "b", "c"]}),
-        ({name: [int(row[place]) for row in VECTORS] for place, name in enumerate("abc")}, {"label_column_name": ["a", "b", "c"]}),
+        (
+            {name: [int(row[place]) for row in VECTORS] for place, name in enumerate("abc")},
+            {"label_column_name": ["a", "b", "c"]},
+        ),
     ],
     ids=["names", "delimited", "multi-hot", "ids", "columns"],
 )
@@ -228,9 +253,11 @@ def test_regression(make, targets: list[str]) -> None:
 
 def test_unlabelled_validation_rows_are_marked_and_counted(make) -> None:
     rows = [{"text": f"t {n}", "label": n % 2} for n in range(10)]
-    data = make(dataset={"train": rows, "validation": [*rows[:2], {"text": "x", "label": -1}, {"text": "", "label": None}]})
+    data = make(
+        dataset={"train": rows, "validation": [*rows[:2], {"text": "x", "label": -1}, {"text": "", "label": None}]}
+    )
     assert one(data.val_dataloader())[0]["labels"].tolist() == [0, 1, -100, -100]
-    notes = prepared_notes(data)
+    notes = prepared_notes()
     assert "dataset, split 'validation': 2 of 4 rows have no label and are not scored" in notes
     assert "dataset, split 'validation': 1 of 4 rows have no text in 'text'" in notes
 
@@ -261,10 +288,14 @@ def head(tiny, tmp_path: Path):
 )
 def test_labels_follow_the_pretrained_head(make, tiny, head, names: list[str], labels: list, wanted: list[int]) -> None:
     rows = [{"text": f"t {n}", "label": labels[n % 2]} for n in range(8)]
-    options = {"model_name_or_path": head(names), "tokenizer_name": tiny("bert"), "dataset": {"train": rows, "validation": rows}}
+    options = {
+        "model_name_or_path": head(names),
+        "tokenizer_name": tiny("bert"),
+        "dataset": {"train": rows, "validation": rows},
+    }
     data = make(**options)
     assert one(data.val_dataloader())[0]["labels"].tolist() == wanted * 4
-    mismatch = [note for note in prepared_notes(data) if "are not those of the pretrained head" in note]
+    mismatch = [note for note in prepared_notes() if "are not those of the pretrained head" in note]
     assert bool(mismatch) == (names == ["other", "names"])
 
 
@@ -273,6 +304,20 @@ def test_scoring_a_multi_label_checkpoint_reads_vectors_without_train_rows(make,
     path = head(["a", "b", "c"], "multi_label_classification")
     data = make("test", model_name_or_path=path, tokenizer_name=tiny("bert"), dataset={"test": rows})
     assert one(data.test_dataloader())[0]["labels"].tolist() == [[1, 0, 1], [0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem_type", "wanted"),
+    [(["b", "a"], "single_label", [1, 0]), ([[0, 1], [1, 0]], "multi_label", [[0.0, 1.0], [1.0, 0.0]])],
+)
+def test_labels_named_by_the_module_alone_are_enough_to_score(
+    tiny, cells: list, problem_type: str, wanted: list
+) -> None:
+    data = TextClassificationDataModule(model_name_or_path=tiny("bert"))
+    rows = RawRows(Dataset.from_dict({"text": ["x", "y"], "label": cells}), "test.csv")
+    description = data.describe({"test": {"": rows}}, {"labels": ["a", "b"], "problem_type": problem_type})
+    assert description["labels"] == ["a", "b"]
+    assert rows.data[ENCODED][:] == wanted
 
 
 def test_class_balanced_sampling(make) -> None:
@@ -302,7 +347,7 @@ def _prepare(options: dict) -> None:
 
 def test_two_runs_that_start_together_prepare_once(tiny, tmp_path: Path) -> None:
     options = {"model_name_or_path": tiny("bert"), "train_file": TRAIN, "preparation_dir": str(tmp_path / "shared")}
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_prepare, args=(options,)) for _ in range(2)]
     for process in processes:
         process.start()
@@ -322,22 +367,52 @@ def bad(rows: list[dict], number: int, **change: object) -> list[dict]:
         (ROWS, ROWS, {"text_column_names": "txet"}, r"train\.jsonl has no column 'txet'; .* — did you mean 'text'"),
         (ROWS, ROWS, {"label_column_name": "lable"}, r"train\.jsonl has no column 'lable'; .* — did you mean 'label'"),
         (ROWS, [{"text": "a", "lbl": "no"}], {}, r"validation\.jsonl has no column 'label'; .* — did you mean 'lbl'"),
-        ([{"text": "a", "kind": "no"}] * 4, ROWS, {}, r"train\.jsonl: which column is the label\?.*set label_column_name"),
-        ([{"text": "a", "kind": "no"}] * 4, None, {"text_column_names": "text"}, r"train\.jsonl: which column is the label\?"),
-        ([{"a": "a", "b": "a", "label": 1}], ROWS, {}, r"train\.jsonl: which column is the text\?.*set text_column_names"),
+        (
+            [{"text": "a", "kind": "no"}] * 4,
+            ROWS,
+            {},
+            r"train\.jsonl: which column is the label\?.*set label_column_name",
+        ),
+        (
+            [{"text": "a", "kind": "no"}] * 4,
+            None,
+            {"text_column_names": "text"},
+            r"train\.jsonl: which column is the label\?",
+        ),
+        (
+            [{"a": "a", "b": "a", "label": 1}],
+            ROWS,
+            {},
+            r"train\.jsonl: which column is the text\?.*set text_column_names",
+        ),
         ([{"text": "a", "label": "no"}] * 5, ROWS, {}, r"train\.jsonl: column 'label' has one label only \(\['no'\]\)"),
-        (ROWS, bad(ROWS, 7, label="yse"), {}, r"validation\.jsonl: row 7, column \['label'\]: label 'yse' is unknown.*'yes'"),
+        (
+            ROWS,
+            bad(ROWS, 7, label="yse"),
+            {},
+            r"validation\.jsonl: row 7, column \['label'\]: label 'yse' is unknown.*'yes'",
+        ),
         (bad(ROWS, 9, label=None), ROWS, {}, r"train\.jsonl: 1 of 30 rows have no label \(the first is row 9\)"),
         (bad(ROWS, 29, label=None), None, {}, r"train\.jsonl: 1 of \d+ rows have no label \(the first is row 29\)"),
         (ROWS, [{"text": "a", "label": None}], {}, r"validation\.jsonl: no row has a label.*use predict"),
-        (bad(ROWS, 4, label="maybe"), ROWS, {"label_names": ["no", "yes"]}, r"train\.jsonl: row 4, .*label 'maybe' is unknown"),
+        (
+            bad(ROWS, 4, label="maybe"),
+            ROWS,
+            {"label_names": ["no", "yes"]},
+            r"train\.jsonl: row 4, .*label 'maybe' is unknown",
+        ),
         (ROWS, ROWS, {"problem_type": "regression"}, r"train\.jsonl: row 1, .*'no' is no number"),
         (ROWS, ROWS, {"problem_type": "multi_label"}, r"train\.jsonl: row 1, .*set label_delimiter"),
         (ROWS, ROWS, {"max_seq_length": 161}, "max_seq_length 161 is above the model's 160 tokens"),
         (ROWS, ROWS, {"tokenizer_name": "/no/such/folder"}, "'/no/such/folder' holds no tokenizer"),
-        ([{"text": "a", "label": 1.0}, {"text": "b", "label": 2.0}], ROWS, {}, "'label' holds floats without fractions"),
+        (
+            [{"text": "a", "label": 1.0}, {"text": "b", "label": 2.0}],
+            ROWS,
+            {},
+            "'label' holds floats without fractions",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_rows(make, tmp_path: Path, train: list, validation: list | None, options: dict, message: str) -> None:
     files = {"train_file": write(tmp_path / "train.jsonl", train)}
     if validation is not None:
@@ -355,11 +430,18 @@ def test_bad_rows(make, tmp_path: Path, train: list, validation: list | None, op
         ("predict", {"train_file": TRAIN}, "no predict rows: set predict_file or test_file"),
         ("fit", {"train_file": "trian.csv"}, r"trian\.csv: no such file"),
         ("fit", {"train_file": "train.xlsx"}, "cannot read files of type 'xlsx'"),
-        ("test", {"train_file": TRAIN, "dataset": {"test": [{"text": "a", "label": -1}] * 3}}, "no row has a label.*use predict"),
-        ("fit", {"dataset": [{"text": f"t{n}", "label": n / 7} for n in range(30)], "class_balanced_sampling": True},
-         "class_balanced_sampling needs one label a row, not regression"),
+        (
+            "test",
+            {"train_file": TRAIN, "dataset": {"test": [{"text": "a", "label": -1}] * 3}},
+            "no row has a label.*use predict",
+        ),
+        (
+            "fit",
+            {"dataset": [{"text": f"t{n}", "label": n / 7} for n in range(30)], "class_balanced_sampling": True},
+            "class_balanced_sampling needs one label a row, not regression",
+        ),
     ],
-)  # fmt: skip
+)
 def test_missing_rows(make, stage: str, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(stage, **options).train_dataloader()

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import statistics
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from lit_ft import TextClassificationModule
@@ -40,12 +42,15 @@ def test_every_example_is_short_says_how_to_run_it_and_has_a_test() -> None:
         lines = path.read_text().splitlines()
         assert len(lines) < 40, path
         header = "\n".join(lines[:5])
-        assert "Run: " in header or "says how to run it" in header, path
+        assert any(way in header for way in ("python examples/", "Run: ", "says how to run it")), path
 
 
 def test_foreign_module_learns_from_our_batches(tiny: Callable[..., str], tmp_path: Path) -> None:
     trainer = example("foreign_module").main(tiny(), str(tmp_path))
-    assert float(trainer.callback_metrics["val_accuracy"]) > 0.4  # eight labels: chance is 0.125
+    (held_out,) = trainer.datamodule.val_dataloader()
+    with torch.no_grad():
+        right = torch.cat([trainer.model.layers(each["input_ids"]).argmax(-1) == each["labels"] for each in held_out])
+    assert float(right.float().mean()) > 0.4  # eight labels: chance is 0.125
     assert list((tmp_path / "checkpoints").glob("*.ckpt"))
 
 
@@ -66,13 +71,15 @@ def test_plain_dataloader_feeds_our_module(
 def test_subclass_changes_what_is_tokenized(tiny: Callable[..., str], tmp_path: Path, sample: Path) -> None:
     trainer = example("subclass").main(tiny(), str(tmp_path))
     data = trainer.datamodule
-    numbered = [at for at, row in enumerate(read_csv(sample / "test.csv")) if "LK-" in row["text"]]
-    assert len(numbered) > 3
+    # in the first words, so that they are not cut off
+    numbers = {at: re.search(r"LK-\d+", row["text"][:150]) for at, row in enumerate(read_csv(sample / "test.csv"))}
+    numbers = {at: found[0].lower() for at, found in numbers.items() if found}
+    assert len(numbers) > 3
     features = data.features["test"][""].features
-    for at in numbered:
-        text = data.tokenizer.decode(features[at]["input_ids"])
-        assert "my order" in text
-        assert "lk -" not in text
+    for at, number in numbers.items():
+        text = data.tokenizer.decode(features[at]["input_ids"]).replace(" ", "").replace("##", "")
+        assert "myorder" in text
+        assert number not in text
     assert math.isfinite(trainer.callback_metrics["test_loss"])
 
 

@@ -54,7 +54,7 @@ def scored(problem_type: Any, scores: Tensor, labels: Tensor, size: int = 64, **
 
 def expected_single(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     guess = scores.argmax(1)
-    areas = [sk.roc_auc_score(labels == at, scores[:, at]) for at in range(SIZE) if 0 < (labels == at).sum()]
+    areas = [sk.roc_auc_score(labels == at, scores[:, at]) for at in range(SIZE) if (labels == at).sum() > 0]
     means = {
         f"{name}_macro": function(labels, guess, average="macro", zero_division=0)
         for name, function in {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}.items()

@@ -372,6 +372,8 @@ def test_own_loss(headed: str, trainer: Fit) -> None:
     assert all(one < other for one, other in zip(focal, plain, strict=True))
     with pytest.raises(UserError, match="FocalLoss"):
         TextClassificationModule(model_name_or_path=headed, loss="FocalLos")
+    with pytest.raises(UserError, match="belong to the built-in loss"):
+        TextClassificationModule(model_name_or_path=headed, loss="FocalLoss", label_smoothing_factor=0.1)
 
 
 def test_the_problem_type_of_a_pretrained_head(tiny: Callable[..., str], tmp_path: Path, trainer: Fit) -> None:

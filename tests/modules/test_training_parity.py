@@ -193,8 +193,8 @@ def test_two_processes_equal_one(headed: str, tmp_path: Path, trainer: Callable[
         logged = {name: float(value) for name, value in fitting.callback_metrics.items()}
         return torch.load(path, weights_only=True), logged, module
 
-    one, logged, module = run(8)
-    two, logged_by_two, _ = run(4, devices=2, strategy="ddp_spawn")
+    one, logged, module = run(16)
+    two, logged_by_two, _ = run(4, devices=2, strategy="ddp_spawn", accumulate_grad_batches=2)
     assert furthest(one, two) < 1e-6
     # the training loss of the last step is one process's own rows
     for name in logged.keys() - {"train_loss"}:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, Trainer, TrainingArguments
 
 from lit_ft.optim.groups import layer_depths, parameter_groups
@@ -71,6 +72,19 @@ def test_learning_rates_fall_with_the_depth(tiny: Callable[..., str], kind: str)
     # which parameters decay has nothing to do with their depth
     plain = named(model, parameter_groups(model, 1e-3, 0.01))
     assert {name for name, parameter in parameters.items() if decays[id(parameter)] == 0.01} == plain[0.01]
+
+
+def test_layers_that_a_head_numbers_are_the_heads(tiny: Callable[..., str]) -> None:
+    model = head(tiny())
+    model.classifier = torch.nn.Sequential(torch.nn.Linear(32, 32), torch.nn.Linear(32, 3))
+    rates = {
+        id(parameter): group["lr"]
+        for group in parameter_groups(model, 1e-3, 0.01, layerwise_lr_decay=0.5)
+        for parameter in group["params"]
+    }
+    named = {name: rates[id(parameter)] for name, parameter in model.named_parameters()}
+    assert named["classifier.0.weight"] == named["classifier.1.bias"] == 1e-3
+    assert named["bert.encoder.layer.1.output.dense.weight"] == 5e-4
 
 
 def test_a_model_without_layers_has_no_depths() -> None:

@@ -26,9 +26,9 @@ def optimizer() -> torch.optim.Optimizer:
 def curve(scheduler: Any) -> list[float]:
     rates = []
     metric = iter([1.0] * STEPS)
-    needs_metric = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) or "Greedy" in type(
-        scheduler
-    ).__name__
+    needs_metric = (
+        isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) or "Greedy" in type(scheduler).__name__
+    )
     for _ in range(STEPS):
         rates.append(scheduler.optimizer.param_groups[0]["lr"])
         scheduler.optimizer.step()
