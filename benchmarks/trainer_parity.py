@@ -3,7 +3,7 @@
     python benchmarks/trainer_parity.py --train train.tsv --test test.tsv --text text --label label --out parity.jsonl
 
 Both sides: the scripts' defaults (AdamW, learning rate 5e-5, linear decay, batch 8, clipping 1.0, float32), dropout on,
-the same tokenization. Orders, head and dropout differ by seed and side, so metrics agree as distributions, not as numbers.
+the same tokenization. Orders, head and dropout differ by seed and side: metrics agree as distributions, not as numbers.
 """
 
 import argparse
@@ -46,7 +46,12 @@ def ours(options: argparse.Namespace, seed: int) -> dict[str, float]:
     seed_everything(seed)
     data, module = data_module(options, seed), TextClassificationModule(model_name_or_path=options.model)
     trainer = Trainer(
-        max_epochs=1, gradient_clip_val=1.0, logger=False, enable_checkpointing=False, num_sanity_val_steps=0, accelerator="cpu"
+        max_epochs=1,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        accelerator="cpu",
     )
     trainer.fit(module, data)
     return {name.removeprefix("val_"): float(value) for name, value in trainer.callback_metrics.items()}
@@ -59,7 +64,9 @@ def theirs(options: argparse.Namespace, seed: int) -> dict[str, float]:
     data.setup("fit")
     columns = ("input_ids", "token_type_ids", "labels")
     sets = [data.features[kind][""].features for kind in ("train", "validation")]
-    train, test = (Dataset.from_dict({name: part[name][:] for name in columns if name in part.column_names}) for part in sets)
+    train, test = (
+        Dataset.from_dict({name: part[name][:] for name in columns if name in part.column_names}) for part in sets
+    )
     model: Any = AutoModelForSequenceClassification.from_pretrained(
         data.pretrained_config()._name_or_path, num_labels=len(data.description["labels"]), dtype=torch.float32
     )
@@ -69,7 +76,11 @@ def theirs(options: argparse.Namespace, seed: int) -> dict[str, float]:
             use_cpu=True, disable_tqdm=True,
         )  # fmt: skip
         trainer = HFTrainer(
-            model, arguments, data_collator=DataCollatorWithPadding(data.tokenizer), train_dataset=train, eval_dataset=test
+            model,
+            arguments,
+            data_collator=DataCollatorWithPadding(data.tokenizer),
+            train_dataset=train,
+            eval_dataset=test,
         )
         trainer.train()
         predicted = np.argmax(trainer.predict(test).predictions, axis=-1)

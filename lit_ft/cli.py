@@ -5,7 +5,9 @@ The only file that knows both wings.
 
 import json
 import logging
+import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,19 +16,28 @@ from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback, instantiate_class
 from lightning.pytorch.utilities import rank_zero_only
 
 import lit_ft.datamodules
 import lit_ft.modules
-from lit_ft.callbacks import HFExport, LabelReport, PredictionWriter, RunCallback, RunCheckpoint, RunLogger, Throughput
+from lit_ft.callbacks import (
+    HFExport,
+    LabelReport,
+    PredictionWriter,
+    RunCallback,
+    RunCheckpoint,
+    RunLogger,
+    RunProgress,
+    Throughput,
+)
 from lit_ft.callbacks.run_logger import run_folder
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.checkpoint_extras import read_extras
 from lit_ft.ops.objects import import_name, option_names
 from lit_ft.resuming import check_fixed, saved_options, taken_over, with_config_of_run
-from lit_ft.runs import CONFIG, find_checkpoint, run_of
+from lit_ft.runs import CHECKPOINTS, CONFIG, find_checkpoint, run_of
 from lit_ft.screen import quiet, show_metrics, speak
 
 log = logging.getLogger("lit_ft")
@@ -167,7 +178,12 @@ class LitFtCLI(LightningCLI):
         if loggers is not False:
             own = [] if loggers in (None, True) else loggers if isinstance(loggers, list) else [loggers]
             root = str(self.run.parent) if self.run else str(options.default_root_dir)
-            kwargs["logger"] = [RunLogger(root, self.run.name if self.run else None), *own]
+            at = (self.extras["epoch"], self.extras["global_step"]) if self.extras else (0, 0)
+            kwargs["logger"] = [RunLogger(root, self.run.name if self.run else None, at), *own]
+        asked = options.get("callbacks") or []
+        asked = asked if isinstance(asked, list) else [asked]
+        if options.get("enable_progress_bar") is not False and not any(isinstance(each, ProgressBar) for each in asked):
+            kwargs["callbacks"] = [*asked, RunProgress()]
         trainer = super().instantiate_trainer(**kwargs)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(each, ModelCheckpoint) and not isinstance(each, RunCheckpoint) for each in callbacks):
@@ -201,8 +217,19 @@ class LitFtCLI(LightningCLI):
         elif subcommand in ("test", "validate", "predict") and not self.config[subcommand].get("ckpt_path"):
             name = getattr(self.model, "hparams", {}).get("model_name_or_path")
             log.info(f"weights: {name}, as they are, no checkpoint of ours (--ckpt_path best)")
-        super()._run_subcommand(subcommand)
+        try:
+            super()._run_subcommand(subcommand)
+        except UserError:
+            self._drop_empty_run()
+            raise
         self._say_what_is_left()
+
+    @rank_zero_only
+    def _drop_empty_run(self) -> None:
+        """Takes away the new folder of a run that never began."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, RunLogger) and self.run is None and not (Path(logger.log_dir) / CHECKPOINTS).exists():
+                shutil.rmtree(logger.log_dir, ignore_errors=True)
 
     @rank_zero_only
     def _say_what_is_left(self) -> None:
@@ -272,6 +299,7 @@ def entry() -> None:
         from lit_ft.commands.quickstart import quickstart
 
         command = quickstart
+    sys.path.insert(0, os.getcwd())  # a user's own class named in YAML, as `python -m lit_ft` finds it
     try:
         command()
     except UserError as error:

@@ -31,7 +31,15 @@ UNACTIONABLE = (
     r".*`compute` method of metric .* was called before the `update`.*",
 )
 SILENT_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "lightning.fabric")
-UNACTIONABLE_MESSAGES = ("💡", "to estimate number of stepping batches", "TPU available", "Loaded model weights from")
+UNACTIONABLE_MESSAGES = (
+    "💡",
+    "to estimate number of stepping batches",
+    "TPU available",
+    "GPU available: False",
+    "Seed set to",
+    "Restoring states from",  # we say which weights are used
+    "Loaded model weights from",
+)
 
 
 def quiet() -> None:

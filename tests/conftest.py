@@ -1,4 +1,4 @@
-"""Shared fixtures: tiny real models with tokenizers trained on our own sample data, and no run, cache or hub outside tmp."""
+"""Shared fixtures: tiny real models with tokenizers trained on our sample data; nothing outside tmp, no hub."""
 
 import os
 

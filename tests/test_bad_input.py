@@ -101,7 +101,10 @@ OPTIONS = {
         ["--data.problem_type=multi_label"],
         r"row 1, .*problem_type is multi_label: set label_delimiter",
     ),
-    "monitor": (["--checkpoint.monitor=val_acuracy"], r"monitors 'val_acuracy', .*did you mean 'val_accuracy'\?"),
+    "monitor": (
+        ["--checkpoint.monitor=val_acuracy"],
+        r"monitors 'val_acuracy', which is not logged — did you mean 'val_accuracy'\?",
+    ),
     "too long": (["--data.max_seq_length=4096"], r"max_seq_length 4096 is above the model's 160 tokens"),
     "warmup": (
         ["--model.num_warmup_steps=100"],

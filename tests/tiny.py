@@ -1,10 +1,11 @@
 """Tiny models of real architectures, made from a config, with a tokenizer trained on the sample data."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import CONFIG_MAPPING, AutoModel, PreTrainedTokenizerFast
 
 SAMPLE = Path(__file__).parent.parent / "lit_ft" / "sample_data"
@@ -34,11 +35,17 @@ def texts() -> list[str]:
 
 
 def make_tokenizer(vocabulary: int = 600, pair_template: bool = True) -> PreTrainedTokenizerFast:
-    """Trains a WordPiece tokenizer; without the template it adds no special tokens and has no padding token (as GPT-2's)."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(texts(), trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=SPECIALS))
+    """Makes a WordPiece tokenizer of letters and frequent words; the library's trainer breaks ties by chance.
+
+    Without the template it has no special tokens and no padding (as GPT-2's).
+    """
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words = Counter(word for text in texts() for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    letters = sorted({letter for word in words for letter in word})
+    frequent = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
+    pieces = [*SPECIALS, *letters, *(f"##{letter}" for letter in letters), *frequent][:vocabulary]
+    tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     if not pair_template:
         return PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="[SEP]", model_max_length=160

@@ -5,7 +5,17 @@ from lit_ft.callbacks.checkpoint import RunCheckpoint
 from lit_ft.callbacks.export import HFExport
 from lit_ft.callbacks.label_report import LabelReport
 from lit_ft.callbacks.predictions import PredictionWriter
+from lit_ft.callbacks.progress import RunProgress
 from lit_ft.callbacks.run_logger import RunLogger
 from lit_ft.callbacks.throughput import Throughput
 
-__all__ = ["HFExport", "LabelReport", "PredictionWriter", "RunCallback", "RunCheckpoint", "RunLogger", "Throughput"]
+__all__ = [
+    "HFExport",
+    "LabelReport",
+    "PredictionWriter",
+    "RunCallback",
+    "RunCheckpoint",
+    "RunLogger",
+    "RunProgress",
+    "Throughput",
+]

@@ -20,6 +20,13 @@ TEMPLATE = """---
 
 Fine-tuned from `{{ base }}` with lit_ft ({{ module }}).
 
+```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", "this/folder", top_k=None)
+classify("a text", truncation=True)
+```
+
 ## Task
 
 {{ task }}

@@ -20,9 +20,11 @@ class RunLogger(CSVLogger):
     Args:
         save_dir: where runs lie.
         version: name of an existing run folder to go on in; `None` = a new one.
+        at: epoch and step of the checkpoint that `validate` or `test` start from, which Lightning takes for 0.
     """
 
-    def __init__(self, save_dir: str, version: str | None = None) -> None:
+    def __init__(self, save_dir: str, version: str | None = None, at: tuple[int, int] = (0, 0)) -> None:
+        self.at = at
         number = None if version is None else run_number(Path(version))
         folder = version if number == -1 else number  # a run folder may have been renamed
         super().__init__(os.path.abspath(save_dir), name="", version=folder, flush_logs_every_n_steps=50)
@@ -41,6 +43,12 @@ class RunLogger(CSVLogger):
         if self._experiment is None:
             self._experiment = _ContinuedWriter(self.log_dir)
         return self._experiment
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Appends a row of metrics."""
+        if not step and self.at[1]:
+            metrics, step = {**metrics, "epoch": self.at[0]}, self.at[1]
+        super().log_metrics(metrics, step)
 
     def log_hyperparams(self, params: Any = None) -> None:
         """Does nothing: `config.yaml` holds them."""

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """Logs `train_tokens_per_second`: tokens that are no padding, over all processes."""
+    """Logs `train_tokens/s`: tokens that are no padding, over all processes."""
 
     def __init__(self) -> None:
         self._tokens: Any = 0
@@ -27,7 +27,7 @@ class Throughput(Callback):
         self._tokens = self._tokens + batch["attention_mask"].sum()
         if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             rate = float(self._tokens) * trainer.world_size / (time.perf_counter() - self._since)
-            pl_module.log("train_tokens_per_second", torch.tensor(rate), prog_bar=True, rank_zero_only=True)
+            pl_module.log("train_tokens/s", torch.tensor(rate), prog_bar=True, rank_zero_only=True)
             self._tokens, self._since = 0, time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
@@ -107,11 +107,21 @@ def _build(folder: Path, work: Work, num_proc: int | None) -> None:
     for kind, sets in work.rows.items():
         for number, rows in enumerate(sets.values()):
             features = _tokenize(rows, kind, work, num_proc)
-            features.save_to_disk(f"{folder}/{kind}-{number}-features")
-            rows.data.save_to_disk(f"{folder}/{kind}-{number}-rows")
+            _save(features, f"{folder}/{kind}-{number}-features")
+            _save(rows.data, f"{folder}/{kind}-{number}-rows")
     sets_by_kind = {kind: list(sets) for kind, sets in work.rows.items()}
     content = {"description": work.description, "notes": work.notes, "sets": sets_by_kind}
     (folder / "content.json").write_text(json.dumps(content, indent=1))
+
+
+def _save(data: Dataset, folder: str) -> None:
+    hidden = are_progress_bars_disabled()
+    disable_progress_bars()  # one bar, that of tokenizing, is enough
+    try:
+        data.save_to_disk(folder)
+    finally:
+        if not hidden:
+            enable_progress_bars()
 
 
 def _tokenize(rows: RawRows, kind: str, work: Work, num_proc: int | None) -> Dataset:

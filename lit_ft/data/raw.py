@@ -96,6 +96,13 @@ class RawSource:
             return {"": kind} if kind in self._known_splits() else {}
         return dict(names) if isinstance(names, dict) else {"": names}
 
+    def stem(self, kind: Kind) -> str:
+        """Returns a name for the one unnamed set of a kind: its file's, without extensions, or its split's."""
+        (where,) = self.sets(kind).values()
+        if self.files.get(kind) is None:
+            return str(where).rpartition("/")[2]
+        return expand_files(where)[0].name.split(".")[0]
+
     def cuts_validation(self) -> bool:
         """Says whether the validation split is cut from train."""
         return self.validation_split_percentage > 0 and not self.sets("validation")

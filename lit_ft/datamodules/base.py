@@ -6,7 +6,6 @@ import os
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -166,7 +165,6 @@ class TransformerDataModule(LightningDataModule):
         self.notes: list[str] = []
         self.features: dict[Kind, dict[str, FeatureDataset]] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
-        self._overwrite = overwrite_cache
 
     # What a task writes
 
@@ -205,7 +203,8 @@ class TransformerDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Tokenizes the rows of the coming stage, once per machine; does nothing when that was done before."""
-        self._prepare(str(self.trainer.state.fn.value) if self.trainer and self.trainer.state.fn else "fit")
+        stage = str(self.trainer.state.fn.value) if self.trainer and self.trainer.state.fn else "fit"
+        self._prepare(stage, overwrite=self.hparams["overwrite_cache"])
 
     def setup(self, stage: str = "fit") -> None:
         """Maps the prepared features of a stage (`fit`, `validate`, `test`, `predict`) into memory."""
@@ -309,32 +308,37 @@ class TransformerDataModule(LightningDataModule):
             option = "predict_file or test_file" if kind == "predict" else f"{kind}_file or {kind}_split_name"
             raise UserError(f"no {kind} rows: set {option}")
         if kind == "predict":
-            return {
-                name or (Path(rows.place).name.split(".")[0] if origin == kind else origin): rows
-                for name, rows in loaded.items()
-            }
+            return {name or self.source.stem(origin): rows for name, rows in loaded.items()}
         return loaded
 
     @property
     def _module(self) -> Any:
         return self.trainer.lightning_module if self.trainer else None
 
-    def _prepare(self, stage: str) -> Prepared:
+    def _prepare(self, stage: str, overwrite: bool = False) -> Prepared:
         kinds = STAGES[stage]
         known = dict(getattr(self._module, "description", None) or {})
+        config = self.pretrained_config()
+        labels_from_train = not known and "train" not in kinds
         key = {
             "lit_ft": lit_ft.__version__,
             "class": _class_source(type(self)),
             "options": {name: value for name, value in self.hparams.items() if name not in LOADING_ONLY},
             "tokenizer": tokenizer_digest(self.tokenizer),
             "known": known,
+            "head": [config.id2label, config.architectures, config.problem_type] if config else None,
+            "train": self._train_fingerprint() if labels_from_train else None,
             "rows": {kind: self.source.fingerprint(self._origin(kind)) for kind in kinds},
         }
         root = preparation_root(self.hparams["preparation_dir"])
         workers = self.hparams["preprocessing_num_workers"]
-        prepared = prepare(key, lambda: self._work(kinds, known), root, workers, self._overwrite)
-        self._overwrite = False
-        return prepared
+        return prepare(key, lambda: self._work(kinds, known), root, workers, overwrite)
+
+    def _train_fingerprint(self) -> Any:
+        try:
+            return self.source.fingerprint("train")
+        except UserError:  # not there: it only matters where the labels are read from it, and there it is said
+            return None
 
     def _work(self, kinds: tuple[Kind, ...], known: dict[str, Any]) -> Work:
         rows = {kind: self.load_rows(kind) for kind in kinds}

@@ -117,7 +117,7 @@ def extra_metrics(specs: list[str | dict[str, Any]] | None, problem_type: Proble
 
 
 def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).replace("F1_Score", "F1Score").lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def probabilities(logits: Tensor, problem_type: ProblemType) -> Tensor:

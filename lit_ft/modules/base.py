@@ -12,8 +12,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from lit_ft.data.merging import Part
 from lit_ft.data.tokenization import add_tokens_to, load_tokenizer
-from lit_ft.errors import UserError, did_you_mean
-from lit_ft.modules.evaluation import EvaluationSet, prefixes
+from lit_ft.errors import UserError
+from lit_ft.modules.evaluation import EvaluationSet, check_monitors, prefixes
 from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.ops.building import ModelSource, freeze, resize_embeddings, weights_dtype
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
@@ -116,6 +116,7 @@ class TransformerModule(LightningModule):
         self.description: Description = {}
         self.hf_config: PreTrainedConfig | None = None
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
         self._normaliser = LossNormaliser()
         self._sets: dict[str, list[EvaluationSet]] = {}
 
@@ -221,16 +222,16 @@ class TransformerModule(LightningModule):
             return self._datamodule.tokenizer  # type: ignore[no-any-return]
         options = self.hparams
         name = options["tokenizer_name"] or options["model_name_or_path"]
-        if name is None:
-            return None
-        tokenizer = load_tokenizer(
-            name,
-            options["model_revision"],
-            trust_remote_code=options["trust_remote_code"],
-            gguf_file=options["gguf_file"],
-            cache_dir=options["cache_dir"],
-        )
-        return add_tokens_to(tokenizer, options["add_tokens"])
+        if self._tokenizer is None and name is not None:
+            tokenizer = load_tokenizer(
+                name,
+                options["model_revision"],
+                trust_remote_code=options["trust_remote_code"],
+                gguf_file=options["gguf_file"],
+                cache_dir=options["cache_dir"],
+            )
+            self._tokenizer = add_tokens_to(tokenizer, options["add_tokens"])
+        return self._tokenizer
 
     @property
     def _datamodule(self) -> Any:
@@ -295,23 +296,15 @@ class TransformerModule(LightningModule):
         return int(steps)
 
     def _check_monitors(self) -> None:
-        datamodule = self._datamodule
-        description = {**self.description, **getattr(datamodule, "description", {})}
-        sets = datamodule.set_names("validation") if hasattr(datamodule, "set_names") else None
-        if sets is None or not description:
+        description = {**self.description, **getattr(self._datamodule, "description", {})}
+        if not description or not hasattr(self._datamodule, "set_names"):
             return
+        sets = self._datamodule.set_names("validation")
         names = {"loss", *self.metric_names(description)}
         known = {
             prefix + name for number in range(len(sets)) for prefix in prefixes("val", sets, number) for name in names
         }
-        known |= {"train_loss", *(self.hparams["logged_metrics"] or [])}
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            monitor = getattr(callback, "monitor", None)
-            if monitor is not None and monitor not in known:
-                raise UserError(
-                    f"{type(callback).__name__} monitors {monitor!r}, which is not logged; logged: {sorted(known)}"
-                    f"{did_you_mean(monitor, known)}"
-                )
+        check_monitors(self.trainer, known | {"train_loss", *(self.hparams["logged_metrics"] or [])})
 
     # Evaluation: prediction, plus scores
 
@@ -375,11 +368,12 @@ class TransformerModule(LightningModule):
 
     def _log_sets(self, stage: str) -> None:
         sets = self._open(stage)
+        chosen_by = {self.monitor, getattr(self.trainer.checkpoint_callback, "monitor", None)}
         for number, evaluated in enumerate(sets):
-            values = {"loss": evaluated.loss.compute(), **self.compute(evaluated.metrics)}
+            values = {"loss": evaluated.loss(), **self.compute(evaluated.metrics)}
             for prefix in prefixes(stage, [each.name for each in sets], number):
                 for name, value in values.items():
-                    self.log(prefix + name, value, prog_bar=prefix + name == self.monitor, rank_zero_only=False)
+                    self.log(prefix + name, value, prog_bar=prefix + name in chosen_by, rank_zero_only=False)
 
     # Checkpoints that stand alone
 

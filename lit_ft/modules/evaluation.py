@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import SumMetric
 
 from lit_ft.data.merging import RowMerger
+from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.losses import mean
 
 
@@ -21,11 +22,17 @@ class EvaluationSet:
 
     def __init__(self, name: str, metrics: Any, device: torch.device) -> None:
         self.name, self.metrics, self.merger = name, metrics, RowMerger()
-        self.loss = MeanMetric().to(device)
+        # sums, not MeanMetric: it leaves NaN losses out, so that a diverged model would look healthy
+        self.total, self.count = (SumMetric(nan_strategy="disable").to(device) for _ in range(2))
 
     def add_loss(self, total: Tensor, count: Tensor) -> None:
         """Adds a batch's summed loss; batches without a labelled row add nothing."""
-        self.loss.update(mean(total, count), weight=count)
+        self.total.update(total)
+        self.count.update(count)
+
+    def loss(self) -> Tensor:
+        """Returns the mean loss over the set; every process calls it."""
+        return mean(self.total.compute(), self.count.compute())
 
 
 def prefixes(stage: str, sets: list[str], number: int) -> list[str]:
@@ -34,3 +41,14 @@ def prefixes(stage: str, sets: list[str], number: int) -> list[str]:
         return [f"{stage}_"]
     named = f"{stage}_{sets[number] or number}_"
     return [named, f"{stage}_"] if number == 0 else [named]
+
+
+def check_monitors(trainer: Any, known: set[str]) -> None:
+    """Raises a `UserError` with the closest name when a callback monitors what is not logged."""
+    for callback in trainer.callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if monitor is not None and monitor not in known:
+            raise UserError(
+                f"{type(callback).__name__} monitors {monitor!r}, which is not logged{did_you_mean(monitor, known)}; "
+                f"logged: {sorted(known)}"
+            )

@@ -62,7 +62,9 @@ class TextClassificationModule(TransformerModule):
     ) -> None:
         super().__init__(**kwargs)
         if labels is not None:
-            self.description = {"labels": labels, "problem_type": problem_type or "single_label"}
+            self.description = {"labels": labels}
+        if problem_type is not None:
+            self.description["problem_type"] = problem_type
         if loss is not None and (class_weights is not None or label_smoothing_factor):
             raise UserError(
                 "class_weights and label_smoothing_factor belong to the built-in loss; give them to your own"
@@ -183,7 +185,7 @@ class TextClassificationModule(TransformerModule):
     def _named(self, description: Description) -> Description:
         """Adds the labels and the problem type of a pretrained head where nobody has named the labels."""
         if "labels" in description:
-            return description
+            return {"problem_type": "single_label", **description}
         config = self.hf_config or self.source.config()
         names = pretrained_labels(config)
         if names is None:

@@ -57,7 +57,7 @@ def load_config(text: str) -> PreTrainedConfig:
 
 
 def read_extras(path: str | Path) -> dict[str, Any]:
-    """Reads what `pack` stored, and the module's hyperparameters, without loading the weights into memory.
+    """Reads what `pack` stored, hyperparameters, epoch and step, without loading the weights into memory.
 
     Raises:
         UserError: the file is no checkpoint of ours.
@@ -69,4 +69,5 @@ def read_extras(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a checkpoint that can be read safely: {reason}") from None
     if KEY not in checkpoint:
         raise UserError(f"{path}: not a checkpoint of lit_ft (no {KEY!r} in it)")
-    return {**checkpoint[KEY], "hyper_parameters": dict(checkpoint.get("hyper_parameters", {}))}
+    place = {name: checkpoint.get(name, 0) for name in ("epoch", "global_step")}
+    return {**checkpoint[KEY], **place, "hyper_parameters": dict(checkpoint.get("hyper_parameters", {}))}

@@ -53,12 +53,13 @@ def layer_depths(names: list[str]) -> dict[str, int]:
     """Returns how far below the head each parameter lies: 0 for the head, 1 for the last layer, ... embeddings last.
 
     Layers are told by the first number in a parameter's name; what has none lies with the embeddings if it is named
-    before the first layer, with the head if after.
+    so or stands before the first layer, else with the head.
     """
     numbers = {name: match for name in names if (match := re.search(r"\.(\d+)\.", name))}
     layers = 1 + max((int(match[1]) for match in numbers.values()), default=-1)
     depths, seen_layer = {}, False
     for name in names:
         seen_layer = seen_layer or name in numbers
-        depths[name] = layers - int(numbers[name][1]) if name in numbers else (0 if seen_layer else layers + 1)
+        above = seen_layer and "embed" not in name
+        depths[name] = layers - int(numbers[name][1]) if name in numbers else (0 if above else layers + 1)
     return depths

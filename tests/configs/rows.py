@@ -188,7 +188,7 @@ LOCAL: dict[str, Callable[[Path], Local]] = {
         {
             "accuracy": accuracy,
             "binary_accuracy": accuracy,
-            "binary_f1score": f1_of_second,
+            "binary_f1_score": f1_of_second,
             "combined_score": lambda labels, scores: (accuracy(labels, scores) + f1_of_second(labels, scores)) / 2,
         },
     ),

@@ -97,7 +97,11 @@ def test_test_rows_are_predicted_without_predict_file(make) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", [list, pd.DataFrame, Dataset.from_list, lambda rows: {"train": rows}], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [list, pd.DataFrame, Dataset.from_list, lambda rows: {"train": rows}],
+    ids=["list", "pandas", "Dataset", "dict"],
+)
 def test_rows_in_memory(make, kind) -> None:
     data = make(dataset=kind(ROWS), validation_split_percentage=10, batch_size=30)
     batches = [*data.train_dataloader(), *one(data.val_dataloader())]

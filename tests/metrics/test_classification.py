@@ -289,9 +289,9 @@ def test_binary_metrics_are_glues() -> None:
     scores, labels = scores[:, :2] / scores[:, :2].sum(1, keepdim=True), (labels > 2).long()
     _, found = scored("single_label", scores, labels, extras=["BinaryF1Score", "BinaryPrecision"])
     guess = scores.argmax(1).numpy()
-    assert found["binary_f1score"] == pytest.approx(sk.f1_score(labels.numpy(), guess), abs=1e-6)
+    assert found["binary_f1_score"] == pytest.approx(sk.f1_score(labels.numpy(), guess), abs=1e-6)
     assert found["binary_precision"] == pytest.approx(sk.precision_score(labels.numpy(), guess), abs=1e-6)
-    assert found["f1_macro"] != pytest.approx(found["binary_f1score"], abs=1e-3)
+    assert found["f1_macro"] != pytest.approx(found["binary_f1_score"], abs=1e-3)
 
 
 def test_extra_metrics_of_other_problem_types() -> None:
@@ -328,5 +328,5 @@ def test_bad_metrics_are_refused_by_name(spec: Any, message: str) -> None:
 
 def test_two_metrics_of_one_name_are_refused() -> None:
     specs: list[Any] = ["MulticlassF1Score", {"class_path": "MulticlassF1Score", "init_args": {"average": "micro"}}]
-    with pytest.raises(UserError, match="multiclass_f1score"):
+    with pytest.raises(UserError, match="multiclass_f1_score"):
         extra_metrics(specs, "single_label", 3)
