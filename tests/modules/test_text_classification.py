@@ -54,7 +54,7 @@ def test_learns_its_training_rows(headed: str, trainer: Fit) -> None:
     data = data_of(headed, {"train": rows, "validation": rows}, batch_size=16)
     module = TextClassificationModule(model_name_or_path=headed, learning_rate=5e-3, warmup_ratio=0.1)
     seed_everything(0)
-    run = trainer(max_epochs=40, check_val_every_n_epoch=40, gradient_clip_val=1.0)
+    run = trainer(max_epochs=80, check_val_every_n_epoch=80, gradient_clip_val=1.0)
     run.fit(module, data)
     accuracy = float(run.callback_metrics["val_accuracy"])
     assert accuracy >= 0.95
@@ -191,8 +191,8 @@ def test_decoders_classify(tiny: Callable[..., str], trainer: Fit, kind: str) ->
 
 
 def test_added_tokens_get_embeddings(headed: str, trainer: Fit) -> None:
-    words = ["larkspur", "doormat"]
-    rows = [{**row, "text": "larkspur doormat " + row["text"]} for row in sample_rows(16)]
+    words = ["glimmerwick", "bristlefen"]
+    rows = [{**row, "text": "glimmerwick bristlefen " + row["text"]} for row in sample_rows(16)]
     data = data_of(headed, {"train": rows}, validation_split_percentage=0, add_tokens=words, label_names=LABELS)
     module = TextClassificationModule(model_name_or_path=headed, add_tokens=words)
     losses_of(module, data, trainer, max_steps=1)
@@ -201,7 +201,7 @@ def test_added_tokens_get_embeddings(headed: str, trainer: Fit) -> None:
     new = module.model.get_input_embeddings().weight
     assert new.shape[0] == len(data.tokenizer) == module.model.config.vocab_size
     assert new.shape[0] > old.shape[0]
-    ids = data.tokenizer("larkspur")["input_ids"]
+    ids = data.tokenizer("glimmerwick")["input_ids"]
     assert len(ids) == 3
     assert ids[1] >= old.shape[0]
     torch.testing.assert_close(new[ids[1]], old.mean(0), atol=2e-3, rtol=0)
