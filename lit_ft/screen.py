@@ -30,7 +30,7 @@ UNACTIONABLE = (
     r".*variance of predictions or target is close to zero.*",
     r".*`compute` method of metric .* was called before the `update`.*",
 )
-SILENT_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "lightning.fabric")
+SILENT_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 UNACTIONABLE_MESSAGES = (
     "💡",
     "to estimate number of stepping batches",

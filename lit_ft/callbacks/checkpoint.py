@@ -53,10 +53,12 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the last state where the end of training fell between two checkpoints."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         super().on_train_end(trainer, pl_module)
         if self.monitor is not None and self.monitor not in trainer.callback_metrics:
             log.info("training ended before the first validation: nothing to choose the best by (val_check_interval?)")
-        if self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self._last_global_step_saved != trainer.global_step:
             monitored: dict[str, Any] = self._monitor_candidates(trainer)
             self._save_last_checkpoint(trainer, monitored)
 

@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def prepare(
         num_proc: processes that tokenize.
         overwrite: prepare anew.
     """
-    folder = once(key, lambda path: _build(path, work(), num_proc), root, overwrite)
+    folder = once(key, lambda path: _build(path, work, num_proc), root, overwrite)
     content = json.loads((folder / "content.json").read_text())
     sets = {
         kind: {
@@ -103,22 +104,27 @@ def prepare(
     return Prepared(content["description"], content["notes"], sets)
 
 
-def _build(folder: Path, work: Work, num_proc: int | None) -> None:
+def _build(folder: Path, load: Callable[[], Work], num_proc: int | None) -> None:
+    with _no_bars():
+        work = load()
     for kind, sets in work.rows.items():
         for number, rows in enumerate(sets.values()):
             features = _tokenize(rows, kind, work, num_proc)
-            _save(features, f"{folder}/{kind}-{number}-features")
-            _save(rows.data, f"{folder}/{kind}-{number}-rows")
+            with _no_bars():
+                features.save_to_disk(f"{folder}/{kind}-{number}-features")
+                rows.data.save_to_disk(f"{folder}/{kind}-{number}-rows")
     sets_by_kind = {kind: list(sets) for kind, sets in work.rows.items()}
     content = {"description": work.description, "notes": work.notes, "sets": sets_by_kind}
     (folder / "content.json").write_text(json.dumps(content, indent=1))
 
 
-def _save(data: Dataset, folder: str) -> None:
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Hides the bars of `datasets`: one, that of tokenizing, is enough."""
     hidden = are_progress_bars_disabled()
-    disable_progress_bars()  # one bar, that of tokenizing, is enough
+    disable_progress_bars()
     try:
-        data.save_to_disk(folder)
+        yield
     finally:
         if not hidden:
             enable_progress_bars()

@@ -3,7 +3,7 @@
 import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files as package_files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ def resolve_path(name: str) -> str:
     if not name.startswith(PACKAGE_SCHEME):
         return name
     package, _, inside = name.removeprefix(PACKAGE_SCHEME).partition("/")
-    try:
-        return str(package_files(package).joinpath(inside))
-    except ModuleNotFoundError:
-        raise UserError(f"{name}: the package {package!r} is not installed (pip install {package})") from None
+    spec = find_spec(package)  # unlike importlib.resources it does not run the package
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{name}: the package {package!r} is not installed (pip install {package})")
+    return str(Path(spec.submodule_search_locations[0], inside))
 
 
 def expand_files(names: Files) -> list[Path]:

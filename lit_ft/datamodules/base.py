@@ -217,6 +217,8 @@ class TransformerDataModule(LightningDataModule):
                 name: FeatureDataset(features, rows, rows.column_names if kind == "predict" else None)
                 for name, (features, rows) in sets.items()
             }
+        if "train" in self.features and getattr(stage, "value", stage) == "fit":
+            self._show(self.features["train"][""])
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training rows, in an order that is a pure function of seed and epoch."""
@@ -314,6 +316,13 @@ class TransformerDataModule(LightningDataModule):
     @property
     def _module(self) -> Any:
         return self.trainer.lightning_module if self.trainer else None
+
+    def _show(self, data: FeatureDataset, rows: int = 3) -> None:
+        """Says what the model will see of a few random training rows, as the scripts do."""
+        for index in GlobalOrderSampler(len(data), rows, self.seed).order(0)[:rows].tolist():
+            feature = data.features[index]
+            text = self.tokenizer.decode(feature["input_ids"])
+            log.info(f"training row {feature['row'] + 1}: {text[:300]!r} -> {feature.get('labels')}")
 
     def _prepare(self, stage: str, overwrite: bool = False) -> Prepared:
         kinds = STAGES[stage]
