@@ -113,6 +113,9 @@ class ModelSource:
                 f"model_name_or_path {self.model_name_or_path!r}: its weights have other shapes than the configuration "
                 f"(config_overrides? number of labels? then ignore_mismatched_sizes: true): {str(error)[:500]}"
             ) from None
+        if self.gguf_file is not None:  # loaded as plain floats; transformers would refuse to save them
+            model.hf_quantizer = None
+            del model.config.quantization_config
         fresh = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}
         return model, [name for name, _ in model.named_parameters() if name in fresh]
 
