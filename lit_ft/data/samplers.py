@@ -29,6 +29,9 @@ class GlobalOrderSampler(DistributedSampler[Key]):
         num_replicas: number of processes.
         rank: this process.
         weights: draw each row with this weight, with replacement (class-balanced sampling); `None` = each row once.
+
+    Attributes:
+        start: epoch and batch to begin at, for a run that goes on in the middle of an epoch.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class GlobalOrderSampler(DistributedSampler[Key]):
     ) -> None:
         super().__init__(range(num_rows), num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
         self.num_rows, self.batch_size, self.weights = num_rows, batch_size, weights
+        self.start: tuple[int, int] = (0, 0)
 
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
         """Returns the epoch's row numbers, `[num_rows]`, for all processes together."""
@@ -54,7 +58,8 @@ class GlobalOrderSampler(DistributedSampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         order = self.order(self.epoch)
         step = self.batch_size * self.num_replicas
-        for start in range(0, self.num_rows, step):
+        done = self.start[1] * step if self.epoch == self.start[0] else 0
+        for start in range(done, self.num_rows, step):
             rows = order[start : start + step]
             size = -(-len(rows) // self.num_replicas)
             mine = rows[self.rank * size : (self.rank + 1) * size].tolist()

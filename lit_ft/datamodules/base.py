@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import math
 import os
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
@@ -165,6 +166,7 @@ class TransformerDataModule(LightningDataModule):
         self.notes: list[str] = []
         self.features: dict[Kind, dict[str, FeatureDataset]] = {}
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._start = (0, 0)
 
     # What a task writes
 
@@ -225,6 +227,8 @@ class TransformerDataModule(LightningDataModule):
         data, size = self.features["train"][""], self.hparams["batch_size"]
         replicas, rank = self._processes()
         sampler = GlobalOrderSampler(len(data), size, self.seed, replicas, rank, self.train_weights())
+        sampler.start = self._start
+        sampler.set_epoch(self._start[0])  # worker processes fetch before Lightning says which epoch it is
         return self._loader(data, sampler, "train", size)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
@@ -238,6 +242,19 @@ class TransformerDataModule(LightningDataModule):
     def predict_dataloader(self) -> list[DataLoader[Any]]:
         """One loader per set to predict."""
         return self._evaluation_loaders("predict")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the place in the epoch: Lightning itself would go on with the epoch's first rows."""
+        if self.trainer is None:
+            return {}
+        epoch, progress = self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress
+        if progress.is_last_batch:
+            return {"epoch": epoch + 1, "batches": 0}
+        return {"epoch": epoch, "batches": progress.current.ready}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on at the checkpoint's place; called before the training loader is made."""
+        self._start = (state_dict["epoch"], state_dict["batches"])
 
     # The parts
 
@@ -293,6 +310,12 @@ class TransformerDataModule(LightningDataModule):
         """Seed of the order of training rows."""
         given = self.hparams["data_seed"]
         return int(os.environ.get("PL_GLOBAL_SEED", 42)) if given is None else int(given)
+
+    @property
+    def num_train_batches(self) -> int:
+        """Batches of an epoch, per process; known from `setup` on, without making the loader."""
+        rows = self.hparams["batch_size"] * self._processes()[0]
+        return math.ceil(len(self.features["train"][""]) / int(rows))
 
     def set_names(self, kind: Kind) -> list[str]:
         """Names of the evaluation sets of one kind, in the order of their loaders."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from abc import abstractmethod
 from typing import Any, Literal
 
@@ -168,8 +169,7 @@ class TransformerModule(LightningModule):
         """Checks, before any weights are loaded, what can only be known with the data at hand."""
         if stage == "fit":
             self._check_monitors()
-            if self._warms_up:
-                warmup_steps(self.hparams["num_warmup_steps"], self.hparams["warmup_ratio"], self._training_steps())
+            self._check_warmup()
 
     def configure_model(self) -> None:
         """Builds the model, once the data's description is known; Lightning calls it after `setup`.
@@ -285,9 +285,15 @@ class TransformerModule(LightningModule):
         # fp16's gradient scaler would unscale inside the fused step, after clipping
         return self.device.type in ("cpu", "cuda", "xpu", "mps") and self.trainer.precision != "16-mixed"
 
-    @property
-    def _warms_up(self) -> bool:
-        return bool(self.hparams["num_warmup_steps"] or self.hparams["warmup_ratio"])
+    def _check_warmup(self) -> None:
+        # not estimated_stepping_batches: it makes the loader, before a checkpoint has said where in the epoch to begin
+        batches, trainer = getattr(self._datamodule, "num_train_batches", None), self.trainer
+        if batches is None or trainer.max_epochs is None or isinstance(trainer.limit_train_batches, int):
+            return
+        epoch = math.ceil(int(batches * trainer.limit_train_batches) / trainer.accumulate_grad_batches)
+        limits = [steps for steps in (trainer.max_steps, epoch * trainer.max_epochs) if steps >= 0]
+        if limits:
+            warmup_steps(self.hparams["num_warmup_steps"], self.hparams["warmup_ratio"], min(limits))
 
     def _training_steps(self) -> int:
         steps = self.trainer.estimated_stepping_batches
