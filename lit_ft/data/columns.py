@@ -55,3 +55,11 @@ def guess_label_column(present: Sequence[str]) -> list[str]:
     """Returns `label` or `labels` when exactly one of them is there, else nothing."""
     found = [name for name in LABEL_NAMES if name in present]
     return found if len(found) == 1 else []
+
+
+def require_label_column(present: Sequence[str], place: str) -> list[str]:
+    """Returns the guessed label column, or raises a `UserError` that lists the columns."""
+    found = guess_label_column(present)
+    if not found:
+        raise UserError(f"{place}: which column is the label? columns: {list(present)}; set label_column_name")
+    return found

@@ -282,3 +282,8 @@ def count_labels(labels: Iterable[Any], description: dict[str, Any]) -> list[int
         for name in [label] if isinstance(label, str) else label or []:
             counter[encoder._id(name)] += 1
     return [counter[number] for number in range(len(encoder.names))]
+
+
+def are_generic(names: Iterable[str]) -> bool:
+    """Says whether label names are the placeholders `LABEL_0`, `LABEL_1`, ..."""
+    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)

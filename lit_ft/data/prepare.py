@@ -1,6 +1,7 @@
 """Raw rows -> features on disk, once: a folder named by the hash of all that went in, appearing whole or not at all."""
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -48,6 +49,18 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
             elif path.is_file():
                 content[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return digest(content)
+
+
+def class_digest(kind: type) -> str:
+    """Hashes a data module's class by name; of a user's own class the source counts too, so that an edit is never missed."""
+    sources = [f"{kind.__module__}.{kind.__qualname__}"]
+    for base in kind.__mro__:
+        if not base.__module__.startswith(("lit_ft.", "lightning.", "torch", "builtins", "abc")):
+            try:
+                sources.append(inspect.getsource(base))
+            except (OSError, TypeError):
+                continue
+    return digest(sources)
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """What every task's data module shares: sources, preparation once per machine, loaders, evaluation in whole rows."""
 
-import inspect
 import logging
 import math
 import os
@@ -18,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 import lit_ft
 from lit_ft.data.collators import Batch, Feature, pad
 from lit_ft.data.features import FeatureDataset
-from lit_ft.data.prepare import Prepared, Work, digest, preparation_root, prepare, tokenizer_digest
+from lit_ft.data.prepare import Prepared, Work, class_digest, preparation_root, prepare, tokenizer_digest
 from lit_ft.data.raw import Kind, RawRows, RawSource, SplitNames
 from lit_ft.data.readers import Quoting, ReadOptions
 from lit_ft.data.samplers import ContiguousSampler, GlobalOrderSampler, Key
@@ -354,7 +353,7 @@ class TransformerDataModule(LightningDataModule):
         labels_from_train = not known and "train" not in kinds
         key = {
             "lit_ft": lit_ft.__version__,
-            "class": _class_source(type(self)),
+            "class": class_digest(type(self)),
             "options": {name: value for name, value in self.hparams.items() if name not in LOADING_ONLY},
             "tokenizer": tokenizer_digest(self.tokenizer),
             "known": known,
@@ -415,15 +414,3 @@ class TransformerDataModule(LightningDataModule):
     def __getstate__(self) -> dict[str, Any]:
         # worker processes get the data module without the run that it is in
         return {**self.__dict__, "_tokenizer": self.tokenizer, "trainer": None}
-
-
-def _class_source(kind: type) -> str:
-    """Names a data module's class; of a user's own class the source counts too, so that an edit is never missed."""
-    sources = [f"{kind.__module__}.{kind.__qualname__}"]
-    for base in kind.__mro__:
-        if not base.__module__.startswith(("lit_ft.", "lightning.", "torch", "builtins", "abc")):
-            try:
-                sources.append(inspect.getsource(base))
-            except (OSError, TypeError):
-                continue
-    return digest(sources)

@@ -8,23 +8,21 @@ import torch
 from datasets import Dataset
 
 from lit_ft.data.collators import Batch, Feature
-from lit_ft.data.columns import Names, as_list, check_columns, guess_label_column, guess_text_columns
-from lit_ft.data.labels import (
-    LabelEncoder,
-    LabelReader,
-    ProblemType,
-    align_with_checkpoint,
-    class_names,
-    count_labels,
-    infer_problem_type,
-    is_multi_hot,
-    sorted_names,
+from lit_ft.data.columns import (
+    Names,
+    as_list,
+    check_columns,
+    guess_label_column,
+    guess_text_columns,
+    require_label_column,
 )
+from lit_ft.data.label_description import LabelColumns
+from lit_ft.data.labels import ProblemType
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.samplers import Key, balanced_weights
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.building import are_generic, pretrained_labels
+from lit_ft.ops.building import pretrained_labels, pretrained_problem_type
 
 ENCODED = "_labels"
 """Column that `describe` adds to the raw rows: labels as the loss takes them."""
@@ -70,15 +68,15 @@ class TextClassificationDataModule(TransformerDataModule):
     def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds columns, problem type and label names; see the base."""
         every = [rows for sets in raw.values() for rows in sets.values()]
-        columns = self._columns(every, known, labels_needed="predict" not in raw)
-        self.description = {**known, **columns}
+        self.description = {**known, **self._columns(every, known, labels_needed="predict" not in raw)}
         if "train" in raw or not {"labels", "problem_type", "multi_hot"} <= set(known):
             self.description |= self._labels(raw, known)
         for kind, sets in raw.items():
             for rows in sets.values():
                 self._count_empty(rows)
                 if kind != "predict":
-                    rows.data = rows.data.add_column(ENCODED, self._encode(rows, kind))
+                    encoded = self._label_columns.encode(rows, self.description, kind == "train", self.notes)
+                    rows.data = rows.data.add_column(ENCODED, encoded)
         return self.description
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, list[Any]]:
@@ -136,116 +134,37 @@ class TextClassificationDataModule(TransformerDataModule):
             pairs = pairs or guessed
             self.notes.append(f"{first.place}: reading {' and '.join(map(repr, texts + pairs))} as text")
         if labels_needed and not labels:
-            labels = self._label_columns(present, first.place)
+            labels = require_label_column(present, first.place)
         for rows in every:
             check_columns(texts + pairs + (labels if labels_needed else []), rows.data.column_names, rows.place)
         return {"text_columns": texts, "pair_columns": pairs, "label_columns": labels}
 
-    def _label_columns(self, present: list[str], place: str) -> list[str]:
-        labels = guess_label_column(present)
-        if not labels:
-            raise UserError(f"{place}: which column is the label? columns: {present}; set label_column_name")
-        return labels
+    @property
+    def _label_columns(self) -> LabelColumns:
+        options, description = self.hparams, self.description
+        kind = description.get("problem_type") or options["problem_type"]
+        return LabelColumns(description["label_columns"], kind, options["label_names"], options["label_delimiter"])
 
     def _labels(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Names the labels as a checkpoint of ours, the module, the pretrained head, or else train has them."""
         config = self.pretrained_config()
         given = known.get("labels") or (pretrained_labels(config) if config else None)
-        wanted = known.get("problem_type") or self.hparams["problem_type"]
         if "train" not in raw and given:
-            head = {"multi_label_classification": "multi_label", "regression": "regression"}
-            wanted = wanted or head.get(str(getattr(config, "problem_type", None)), "single_label")
-            scored = [rows for kind, sets in raw.items() if kind != "predict" for rows in sets.values()]
+            kind = self._label_columns.problem_type or pretrained_problem_type(config)
+            scored = [rows for which, sets in raw.items() if which != "predict" for rows in sets.values()]
             cells = [cell for rows in scored for cell in rows.data[self.description["label_columns"][0]]]
-            return {"labels": given, "problem_type": wanted, "multi_hot": self._is_multi_hot(wanted, cells, given)}
+            vectors = self._label_columns.holds_vectors(kind, cells, given)
+            return {"labels": given, "problem_type": kind, "multi_hot": vectors}
         (rows,) = (raw.get("train") or self.load_rows("train")).values()
-        # names come from the rows that a cap leaves out too: a small sample need not hold every label
-        whole = RawRows(rows.uncut, rows.place)
-        present = whole.data.column_names
         if not self.description["label_columns"]:  # rows to predict do not say which column it is
-            self.description["label_columns"] = self._label_columns(present, rows.place)
-        check_columns(self.description["label_columns"], present, rows.place)
-        columns = {name: whole.data[name][:] for name in self.description["label_columns"]}
-        features = whole.data.features
-        kind = wanted or infer_problem_type(columns, features, self.hparams["label_delimiter"])
-        if wanted is None:
-            self.notes.append(f"{rows.place}: labels read as {kind}")
-        (name, values), *_ = columns.items()
-        known_names = self.hparams["label_names"] or class_names(features, name)
-        found = {"problem_type": kind, "multi_hot": self._is_multi_hot(kind, values, known_names)}
-        reader = self._reader(whole, found)
-        labels = reader.read(columns)
-        names = sorted_names(labels, reader)
-        if kind == "single_label" and len(names) < 2:
-            raise UserError(
-                f"{rows.place}: column {reader.columns[0]!r} has one label only ({names}); two or more are needed"
-            )
-        if given and kind != "regression":
-            names = self._aligned(names, given, rows.place, fixed="labels" in known)
-        found["labels"] = names
-        self._encoded(labels, found, whole)  # names the row of a label that is none of the names
-        if rows.kept is not None:
-            labels = [labels[row] for row in rows.kept]
-        return {**found, "label_counts": count_labels(labels, found), "num_train_rows": len(labels)}
-
-    def _is_multi_hot(self, kind: str, cells: Sequence[Any], names: list[str] | None) -> bool:
-        return kind == "multi_label" and len(self.description["label_columns"]) == 1 and is_multi_hot(cells, names)
-
-    def _aligned(self, names: list[str], given: list[str], place: str, fixed: bool) -> list[str]:
-        """Returns the names in the order of the checkpoint's ids where they are the same labels."""
-        if are_generic(given) and len(given) == len(names):
-            return given if fixed else names
-        aligned = align_with_checkpoint(names, given)
-        if aligned is not None:
-            return aligned
-        if fixed:
-            raise UserError(f"{place}: the labels {names} are not the model's labels {given}")
-        kept = "; the head keeps its pretrained weights under these new names" if len(names) == len(given) else ""
-        self.notes.append(f"{place}: the labels {names} are not those of the pretrained head, {given}{kept}")
-        return names
+            self.description["label_columns"] = require_label_column(rows.data.column_names, rows.place)
+        return self._label_columns.describe(rows, given, "labels" in known, self.notes)
 
     def _count_empty(self, rows: RawRows) -> None:
         for name in self.description["text_columns"] + self.description["pair_columns"]:
             empty = sum(1 for text in rows.data[name] if text is None or not str(text).strip())
             if empty:
                 self.notes.append(f"{rows.place}: {empty} of {len(rows.data)} rows have no text in {name!r}")
-
-    def _encode(self, rows: RawRows, kind: Kind) -> list[Any]:
-        labels = self._reader(rows, self.description).read(
-            {name: rows.data[name][:] for name in self.description["label_columns"]}
-        )
-        missing = [rows.number(row) for row, label in enumerate(labels) if label is None]
-        counted = f"{rows.place}: {len(missing)} of {len(labels)} rows have no label"
-        if missing and kind == "train":
-            raise UserError(f"{counted} (the first is row {missing[0]}); label them or take them out")
-        if len(missing) == len(labels):
-            raise UserError(f"{rows.place}: no row has a label, so there is nothing to score; use predict")
-        if missing:
-            self.notes.append(f"{counted} and are not scored")
-        return self._encoded(labels, self.description, rows)
-
-    def _encoded(self, labels: list[Any], description: dict[str, Any], rows: RawRows) -> list[Any]:
-        encoder = LabelEncoder(description)
-        encoded = []
-        for row, label in enumerate(labels):
-            try:
-                encoded.append(encoder.encode(label))
-            except UserError as error:
-                columns = self.description["label_columns"]
-                raise UserError(f"{rows.place}: row {rows.number(row)}, column {columns}: {error}") from None
-        return encoded
-
-    def _reader(self, rows: RawRows, description: dict[str, Any]) -> LabelReader:
-        return LabelReader(
-            columns=self.description["label_columns"],
-            features=rows.data.features,
-            problem_type=description["problem_type"],
-            names=self.hparams["label_names"],
-            delimiter=self.hparams["label_delimiter"],
-            multi_hot=description["multi_hot"],
-            place=rows.place,
-            number=rows.number,
-        )
 
     def _joined(self, rows: dict[str, list[Any]], which: str) -> list[str] | None:
         names = self.description[which]

@@ -20,14 +20,8 @@ from lit_ft.metrics.classification import (
     update_metrics,
 )
 from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.building import pretrained_labels
+from lit_ft.ops.building import HEADS, pretrained_labels, pretrained_problem_type
 from lit_ft.ops.losses import balanced_class_weights, classification_loss, labelled, load_loss
-
-HEADS = {
-    "single_label": "single_label_classification",
-    "multi_label": "multi_label_classification",
-    "regression": "regression",
-}
 
 
 class TextClassificationModule(TransformerModule):
@@ -190,8 +184,8 @@ class TextClassificationModule(TransformerModule):
         names = pretrained_labels(config)
         if names is None:
             raise UserError("nobody has named the labels: pass labels=[...] to the module, or use our data module")
-        trained = {head: kind for kind, head in HEADS.items()}.get(str(config.problem_type), "single_label")
-        return {**description, "labels": names, "problem_type": self.hparams["problem_type"] or trained}
+        kind = self.hparams["problem_type"] or pretrained_problem_type(config)
+        return {**description, "labels": names, "problem_type": kind}
 
     def _set_class_weights(self, description: Description) -> None:
         wanted = self.hparams["class_weights"]

@@ -1,7 +1,6 @@
 """Hugging Face configurations and models: loaded, made from scratch, rebuilt from a checkpoint of ours."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from lit_ft.data.labels import ProblemType
 from lit_ft.data.sources import resolve_path
 from lit_ft.errors import UserError, did_you_mean
 
@@ -127,9 +127,18 @@ def pretrained_labels(config: PreTrainedConfig) -> list[str] | None:
     return names if heads and names else None
 
 
-def are_generic(names: Iterable[str]) -> bool:
-    """Says whether label names are the placeholders `LABEL_0`, `LABEL_1`, ..."""
-    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
+HEADS: dict[ProblemType, str] = {
+    "single_label": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
+"""Our problem types by transformers' names for them."""
+
+
+def pretrained_problem_type(config: PreTrainedConfig | None) -> ProblemType:
+    """Returns the problem type that a trained head was made for; `single_label` where it does not say."""
+    kinds = {head: kind for kind, head in HEADS.items()}
+    return kinds.get(str(getattr(config, "problem_type", None)), "single_label")
 
 
 def longest_input(config: PreTrainedConfig, tokenizer: Any) -> int | None:
