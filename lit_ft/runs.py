@@ -1,10 +1,13 @@
 """The folder that a run leaves: `<default_root_dir>/version_N/`, and the checkpoints in it by name."""
 
+import logging
 from pathlib import Path
 
 import torch
 
 from lit_ft.errors import UserError, did_you_mean
+
+log = logging.getLogger("lit_ft")
 
 CONFIG, CHECKPOINTS, EXPORT, PREDICTIONS = "config.yaml", "checkpoints", "hf", "predictions"
 
@@ -17,7 +20,10 @@ def run_number(folder: Path) -> int:
 
 def new_run(root: Path) -> Path:
     """Makes the next free `version_N` under `root`; two runs that start together get two folders."""
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"trainer.default_root_dir {str(root)!r} cannot be made: {error.strerror}") from None
     number = 1 + max((run_number(path) for path in root.iterdir()), default=-1)
     while True:
         try:
@@ -38,7 +44,11 @@ def newest_run(root: Path) -> Path:
     ]
     if not runs:
         raise UserError(f"no run with a checkpoint under {root.resolve()} (trainer.default_root_dir)")
-    return max(runs, key=run_number)
+    newest = max(runs, key=run_number)
+    later = sorted(path.name for path in root.glob("version_*") if run_number(path) > run_number(newest))
+    if later:
+        log.info(f"{', '.join(later)}: no checkpoint there; the newest run with one is {newest.name}")
+    return newest
 
 
 def run_of(checkpoint: Path) -> Path | None:

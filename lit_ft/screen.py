@@ -20,6 +20,8 @@ UNACTIONABLE = (
     r".*could not find the monitored key in the returned metrics.*",  # RunCheckpoint says it in our words
     r".*Total length of `list` across ranks is zero.*",  # no validation set
     r".*(instantiate_classes|add_instantiator|skip_none|JSONARGPARSE).*",  # between Lightning and jsonargparse
+    r".*dataloader is not resumable.*",  # ours is
+    r".*will save all targets and predictions in (the )?buffer.*",
     r".*sync_dist=True.*",  # our metrics gather by themselves
     r".*No (positive|negative) samples in targets.*",
     r".*was nan. Ignoring these classes.*",

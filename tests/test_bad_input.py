@@ -72,7 +72,7 @@ FILES = {
     "null label": (
         "rows.csv",
         b"text,label\na,x\nb,\nc,y\n",
-        r"rows\.csv: 1 of 3 rows have no label \(the first is row 2\)",
+        r"rows\.csv: 1 of 3 rows have no label .*the first is row 2;",
     ),
     "other column": ("rows.csv", b"txt,label\na,x\nb,y\n", r"rows\.csv has no column 'text'.*did you mean 'txt'\?"),
 }
@@ -122,6 +122,10 @@ OPTIONS = {
     "config override": (['--model.config_overrides={"hidden_dropout": 0.1}'], r"no 'hidden_dropout' — did you mean"),
     "stride": (["--data.max_seq_length=20", "--data.stride=19"], r"stride 19 must be below half"),
     "no rows left to train": (["--data.train_file=null"], r"no train rows: set train_file"),
+    "batch size": (["--data.batch_size=0"], r"batch_size is 0; it must be at least 1"),
+    "share": (["--data.validation_split_percentage=150"], r"validation_split_percentage 150.* is not from 0 to 99"),
+    "set name": (['--data.validation_file={"a/b": "x.csv"}'], r"'a/b' cannot name a set"),
+    "folder": (["--trainer.default_root_dir=/proc/none"], r"default_root_dir '/proc/none' cannot be made"),
     "scheduler alone": (["--lr_scheduler=StepLR", "--lr_scheduler.step_size=1"], r"--lr_scheduler needs --optimizer"),
 }
 

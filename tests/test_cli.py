@@ -216,6 +216,72 @@ def test_export_on_improvement_and_parquet(run: Run) -> None:
     assert frame["scores"][0].keys() == set(fitted.model.description["labels"])
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_low_precision_trains_scores_and_exports(precision: str, run: Run) -> None:
+    fitted = run("fit", f"--trainer.precision={precision}")
+    assert 1.5 < float(fitted.trainer.callback_metrics["val_loss"]) < 2.5
+    assert next(fitted.model.parameters()).dtype is (torch.bfloat16 if precision == "bf16-true" else torch.float32)
+    full, low = (run("test", "--ckpt_path=best", *words) for words in ([], [f"--trainer.precision={precision}"]))
+    for name, value in full.trainer.callback_metrics.items():
+        # sums in bfloat16 would be off by far more than the scores
+        assert float(low.trainer.callback_metrics[name]) == pytest.approx(float(value), abs=0.03), name
+    assert fitted.folder is not None
+    assert pipeline("text-classification", str(fitted.folder / "hf"))("where is it")[0]["score"] > 0
+
+
+def test_checkpoints_in_between_leave_the_best_to_validation(run: Run) -> None:
+    fitted = run("fit", "--checkpoint.every_n_train_steps=4", "--trainer.max_epochs=2")
+    assert fitted.folder is not None
+    folder = fitted.folder / "checkpoints"
+    best = torch.load(folder / "best.ckpt", weights_only=True)
+    assert best["global_step"] in (6, 12)  # ends of epochs, not 4 or 8
+    saved = best["lit_ft"]["metrics"]["val_loss"]
+    tested = run("validate", "--ckpt_path=best")
+    assert float(tested.trainer.callback_metrics["val_loss"]) == pytest.approx(saved, abs=1e-5)
+    stopped = run("fit", "--checkpoint.every_n_train_steps=2", "--trainer.max_steps=4", "--trainer.max_epochs=-1")
+    assert stopped.folder is not None
+    assert torch.load(stopped.folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+    with pytest.raises(UserError, match=r"within an epoch of 16 rows a step .*now they are 8: keep the size"):
+        run("fit", f"--ckpt_path={stopped.folder / 'checkpoints' / 'last.ckpt'}", "--data.batch_size=8")
+
+
+def test_options_given_on_resume_take_effect(run: Run) -> None:
+    run("fit")
+    words = ["--ckpt_path=last", "--trainer.max_epochs=3", "--model.learning_rate=0.01", "--model.weight_decay=0.1"]
+    again = run("fit", *words)
+    groups = again.trainer.optimizers[0].param_groups
+    assert {group["initial_lr"] for group in groups} == {0.01}
+    assert {group["weight_decay"] for group in groups} == {0.1, 0.0}
+    rates = pd.read_csv(again.folder / "metrics.csv")
+    assert again.trainer.lr_scheduler_configs[0].scheduler.base_lrs == [0.01, 0.01]
+    assert rates["step"].max() == again.trainer.global_step - 1
+
+
+def test_best_survives_a_move_of_the_run(run: Run, tmp_path: Path) -> None:
+    first = run("fit")
+    assert first.folder is not None
+    score = float(first.trainer.checkpoint_callback.best_model_score)
+    moved = Path(shutil.move(first.folder, tmp_path / "elsewhere"))
+    again = run(
+        "fit",
+        f"--ckpt_path={moved / 'checkpoints' / 'last.ckpt'}",
+        "--trainer.max_epochs=2",
+        "--model.learning_rate=10",
+    )
+    assert again.folder == moved
+    assert float(again.trainer.checkpoint_callback.best_model_score) == pytest.approx(score)
+    assert torch.load(moved / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_columns_named_like_predictions_are_kept(run: Run, tmp_path: Path) -> None:
+    run("fit")
+    (tmp_path / "new.v1.csv").write_text("text,score,scores\nwhere is my parcel,4.50,a\n")
+    folder = run("predict", "--ckpt_path=best", f"--data.predict_file={tmp_path / 'new.v1.csv'}").folder
+    (row,) = predictions(folder, "new.v1")
+    assert (row["input_score"], row["input_scores"]) == ("4.50", "a")
+    assert 0 < row["score"] < 1
+
+
 def test_no_validation_keeps_the_last(run: Run) -> None:
     fitted = run("fit", "--data.validation_file=null", "--data.validation_split_percentage=0")
     assert fitted.folder is not None
@@ -274,3 +340,7 @@ def test_two_processes_predict_each_row_once_in_order(run: Run, config: Path, tm
     two = predictions(folder)
     assert [row["id"] for row in two] == [row["id"] for row in one]
     assert [row["score"] for row in two] == pytest.approx([row["score"] for row in one], abs=1e-5)
+    (tmp_path / "one.csv").write_text("text\nwhere is my parcel\n")
+    words = [*command, f"--data.predict_file={tmp_path / 'one.csv'}"]
+    subprocess.run(words, check=True, env=environment, capture_output=True, timeout=300)
+    assert [row["text"] for row in predictions(folder, "one")] == ["where is my parcel"]

@@ -1,6 +1,7 @@
 """`checkpoints/best.ckpt` and `checkpoints/last.ckpt`: the best by the module's monitor, and the newest."""
 
 import logging
+from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
@@ -16,7 +17,7 @@ class RunCheckpoint(ModelCheckpoint):
         monitor: metric that the best checkpoint is chosen by. Default: the module's (`val_loss`).
         mode: `min` or `max`. Default: the module's for its own monitor, else `min` for losses and errors.
         save_top_k: how many of the best to keep.
-        every_n_train_steps: also save every so many optimizer steps.
+        every_n_train_steps: also save `last.ckpt` every so many optimizer steps.
         save_weights_only: leave optimizer and loops out; smaller, but a run cannot go on from it.
     """
 
@@ -34,11 +35,30 @@ class RunCheckpoint(ModelCheckpoint):
             mode=mode or _direction(monitor),
             save_last=True,
             save_top_k=save_top_k,
-            every_n_train_steps=every_n_train_steps,
             save_weights_only=save_weights_only,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+
+        self.every = every_n_train_steps
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the scores of the best, also where the run's folder has moved since."""
+        if self.dirpath is None:
+            return super().load_state_dict(state_dict)
+        here = Path(self.dirpath)
+        paths = {name: _moved(path, here) for name, path in state_dict.items() if name.endswith("_model_path")}
+        models = {_moved(path, here): score for path, score in state_dict["best_k_models"].items()}
+        return super().load_state_dict({**state_dict, **paths, "best_k_models": models, "dirpath": self.dirpath})
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Saves the newest state in between; which checkpoint is the best stays a matter of validation."""
+        super().on_train_batch_end(trainer, pl_module, *args)
+        if not self.every or trainer.global_step % self.every or self._should_skip_saving_checkpoint(trainer):
+            return
+        before = self._last_global_step_saved
+        self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        self._last_global_step_saved = before  # else a validation at this step would save nothing
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Takes the module's monitor, where there is validation to compute it."""
@@ -61,6 +81,10 @@ class RunCheckpoint(ModelCheckpoint):
         if self._last_global_step_saved != trainer.global_step:
             monitored: dict[str, Any] = self._monitor_candidates(trainer)
             self._save_last_checkpoint(trainer, monitored)
+
+
+def _moved(path: str, folder: Path) -> str:
+    return str(folder / Path(path).name) if path else ""
 
 
 def _direction(monitor: str | None) -> Literal["min", "max"]:

@@ -50,7 +50,7 @@ class Parquet:
     def write(self, rows: list[Row]) -> None:
         """Appends rows."""
         if self.writer is None:
-            inferred = pa.Table.from_pylist(rows).schema
+            inferred = [pa.field(each.name, _known(each.type)) for each in pa.Table.from_pylist(rows).schema]
             known = self.inputs.names if self.inputs is not None else []
             fields = [
                 self.inputs.field(field.name) if self.inputs and field.name in known else field for field in inferred
@@ -73,6 +73,13 @@ class Parquet:
                     writer.write_batch(batch)
 
 
+def _known(kind: pa.DataType) -> pa.DataType:
+    """A batch without a single value says nothing of the type: text, as labels are."""
+    if pa.types.is_null(kind):
+        return pa.string()
+    return pa.list_(_known(kind.value_type)) if pa.types.is_list(kind) else kind
+
+
 class PredictionWriter(RunCallback):
     """Writes what `predict_step` returns: the input's own columns, the prediction, the scores.
 
@@ -84,6 +91,13 @@ class PredictionWriter(RunCallback):
         self.format = format
         self.written: list[Path] = []
         self._open: dict[int, JsonLines | Parquet] = {}
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes away what a killed run left half-written."""
+        if self.run is not None and trainer.is_global_zero:
+            for part in (self.run / PREDICTIONS).glob(".*.part"):
+                part.unlink()
+        trainer.strategy.barrier("stale predictions")
 
     def on_predict_batch_end(
         self,

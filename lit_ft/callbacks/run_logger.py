@@ -25,8 +25,7 @@ class RunLogger(CSVLogger):
 
     def __init__(self, save_dir: str, version: str | None = None, at: tuple[int, int] = (0, 0)) -> None:
         self.at = at
-        number = None if version is None else run_number(Path(version))
-        folder = version if number == -1 else number  # a run folder may have been renamed
+        folder = None if version is None else _version(version)
         super().__init__(os.path.abspath(save_dir), name="", version=folder, flush_logs_every_n_steps=50)
 
     @property
@@ -64,6 +63,12 @@ class _ContinuedWriter(_ExperimentWriter):
         """Does nothing."""
 
 
+def _version(name: str) -> int | str:
+    """Returns the number of a run's folder, or the name of one that was renamed."""
+    number = run_number(Path(name))
+    return name if number == -1 else number
+
+
 def run_folder(trainer: Trainer) -> Path | None:
     """Returns the run's folder, the same on every process; `None` where nothing is to be written (`fast_dev_run`).
 
@@ -75,5 +80,5 @@ def run_folder(trainer: Trainer) -> Path | None:
     folder = loggers[0].log_dir if loggers else trainer.log_dir or trainer.default_root_dir
     told = Path(trainer.strategy.broadcast(str(folder)))
     for logger in loggers:
-        logger._version = run_number(told)  # the other processes have none of their own
+        logger._version = _version(told.name)  # the other processes have none of their own
     return told

@@ -57,7 +57,10 @@ class LabelColumns:
         whole = RawRows(rows.uncut, rows.place)
         check_columns(self.columns, whole.data.column_names, rows.place)
         columns = {name: whole.data[name][:] for name in self.columns}
-        kind = self.problem_type or infer_problem_type(columns, whole.data.features, self.delimiter)
+        try:
+            kind = self.problem_type or infer_problem_type(columns, whole.data.features, self.delimiter)
+        except UserError as error:
+            raise UserError(f"{rows.place}: {error}") from None
         if self.problem_type is None:
             notes.append(f"{rows.place}: labels read as {kind}")
         names_of_ids = self.names or class_names(whole.data.features, self.columns[0])
@@ -96,9 +99,9 @@ class LabelColumns:
         """
         labels = self._reader(rows, description).read({name: rows.data[name][:] for name in self.columns})
         missing = [rows.number(row) for row, label in enumerate(labels) if label is None]
-        counted = f"{rows.place}: {len(missing)} of {len(labels)} rows have no label"
+        counted = f"{rows.place}: {len(missing)} of {len(labels)} rows have no label (empty, null or -1)"
         if missing and required:
-            raise UserError(f"{counted} (the first is row {missing[0]}); label them or take them out")
+            raise UserError(f"{counted}, the first is row {missing[0]}; label them or take them out")
         if len(missing) == len(labels):
             raise UserError(f"{rows.place}: no row has a label, so there is nothing to score; use predict")
         if missing:

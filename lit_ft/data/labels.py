@@ -51,7 +51,7 @@ def infer_problem_type(columns: dict[str, Sequence[Cell]], features: Features, d
     ((name, values),) = columns.items()
     if delimiter is not None or is_list_column(features, name):
         return "multi_label"
-    present = [value for value in values if not _missing(value)]
+    present = _numbers([value for value in values if not _missing(value)])
     if present and all(isinstance(value, float) for value in present):
         if all(value.is_integer() for value in present):
             raise UserError(
@@ -65,6 +65,14 @@ def infer_problem_type(columns: dict[str, Sequence[Cell]], features: Features, d
             "label? If so, set problem_type; else set label_column_name"
         )
     return "single_label"
+
+
+def _numbers(values: list[Cell]) -> list[Cell]:
+    """Reads text such as `2.50` as numbers where all of it is; readers keep it as text, so that no digit is lost."""
+    number = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+    if any(not isinstance(value, str) or not number.fullmatch(value.strip()) for value in values):
+        return values
+    return [float(value) for value in values] if any("." in value for value in values) else values
 
 
 class LabelReader:

@@ -17,6 +17,7 @@ from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from lit_ft.data.raw import Kind, RawRows
+from lit_ft.errors import UserError
 
 ENVIRONMENT = "LIT_FT_CACHE"
 PASSING_STATE = {
@@ -52,7 +53,7 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def class_digest(kind: type) -> str:
-    """Hashes a data module's class by name; of a user's own class the source counts too, so that an edit is never missed."""
+    """Hashes a data module's class by name, a user's own class also by its source, so that no edit is missed."""
     sources = [f"{kind.__module__}.{kind.__qualname__}"]
     for base in kind.__mro__:
         if not base.__module__.startswith(("lit_ft.", "lightning.", "torch", "builtins", "abc")):
@@ -180,7 +181,10 @@ def once(key: dict[str, Any], build: Callable[[Path], None], root: Path, overwri
         root: where prepared folders lie.
         overwrite: build anew.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"preparation_dir {str(root)!r} cannot be made: {error.strerror}") from None
     target = root / digest(key)
     if target.is_dir() and not overwrite:
         return target

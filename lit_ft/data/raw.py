@@ -1,6 +1,7 @@
 """The raw rows of a stage: which split comes from where, what is cut from train, how many rows are kept."""
 
 import hashlib
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -79,6 +80,13 @@ class RawSource:
     limits: Mapping[Kind, int | None] = field(default_factory=dict)
     head: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_split_percentage < 100:
+            raise UserError(f"validation_split_percentage {self.validation_split_percentage} is not from 0 to 99")
+        for kind, limit in self.limits.items():
+            if limit is not None and limit < 1:
+                raise UserError(f"the most rows to {kind} cannot be {limit}; leave the option out for all")
+
     @cached_property
     def parts(self) -> dict[str, Dataset]:
         """Splits of the objects in memory."""
@@ -88,20 +96,21 @@ class RawSource:
         """Returns the sets of one kind by name: their files, or their split's name; a single unnamed set is `""`."""
         files = self.files.get(kind)
         if files is not None:
-            return dict(files) if isinstance(files, dict) else {"": files}
+            return _named(files) if isinstance(files, dict) else {"": files}
         names = self.split_names.get(kind)
         if self.dataset is None and self.hub is None:
             return {}
         if names is None:
             return {"": kind} if kind in self._known_splits() else {}
-        return dict(names) if isinstance(names, dict) else {"": names}
+        return _named(names) if isinstance(names, dict) else {"": names}
 
     def stem(self, kind: Kind) -> str:
         """Returns a name for the one unnamed set of a kind: its file's, without extensions, or its split's."""
         (where,) = self.sets(kind).values()
         if self.files.get(kind) is None:
             return str(where).rpartition("/")[2]
-        return expand_files(where)[0].name.split(".")[0]
+        path = expand_files(where)[0]
+        return Path(path.name.removesuffix(".gz")).stem
 
     def cuts_validation(self) -> bool:
         """Says whether the validation split is cut from train."""
@@ -174,6 +183,15 @@ class RawSource:
             if self.dataset is None and self.hub is None
             else f"; splits of {self._name()}: {sorted(self._known_splits())}"
         )
+
+
+def _named(sets: Mapping[str, Any]) -> dict[str, Any]:
+    for name in sets:
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise UserError(
+                f"{name!r} cannot name a set: metrics and files are called after it; use letters and digits"
+            )
+    return dict(sets)
 
 
 def _content_digest(path: Path, options: ReadOptions) -> str:

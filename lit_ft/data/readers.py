@@ -149,7 +149,10 @@ def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return trimmed
     if pc.all(pc.match_substring_regex(values, r"^(0|-?[1-9]\d{0,17})$")).as_py():
         return trimmed.cast(pa.int64())
-    if pc.all(pc.match_substring_regex(values, r"^-?(0|[1-9]\d{0,14})(\.\d{1,20})?([eE][+-]?\d{1,2})?$")).as_py():
+    # "1.50" stays text: it may be a version or a price, to be written as it stood
+    number = r"^-?(0|[1-9]\d{0,14})(\.\d{1,20})?([eE][+-]?\d{1,2})?$"
+    is_number = pc.all(pc.match_substring_regex(values, number)).as_py()
+    if is_number and all(repr(float(value)) == value for value in values.to_pylist()):
         return trimmed.cast(pa.float64())
     return column
 

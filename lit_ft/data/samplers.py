@@ -88,10 +88,11 @@ class ContiguousSampler(DistributedSampler[Key]):
         self.start, self.stop = (int(place) for place in np.searchsorted(row_of_feature, [first, last]))
 
     def __iter__(self) -> Iterator[Key]:
-        return ((0, index) for index in range(self.start, self.stop))
+        # a process without rows takes part all the same: the others wait for it
+        return iter([(0, index) for index in range(self.start, self.stop)] or [(0, FILLER)])
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return max(self.stop - self.start, 1)
 
 
 def balanced_weights(labels: torch.Tensor) -> npt.NDArray[np.float64]:

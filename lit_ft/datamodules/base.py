@@ -5,14 +5,13 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, cast
 
 import torch
 from datasets import Dataset
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 import lit_ft
 from lit_ft.data.collators import Batch, Feature, pad
@@ -22,9 +21,9 @@ from lit_ft.data.raw import Kind, RawRows, RawSource, SplitNames
 from lit_ft.data.readers import Quoting, ReadOptions
 from lit_ft.data.samplers import ContiguousSampler, GlobalOrderSampler, Key
 from lit_ft.data.sources import HubSource, NamedFiles
-from lit_ft.data.tokenization import TextEncoder, TruncationSide, add_tokens_to, load_tokenizer
+from lit_ft.data.tokenization import TruncationSide
+from lit_ft.datamodules.tokenizing import TokenizingDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.building import ModelSource, longest_input
 
 log = logging.getLogger("lit_ft")
 
@@ -40,7 +39,7 @@ LOADING_ONLY = {
 }  # fmt: skip
 
 
-class TransformerDataModule(LightningDataModule):
+class TransformerDataModule(TokenizingDataModule):
     """Rows from files, the hub or memory, tokenized once and served in batches by transformers' names.
 
     A task writes `describe`, `tokenize`, `collate` and, where it needs them, `strata` and `train_weights`.
@@ -141,6 +140,9 @@ class TransformerDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["dataset"], logger=False)
+        for option, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size is not None and size < 1:
+                raise UserError(f"{option} is {size}; it must be at least 1")
         self.source = RawSource(
             dataset=dataset,
             hub=HubSource(dataset_name, dataset_config_name, dataset_revision) if dataset_name else None,
@@ -189,7 +191,7 @@ class TransformerDataModule(LightningDataModule):
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads features into a batch; `keys` are the (epoch, index) of each, for what depends on chance."""
-        width = self.hparams["max_seq_length"] if self.hparams["pad_to_max_length"] else None
+        width = self.encoder.max_seq_length if self.hparams["pad_to_max_length"] else None
         return pad(features, self.tokenizer, width, self.hparams["pad_to_multiple_of"])
 
     def strata(self, rows: Dataset, place: str) -> Sequence[Hashable] | None:
@@ -249,60 +251,23 @@ class TransformerDataModule(LightningDataModule):
         epoch, progress = self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress
         if progress.is_last_batch:
             return {"epoch": epoch + 1, "batches": 0}
-        return {"epoch": epoch, "batches": progress.current.ready}
+        return {"epoch": epoch, "batches": progress.current.ready, "rows": progress.current.ready * self._rows_per_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on at the checkpoint's place; called before the training loader is made."""
+        """Goes on at the checkpoint's place; called before the training loader is made.
+
+        Raises:
+            UserError: the place lies within an epoch, and batches have another size now.
+        """
+        if state_dict["batches"] * self._rows_per_step != state_dict.get("rows", 0):
+            size = state_dict["rows"] // state_dict["batches"]
+            raise UserError(
+                f"the checkpoint lies within an epoch of {size} rows a step (batch_size x processes), now they are "
+                f"{self._rows_per_step}: keep the size, or go on from the end of an epoch"
+            )
         self._start = (state_dict["epoch"], state_dict["batches"])
 
     # The parts
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the checkpoint that the run starts from, else of `model_name_or_path`."""
-        restored = getattr(self._module, "restored_tokenizer", None)
-        if restored is not None:
-            return restored  # type: ignore[no-any-return]
-        if self._tokenizer is None:
-            options = self.hparams
-            name = options["tokenizer_name"] or options["model_name_or_path"]
-            if name is None:
-                raise UserError("no tokenizer: set model_name_or_path or tokenizer_name")
-            tokenizer = load_tokenizer(
-                name,
-                options["model_revision"],
-                options["use_fast_tokenizer"],
-                options["trust_remote_code"],
-                options["gguf_file"],
-                options["cache_dir"],
-                **(options["tokenizer_kwargs"] or {}),
-            )
-            self._tokenizer = add_tokens_to(tokenizer, options["add_tokens"])
-        return self._tokenizer
-
-    @cached_property
-    def encoder(self) -> TextEncoder:
-        """Cuts or windows texts by this data module's options.
-
-        Raises:
-            UserError: `max_seq_length` is above what the model takes.
-        """
-        options, config = self.hparams, self.pretrained_config()
-        limit = longest_input(config, self.tokenizer) if config else None
-        if limit is not None and (options["max_seq_length"] or 0) > limit:
-            raise UserError(f"max_seq_length {options['max_seq_length']} is above the model's {limit} tokens")
-        return TextEncoder(
-            self.tokenizer, options["max_seq_length"] or limit, options["truncation_side"], options["stride"]
-        )
-
-    def pretrained_config(self) -> PreTrainedConfig | None:
-        """The configuration of the model, from the checkpoint that the run starts from or from `model_name_or_path`."""
-        restored = getattr(self._module, "hf_config", None)
-        name = self.hparams["model_name_or_path"]
-        if restored is not None or name is None:
-            return restored
-        names = ("model_revision", "trust_remote_code", "gguf_file", "cache_dir")
-        return ModelSource(name, **{option: self.hparams[option] for option in names}).config()
 
     @property
     def seed(self) -> int:
@@ -313,8 +278,11 @@ class TransformerDataModule(LightningDataModule):
     @property
     def num_train_batches(self) -> int:
         """Batches of an epoch, per process; known from `setup` on, without making the loader."""
-        rows = self.hparams["batch_size"] * self._processes()[0]
-        return math.ceil(len(self.features["train"][""]) / int(rows))
+        return math.ceil(len(self.features["train"][""]) / self._rows_per_step)
+
+    @property
+    def _rows_per_step(self) -> int:
+        return int(self.hparams["batch_size"]) * self._processes()[0]
 
     def set_names(self, kind: Kind) -> list[str]:
         """Names of the evaluation sets of one kind, in the order of their loaders."""
@@ -335,16 +303,12 @@ class TransformerDataModule(LightningDataModule):
             return {name or self.source.stem(origin): rows for name, rows in loaded.items()}
         return loaded
 
-    @property
-    def _module(self) -> Any:
-        return self.trainer.lightning_module if self.trainer else None
-
     def _show(self, data: FeatureDataset, rows: int = 3) -> None:
         """Says what the model will see of a few random training rows, as the scripts do."""
         for index in GlobalOrderSampler(len(data), rows, self.seed).order(0)[:rows].tolist():
             feature = data.features[index]
             text = self.tokenizer.decode(feature["input_ids"])
-            log.info(f"training row {feature['row'] + 1}: {text[:300]!r} -> {feature.get('labels')}")
+            log.info(f"a training row: {text[:300]!r} -> {feature.get('labels')}")
 
     def _prepare(self, stage: str, overwrite: bool = False) -> Prepared:
         kinds = STAGES[stage]

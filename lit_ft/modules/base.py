@@ -2,25 +2,23 @@
 
 import json
 import logging
-import math
 from abc import abstractmethod
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_ft.data.merging import Part
 from lit_ft.data.tokenization import add_tokens_to, load_tokenizer
 from lit_ft.errors import UserError
-from lit_ft.modules.evaluation import EvaluationSet, check_monitors, prefixes
+from lit_ft.modules.adamw import AdamWModule
+from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.ops.building import ModelSource, freeze, resize_embeddings, weights_dtype
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.ops.losses import mean
-from lit_ft.optim.groups import parameter_groups
-from lit_ft.optim.schedules import check_schedule, schedule, warmup_steps
+from lit_ft.optim.schedules import check_schedule
 
 log = logging.getLogger("lit_ft")
 
@@ -28,7 +26,7 @@ Batch = dict[str, Any]
 Description = dict[str, Any]
 
 
-class TransformerModule(LightningModule):
+class TransformerModule(AdamWModule):
     """A Hugging Face model in Lightning: `module.model` is the model itself, unpatched.
 
     A task writes `auto_class`, `config_kwargs`, `loss`, `decode`, `merge`, `metrics`, `update`, `compute` and
@@ -66,6 +64,8 @@ class TransformerModule(LightningModule):
     """
 
     auto_class: Any
+    pipeline_tag: str | None = None
+    """Task name on the hub, for the model card."""
     monitor = "val_loss"
     """The metric that the best checkpoint is chosen by, unless the user names another."""
     monitor_mode: Literal["min", "max"] = "min"
@@ -138,6 +138,10 @@ class TransformerModule(LightningModule):
     @abstractmethod
     def merge(self, parts: list[Part]) -> Part:
         """Makes one dict per row of its windows' parts."""
+
+    def evaluation_loss(self, outputs: Any, batch: Batch, rows: list[Part]) -> tuple[Tensor, Tensor]:
+        """Returns the summed loss of a batch and its count, of features or, where windows are merged, of `rows`."""
+        return self.loss(outputs, batch)
 
     @abstractmethod
     def metrics(self, description: Description, stage: str) -> Any:
@@ -233,10 +237,6 @@ class TransformerModule(LightningModule):
             self._tokenizer = add_tokens_to(tokenizer, options["add_tokens"])
         return self._tokenizer
 
-    @property
-    def _datamodule(self) -> Any:
-        return getattr(self._trainer, "datamodule", None)
-
     def forward(self, **inputs: Any) -> Any:
         """Runs the Hugging Face model.
 
@@ -257,49 +257,6 @@ class TransformerModule(LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Makes the gradients those of one big batch; Lightning clips afterwards."""
         self._normaliser.rescale(self, optimizer)
-
-    def configure_optimizers(self) -> Any:
-        """AdamW (fused where there is one) with linear warmup and a schedule of transformers."""
-        options = self.hparams
-        assert self.model is not None
-        groups = parameter_groups(
-            self.model, options["learning_rate"], options["weight_decay"], options["layerwise_lr_decay"]
-        )
-        if not groups:
-            raise UserError("freeze leaves nothing to train")
-        optimizer = torch.optim.AdamW(
-            groups,
-            lr=options["learning_rate"],
-            betas=(options["adam_beta1"], options["adam_beta2"]),
-            eps=options["adam_epsilon"],
-            fused=self._can_fuse(),
-        )
-        steps = self._training_steps()
-        warmup = warmup_steps(options["num_warmup_steps"], options["warmup_ratio"], steps)
-        scheduler = schedule(options["lr_scheduler_type"], optimizer, warmup, steps, options["lr_scheduler_kwargs"])
-        plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-        timing = {"interval": "epoch", "monitor": self.monitor} if plateau else {"interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **timing}}
-
-    def _can_fuse(self) -> bool:
-        # fp16's gradient scaler would unscale inside the fused step, after clipping
-        return self.device.type in ("cpu", "cuda", "xpu", "mps") and self.trainer.precision != "16-mixed"
-
-    def _check_warmup(self) -> None:
-        # not estimated_stepping_batches: it makes the loader, before a checkpoint has said where in the epoch to begin
-        batches, trainer = getattr(self._datamodule, "num_train_batches", None), self.trainer
-        if batches is None or trainer.max_epochs is None or isinstance(trainer.limit_train_batches, int):
-            return
-        epoch = math.ceil(int(batches * trainer.limit_train_batches) / trainer.accumulate_grad_batches)
-        limits = [steps for steps in (trainer.max_steps, epoch * trainer.max_epochs) if steps >= 0]
-        if limits:
-            warmup_steps(self.hparams["num_warmup_steps"], self.hparams["warmup_ratio"], min(limits))
-
-    def _training_steps(self) -> int:
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise UserError("the schedule needs an end: set trainer.max_steps or trainer.max_epochs")
-        return int(steps)
 
     def _check_monitors(self) -> None:
         description = {**self.description, **getattr(self._datamodule, "description", {})}
@@ -327,7 +284,7 @@ class TransformerModule(LightningModule):
         rows = self._open("predict")[dataloader_idx].merger.add(
             self.decode(self(**self.model_inputs(batch)), batch), batch
         )
-        return [{**info, **self.prediction(self.merge(parts))} for parts, info in rows]
+        return [beside(info, self.prediction(self.merge(parts))) for parts, info in rows]
 
     def on_validation_epoch_start(self) -> None:
         """Starts afresh."""
@@ -352,17 +309,18 @@ class TransformerModule(LightningModule):
     def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> None:
         evaluated = self._open(stage)[dataloader_idx]
         outputs = self(**self.model_inputs(batch))
-        if "labels" in batch:
-            evaluated.add_loss(*self.loss(outputs, batch))
         rows = [self.merge(parts) for parts, _ in evaluated.merger.add(self.decode(outputs, batch), batch)]
+        if "labels" in batch:
+            evaluated.add_loss(*self.evaluation_loss(outputs, batch, rows))
         self.update(evaluated.metrics, rows)
 
     def _open(self, stage: str) -> list[EvaluationSet]:
         if stage not in self._sets:
-            names = self._set_names(stage)
-            metrics = [None if stage == "predict" else self.metrics(self.description, stage) for _ in names]
-            pairs = zip(names, metrics, strict=True)
-            self._sets[stage] = [EvaluationSet(name, made, self.device) for name, made in pairs]
+            with full_precision():  # under bf16-true Lightning would make their sums bfloat16
+                names = self._set_names(stage)
+                metrics = [None if stage == "predict" else self.metrics(self.description, stage) for _ in names]
+                pairs = zip(names, metrics, strict=True)
+                self._sets[stage] = [EvaluationSet(name, made, self.device) for name, made in pairs]
         return self._sets[stage]
 
     def _set_names(self, stage: str) -> list[str]:

@@ -1,5 +1,7 @@
 """One evaluation set on its way: its loss, its metrics, and the rows whose windows have not all come yet."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,6 +35,22 @@ class EvaluationSet:
     def loss(self) -> Tensor:
         """Returns the mean loss over the set; every process calls it."""
         return mean(self.total.compute(), self.count.compute())
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Makes float32 the default dtype for a while: a bfloat16 sum stops growing after a few hundred rows."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def beside(info: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
+    """Puts a prediction beside the input's own columns; one of the same name is kept as `input_<name>`."""
+    return {f"input_{name}" if name in prediction else name: value for name, value in info.items()} | prediction
 
 
 def prefixes(stage: str, sets: list[str], number: int) -> list[str]:

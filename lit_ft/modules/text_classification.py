@@ -41,6 +41,7 @@ class TextClassificationModule(TransformerModule):
     """
 
     auto_class = AutoModelForSequenceClassification
+    pipeline_tag = "text-classification"
 
     def __init__(
         self,
@@ -103,10 +104,18 @@ class TextClassificationModule(TransformerModule):
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy, binary cross-entropy or squared error; see the base."""
+        return self._loss(outputs.logits, batch["labels"])
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         smoothing = self.hparams["label_smoothing_factor"]
-        return classification_loss(
-            outputs.logits, batch["labels"], self.problem_type, self._class_weights, smoothing, self._own_loss
-        )
+        return classification_loss(logits, labels, self.problem_type, self._class_weights, smoothing, self._own_loss)
+
+    def evaluation_loss(self, outputs: Any, batch: Batch, rows: list[Part]) -> tuple[Tensor, Tensor]:
+        """The loss of the merged rows: a text of many windows counts once; see the base."""
+        if not rows:
+            return outputs.logits.float().sum() * 0.0, outputs.logits.new_zeros(()).float()
+        logits, labels = (torch.stack([row[name] for row in rows]) for name in ("logits", "label"))
+        return self._loss(logits, labels)
 
     def decode(self, outputs: Any, batch: Batch) -> list[Part]:
         """Takes the logits `[labels]` of each feature, and its label."""

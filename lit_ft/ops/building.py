@@ -141,10 +141,29 @@ def pretrained_problem_type(config: PreTrainedConfig | None) -> ProblemType:
     return kinds.get(str(getattr(config, "problem_type", None)), "single_label")
 
 
+OFFSET_POSITIONS = (
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+"""Architectures whose positions begin after the padding token's id, as RoBERTa's do."""
+
+
 def longest_input(config: PreTrainedConfig, tokenizer: Any) -> int | None:
     """Returns the most tokens that the model takes, or `None` where nothing says so."""
     limits = [tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None]
-    limits.append(getattr(config, "max_position_embeddings", None))
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and config.model_type in OFFSET_POSITIONS:
+        positions -= (config.pad_token_id or 0) + 1
+    limits.append(positions)
     known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
     return min(known) if known else None
 

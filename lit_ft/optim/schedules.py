@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import SchedulerType, get_scheduler
 
 from lit_ft.errors import UserError, did_you_mean
@@ -29,6 +30,24 @@ def check_schedule(name: str) -> None:
     known = [kind.value for kind in SchedulerType]
     if name not in known:
         raise UserError(f"unknown lr_scheduler_type {name!r}; known: {known}{did_you_mean(name, known)}")
+
+
+def apply_options(optimizer: Optimizer, scheduler: Any, groups: list[dict[str, Any]], **options: Any) -> None:
+    """Gives a restored optimizer and schedule the values asked for now; the same values change nothing.
+
+    Args:
+        optimizer: the optimizer, its groups in the order of `groups`.
+        scheduler: its schedule; only those that multiply a base rate (all of `get_scheduler` but `reduce_lr_on_plateau`
+            and the annealing ones) take another learning rate.
+        groups: what `parameter_groups` returns for the options asked for.
+        options: further values of every group.
+    """
+    for group, asked in zip(optimizer.param_groups, groups, strict=True):
+        group.update(weight_decay=asked["weight_decay"], initial_lr=asked["lr"], **options)
+    if isinstance(scheduler, LambdaLR):
+        scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, scheduler.get_lr(), strict=True):
+            group["lr"] = rate
 
 
 def schedule(

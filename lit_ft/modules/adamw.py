@@ -1,0 +1,92 @@
+"""A LightningModule trained by AdamW with linear warmup: the scripts' optimizer, by the scripts' option names."""
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from transformers import PreTrainedModel
+
+from lit_ft.errors import UserError
+from lit_ft.optim.groups import parameter_groups
+from lit_ft.optim.schedules import apply_options, schedule, warmup_steps
+
+
+class AdamWModule(LightningModule):
+    """Reads its hyperparameters by name: `learning_rate`, `weight_decay`, `num_warmup_steps`, `lr_scheduler_type`, ...
+
+    Attributes:
+        model: the Hugging Face model, once it is built.
+        monitor: what a plateau schedule watches.
+    """
+
+    model: PreTrainedModel | None
+    monitor: str
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (fused where there is one) with linear warmup and a schedule of transformers."""
+        options = self.hparams
+        assert self.model is not None
+        groups = parameter_groups(
+            self.model, options["learning_rate"], options["weight_decay"], options["layerwise_lr_decay"]
+        )
+        if not groups:
+            raise UserError("freeze leaves nothing to train")
+        optimizer = torch.optim.AdamW(
+            groups,
+            lr=options["learning_rate"],
+            betas=(options["adam_beta1"], options["adam_beta2"]),
+            eps=options["adam_epsilon"],
+            fused=self._can_fuse(),
+        )
+        if self.trainer.precision == "bf16-mixed":
+            # Lightning refuses to clip beside a fused step under any mixed precision, but bf16 has no scaler to disturb
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        steps = self._training_steps()
+        warmup = warmup_steps(options["num_warmup_steps"], options["warmup_ratio"], steps)
+        scheduler = schedule(options["lr_scheduler_type"], optimizer, warmup, steps, options["lr_scheduler_kwargs"])
+        plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        timing = {"interval": "epoch", "monitor": self.monitor} if plateau else {"interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **timing}}
+
+    def on_train_start(self) -> None:
+        """Lets explicit options win over what a checkpoint's optimizer and schedule remember."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        if self.trainer.ckpt_path is None or type(optimizer) is not torch.optim.AdamW or self.model is None:
+            return
+        options = self.hparams
+        groups = parameter_groups(
+            self.model, options["learning_rate"], options["weight_decay"], options["layerwise_lr_decay"]
+        )
+        if len(groups) == len(optimizer.param_groups) and "initial_lr" in optimizer.param_groups[0]:
+            apply_options(
+                optimizer,
+                self.lr_schedulers(),
+                groups,
+                betas=(options["adam_beta1"], options["adam_beta2"]),
+                eps=options["adam_epsilon"],
+            )
+
+    def _can_fuse(self) -> bool:
+        # fp16's gradient scaler would unscale inside the fused step, after clipping
+        return self.device.type in ("cpu", "cuda", "xpu", "mps") and self.trainer.precision != "16-mixed"
+
+    def _check_warmup(self) -> None:
+        # not estimated_stepping_batches: it makes the loader, before a checkpoint has said where in the epoch to begin
+        batches, trainer = getattr(self._datamodule, "num_train_batches", None), self.trainer
+        if batches is None or trainer.max_epochs is None or isinstance(trainer.limit_train_batches, int):
+            return
+        epoch = math.ceil(int(batches * trainer.limit_train_batches) / trainer.accumulate_grad_batches)
+        limits = [steps for steps in (trainer.max_steps, epoch * trainer.max_epochs) if steps >= 0]
+        if limits:
+            warmup_steps(self.hparams["num_warmup_steps"], self.hparams["warmup_ratio"], min(limits))
+
+    def _training_steps(self) -> int:
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise UserError("the schedule needs an end: set trainer.max_steps or trainer.max_epochs")
+        return int(steps)
+
+    @property
+    def _datamodule(self) -> Any:
+        return getattr(self._trainer, "datamodule", None)
