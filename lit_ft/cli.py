@@ -35,7 +35,7 @@ from lit_ft.callbacks import (
 from lit_ft.callbacks.run_logger import run_folder
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.checkpoint_extras import read_extras
-from lit_ft.ops.objects import import_name, option_names
+from lit_ft.ops.objects import import_name, option_defaults
 from lit_ft.resuming import check_fixed, saved_options, taken_over, with_config_of_run
 from lit_ft.runs import CHECKPOINTS, CONFIG, find_checkpoint, run_of
 from lit_ft.screen import quiet, show_metrics, speak
@@ -88,7 +88,7 @@ class Parser(LightningArgumentParser):
         """Ends the command with the message; see `ArgumentParser.error`."""
         unknown = re.search(r"class_path '([\w.]+)':\s*Option '(\w+)' is not accepted", message)
         if unknown is not None:
-            known = option_names(import_name(unknown[1]))
+            known = option_defaults(import_name(unknown[1]))
             raise UserError(f"{unknown[1]} has no option {unknown[2]!r}{did_you_mean(unknown[2], known)}")
         super().error(message, ex)
         raise SystemExit(2)
@@ -159,7 +159,10 @@ class LitFtCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Hands the model's options to the data."""
-        _link(self.config[self.subcommand])
+        options = self.config[self.subcommand]
+        _link(options)
+        if options.get("data"):
+            _refuse_nothing(options.data)
 
     def instantiate_classes(self) -> None:
         """Builds module, data module and Trainer; our own errors come through as they are."""
@@ -259,6 +262,16 @@ def _link(options: Namespace) -> None:
         if data[name] not in (model[name], None, False, "main"):
             raise UserError(f"data.{name} is {data[name]!r}, model.{name} is {model[name]!r}: set it on the model only")
         data[name] = model[name]
+
+
+def _refuse_nothing(data: Namespace) -> None:
+    """Names like `#1 String` or `null`, typed on the command line, are read as YAML and become nothing."""
+    for name, default in option_defaults(import_name(data.class_path)).items():
+        if isinstance(default, str) and data.init_args.get(name, default) is None:
+            raise UserError(
+                f"data.{name} was read as YAML and is nothing; put it into the YAML file in quotes, "
+                f"or give a list: '[\"#1 String\"]'"
+            )
 
 
 def _without_links(config: Namespace) -> Namespace:

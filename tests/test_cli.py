@@ -344,3 +344,26 @@ def test_two_processes_predict_each_row_once_in_order(run: Run, config: Path, tm
     words = [*command, f"--data.predict_file={tmp_path / 'one.csv'}"]
     subprocess.run(words, check=True, env=environment, capture_output=True, timeout=300)
     assert [row["text"] for row in predictions(folder, "one")] == ["where is my parcel"]
+
+
+def test_column_names_that_yaml_would_take_for_nothing(run: Run, tmp_path: Path) -> None:
+    rows = pd.read_csv(tmp_path / "train.csv").rename(columns={"text": "#1 String", "label": "null"})
+    rows.to_csv(tmp_path / "odd.csv", index=False)
+    odd = {"data": {"init_args": {"text_column_names": "#1 String", "label_column_name": "null"}}}
+    (tmp_path / "odd.yaml").write_text(yaml.safe_dump(odd))
+    words = [f"--data.{kind}_file={tmp_path / 'odd.csv'}" for kind in ("train", "validation")]
+    with pytest.raises(UserError, match=r"data\.text_column_names was read as YAML and is nothing"):
+        run("fit", *words, "--data.text_column_names=#1 String")
+    fitted = run("fit", *words, f"--config={tmp_path / 'odd.yaml'}", "--trainer.max_steps=1")
+    assert fitted.datamodule.description["text_columns"] == ["#1 String"]
+    assert fitted.datamodule.description["label_columns"] == ["null"]
+    assert fitted.folder is not None
+    card = (fitted.folder / "hf" / "README.md").read_text()
+    for expected in (
+        "pipeline_tag: text-classification",
+        "- seed: 42",
+        "- learning_rate: 0.002",
+        "- batch_size: 16",
+        "- lightning ",
+    ):
+        assert expected in card

@@ -1,5 +1,6 @@
 """The model card that an exported folder carries: task, data, metrics, hyperparameters, versions."""
 
+import os
 from typing import Any
 
 import datasets
@@ -9,8 +10,6 @@ import transformers
 from huggingface_hub import ModelCard, ModelCardData
 
 import lit_ft
-
-TAGS = {"TextClassification": "text-classification"}
 
 TEMPLATE = """---
 {{ card_data }}
@@ -63,12 +62,14 @@ def model_card(module: Any, checkpoint: dict[str, Any]) -> str:
     description = module.description
     base = str(module.hparams["model_name_or_path"] or module.hparams["model_type"])
     hub_name = base if "/" in base and "://" not in base and not base.startswith((".", "/", "~")) else None
-    tag = next((tag for name, tag in TAGS.items() if name in type(module).__name__), None)
-    metrics = checkpoint.get("lit_ft", {}).get("metrics", {})
+    metrics = {
+        name: value for name, value in checkpoint["lit_ft"].get("metrics", {}).items() if not name.startswith("train_")
+    }
     data = getattr(getattr(module._trainer, "datamodule", None), "hparams", {})
     named = {name: value for name, value in data.items() if name in DATA_OPTIONS and value is not None}
     options = {name: value for name, value in module.hparams.items() if name in TRAINING_OPTIONS and value is not None}
-    options["batch_size"] = data.get("batch_size")
+    options |= {name: data[name] for name in ("batch_size", "class_balanced_sampling") if data.get(name)}
+    options |= _run_options(module._trainer)
     versions = {
         "lit_ft": lit_ft,
         "lightning": lightning,
@@ -77,9 +78,14 @@ def model_card(module: Any, checkpoint: dict[str, Any]) -> str:
         "datasets": datasets,
     }
     card = ModelCard.from_template(
-        ModelCardData(library_name="transformers", pipeline_tag=tag, base_model=hub_name, tags=["lit_ft", "lightning"]),
+        ModelCardData(
+            library_name="transformers",
+            pipeline_tag=module.pipeline_tag,
+            base_model=hub_name,
+            tags=["lit_ft", "lightning"],
+        ),
         template_str=TEMPLATE,
-        title=base.rstrip("/").split("/")[-1],
+        title=f"{base.removeprefix('package://').rstrip('/')}, fine-tuned",
         base=base,
         module=type(module).__name__,
         task="\n".join(
@@ -94,6 +100,20 @@ def model_card(module: Any, checkpoint: dict[str, Any]) -> str:
         versions="\n".join(f"- {name} {package.__version__}" for name, package in versions.items()),
     )
     return str(card)
+
+
+def _run_options(trainer: Any) -> dict[str, Any]:
+    if trainer is None:
+        return {}
+    return {
+        "max_epochs": trainer.max_epochs,
+        "max_steps": trainer.max_steps,
+        "gradient_clip_val": trainer.gradient_clip_val,
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,
+        "precision": trainer.precision,
+        "processes": trainer.world_size,
+        "seed": os.environ.get("PL_GLOBAL_SEED", "none"),
+    }
 
 
 DATA_OPTIONS = (

@@ -18,7 +18,7 @@ LABEL_NAMES = ("label", "labels")
 
 def as_list(names: Names | None) -> list[str]:
     """Returns a list for a name, a list of names, or nothing."""
-    if names is None:
+    if not names:
         return []
     return [names] if isinstance(names, str) else list(names)
 

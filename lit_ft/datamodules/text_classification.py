@@ -53,10 +53,11 @@ class TextClassificationDataModule(TransformerDataModule):
     def __init__(
         self,
         *,
-        text_column_names: Names | None = None,
-        text_pair_column_names: Names | None = None,
+        # no None here: beside it, jsonargparse reads a column named `#1 String` or `null` as None
+        text_column_names: Names = "",
+        text_pair_column_names: Names = "",
         text_column_delimiter: str = " ",
-        label_column_name: Names | None = None,
+        label_column_name: Names = "",
         problem_type: ProblemType | None = None,
         label_names: list[str] | None = None,
         label_delimiter: str | None = None,
@@ -124,7 +125,7 @@ class TextClassificationDataModule(TransformerDataModule):
         options, first = self.hparams, every[0]
         present = first.data.column_names
         labels = as_list(options["label_column_name"]) or known.get("label_columns") or guess_label_column(present)
-        if options["text_column_names"] is not None:
+        if options["text_column_names"]:
             texts, pairs = as_list(options["text_column_names"]), as_list(options["text_pair_column_names"])
         elif "text_columns" in known:
             texts, pairs = known["text_columns"], known["pair_columns"]

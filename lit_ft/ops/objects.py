@@ -13,10 +13,11 @@ def import_name(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def option_names(target: type) -> set[str]:
-    """Returns the names of the arguments that a class takes, those handed on to its bases included."""
-    makers = [vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)]
-    return {name for maker in makers for name in inspect.signature(maker).parameters} - {"self", "args", "kwargs"}
+def option_defaults(target: type) -> dict[str, Any]:
+    """Returns the arguments that a class takes, those handed on to its bases included, with their defaults."""
+    makers = [vars(base)["__init__"] for base in reversed(target.__mro__) if "__init__" in vars(base)]
+    taken = {name: each.default for maker in makers for name, each in inspect.signature(maker).parameters.items()}
+    return {name: default for name, default in taken.items() if name not in ("self", "args", "kwargs")}
 
 
 def load_object(spec: str | dict[str, Any], homes: tuple[str, ...], known: dict[str, Any] | None = None) -> Any:
