@@ -54,7 +54,7 @@ class RankingArea(Metric):
         self.negatives += torch.bincount(cells[~hit], minlength=labels * bins).view(labels, bins)
 
     def compute(self) -> Tensor:
-        """Returns the mean area; 0 when it is defined for no label."""
+        """Returns the mean area; NaN when it is defined for no label."""
         positives, negatives = self.positives.cpu().double(), self.negatives.cpu().double()
         actual, others = positives.sum(1), negatives.sum(1)
         if self.kind == "auroc":
@@ -75,7 +75,7 @@ class RankingArea(Metric):
                 for before, block, mixed in zip(above, (positives, negatives), (hits, misses), strict=True)
             )
             areas = (positives * hits / (hits + misses).clamp(min=1)).sum(1) / actual.clamp(min=1)
-        area = areas[defined].mean() if bool(defined.any()) else areas.sum() * 0
+        area = areas[defined].mean() if bool(defined.any()) else areas.new_tensor(torch.nan)
         return area.float().to(self.positives.device)
 
 

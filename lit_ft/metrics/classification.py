@@ -62,7 +62,9 @@ def classification_metrics(problem_type: ProblemType, size: int, threshold: floa
         {
             "accuracy": MulticlassAccuracy(size, average="micro"),
             "precision_macro": MulticlassPrecision(size),
+            "precision_weighted": MulticlassPrecision(size, average="weighted"),
             "recall_macro": MulticlassRecall(size),
+            "recall_weighted": MulticlassRecall(size, average="weighted"),
             "f1_macro": MulticlassF1Score(size),
             "f1_micro": MulticlassF1Score(size, average="micro"),
             "f1_weighted": MulticlassF1Score(size, average="weighted"),
@@ -72,7 +74,7 @@ def classification_metrics(problem_type: ProblemType, size: int, threshold: floa
             "confusion_matrix": MulticlassConfusionMatrix(size),
         },
         compute_groups=[
-            ["precision_macro", "recall_macro", "f1_macro", "f1_weighted"],
+            ["precision_macro", "precision_weighted", "recall_macro", "recall_weighted", "f1_macro", "f1_weighted"],
             ["accuracy", "f1_micro"],
             ["mcc", "confusion_matrix"],
             ["auroc"],
@@ -87,8 +89,8 @@ NAMES: dict[str, list[str]] = {
         "threshold", "f1_micro", "f1_macro", "precision_micro", "recall_micro", "subset_accuracy", "map", "auroc",
     ],
     "single_label": [
-        "accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_micro", "f1_weighted", "mcc", "auroc",
-        "calibration_error",
+        "accuracy", "precision_macro", "precision_weighted", "recall_macro", "recall_weighted", "f1_macro", "f1_micro",
+        "f1_weighted", "mcc", "auroc", "calibration_error",
     ],
 }  # fmt: skip
 """Names of the scalars that each problem type logs."""

@@ -63,6 +63,8 @@ def expected_single(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         **means,
         "accuracy": sk.accuracy_score(labels, guess),
         "f1_micro": sk.f1_score(labels, guess, average="micro"),
+        "precision_weighted": sk.precision_score(labels, guess, average="weighted", zero_division=0),
+        "recall_weighted": sk.recall_score(labels, guess, average="weighted", zero_division=0),
         "f1_weighted": sk.f1_score(labels, guess, average="weighted", zero_division=0),
         "mcc": sk.matthews_corrcoef(labels, guess),
         "auroc": float(np.mean(areas)),
