@@ -103,7 +103,8 @@ def prepare(
         num_proc: processes that tokenize.
         overwrite: prepare anew.
     """
-    folder = once(key, lambda path: _build(path, work, num_proc), root, overwrite)
+    folder = None if overwrite else _earlier(key, root)
+    folder = folder or once(key, lambda path: _build(path, work, num_proc), root, overwrite)
     content = json.loads((folder / "content.json").read_text())
     sets = {
         kind: {
@@ -115,7 +116,20 @@ def prepare(
         }
         for kind, names in content["sets"].items()
     }
-    return Prepared(content["description"], content["notes"], sets)
+    return Prepared({**content["description"], "prepared": folder.name}, content["notes"], sets)
+
+
+def _earlier(key: dict[str, Any], root: Path) -> Path | None:
+    """Returns what the run behind a checkpoint prepared, when rows, options and tokenizer are the same still.
+
+    The key alone would miss it: now the checkpoint knows the labels that were read from the rows then.
+    """
+    folder = root / str(key.get("known", {}).get("prepared"))
+    if not (folder / "key.json").is_file():
+        return None
+    before, now = json.loads((folder / "key.json").read_text()), json.loads(json.dumps(key, default=str))
+    same = all(before[part] == now[part] for part in ("lit_ft", "class", "options", "tokenizer", "rows"))
+    return folder if same else None
 
 
 def _build(folder: Path, load: Callable[[], Work], num_proc: int | None) -> None:
