@@ -60,7 +60,7 @@ def test_features_and_rows_come_back(tmp_path: Path, processes: int | None) -> N
     features, rows = prepared.sets["test"]["y/z"]
     assert features[:] == {"input_ids": [[1], [2], [2], [3], [4], [4]], "row": [0, 1, 1, 2, 3, 3]}
     assert rows["text"][:] == ["a", "bb", "ccc", "dddd"]
-    assert {**prepared.description, "prepared": None} == {**{"labels": ["é"]}, "prepared": None}
+    assert {**prepared.description, "prepared": None} == {"labels": ["é"], "prepared": None}
     assert prepared.notes[0] == "a note"
     assert "t.csv: 1 of 4 rows are longer than max_seq_length and lose 1 tokens" in prepared.notes[1]
 
