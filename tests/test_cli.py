@@ -247,6 +247,8 @@ def test_checkpoints_in_between_leave_the_best_to_validation(run: Run) -> None:
     assert torch.load(stopped.folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
     with pytest.raises(UserError, match=r"within an epoch of 16 rows a step .*now they are 8: keep the size"):
         run("fit", f"--ckpt_path={stopped.folder / 'checkpoints' / 'last.ckpt'}", "--data.batch_size=8")
+    within = run("test", f"--ckpt_path={stopped.folder / 'checkpoints' / 'last.ckpt'}", "--data.batch_size=8")
+    assert float(within.trainer.callback_metrics["test_loss"]) > 0
 
 
 def test_options_given_on_resume_take_effect(run: Run) -> None:

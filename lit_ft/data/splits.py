@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from datasets import Dataset
 
 from lit_ft.errors import UserError
 
@@ -49,14 +48,8 @@ def cut_validation(
     return [row for row in range(rows) if row not in chosen], validation
 
 
-def cap(data: Dataset, limit: int | None, seed: int, head: bool) -> Dataset:
-    """Keeps at most `limit` rows: a seeded sample in the original order, or the first ones with `head`."""
-    kept = rows_kept(len(data), limit, seed, head)
-    return data if kept is None else data.select(kept)
-
-
 def rows_kept(rows: int, limit: int | None, seed: int, head: bool) -> list[int] | None:
-    """Returns the row numbers that `cap` keeps, or `None` for all."""
+    """Returns at most `limit` row numbers, a seeded sample in order or the first with `head`; `None` for all."""
     if limit is None or limit >= rows:
         return None
     if head:

@@ -259,6 +259,8 @@ class TransformerDataModule(TokenizingDataModule):
         Raises:
             UserError: the place lies within an epoch, and batches have another size now.
         """
+        if self.trainer is not None and self.trainer.state.fn != "fit":
+            return  # Lightning restores in every stage, but only training has a place
         if state_dict["batches"] * self._rows_per_step != state_dict.get("rows", 0):
             size = state_dict["rows"] // state_dict["batches"]
             raise UserError(

@@ -3,7 +3,8 @@ from collections import Counter
 import pytest
 from datasets import Dataset
 
-from lit_ft.data.splits import cap, cut_validation
+from lit_ft.data.raw import RawRows
+from lit_ft.data.splits import cut_validation, rows_kept
 from lit_ft.errors import UserError
 
 
@@ -43,6 +44,10 @@ def test_a_label_never_leaves_train_altogether(seed: int) -> None:
 def test_one_row_cannot_be_cut() -> None:
     with pytest.raises(UserError, match="from 1 row: set validation_file or validation_split_percentage: 0"):
         cut_validation(1, 5, 0, None)
+
+
+def cap(data: Dataset, limit: int | None, seed: int, head: bool) -> Dataset:
+    return RawRows(data, "here").select(rows_kept(len(data), limit, seed, head)).data
 
 
 def test_cap() -> None:
