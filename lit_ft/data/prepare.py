@@ -1,11 +1,7 @@
-"""Raw rows -> features on disk, once: a folder named by the hash of all that went in, appearing whole or not at all."""
+"""Raw rows -> features on disk, once per machine."""
 
-import hashlib
-import inspect
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,55 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-from filelock import FileLock
-from transformers import PreTrainedTokenizerBase
 
+from lit_ft.data.cache import once
 from lit_ft.data.raw import Kind, RawRows
-from lit_ft.errors import UserError
-
-ENVIRONMENT = "LIT_FT_CACHE"
-PASSING_STATE = {
-    "tokenizer_config.json": {"is_local", "local_files_only", "name_or_path", "truncation_side", "padding_side"},
-    # a call with truncation or padding leaves them switched on; our encoder never applies them
-    "tokenizer.json": {"truncation", "padding"},
-}
-"""What a saved tokenizer says of its place or its last use."""
-
-
-def preparation_root(directory: str | None) -> Path:
-    """Returns where prepared data lies: the given folder, else `$LIT_FT_CACHE`, else `~/.cache/lit_ft`."""
-    return Path(directory or os.environ.get(ENVIRONMENT) or Path.home() / ".cache" / "lit_ft").expanduser()
-
-
-def digest(value: Any) -> str:
-    """Hashes a plain JSON value; equal values give equal names whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:24]
-
-
-def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hashes what a tokenizer does, not where it was loaded from or what it was last used for."""
-    content: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        for path in Path(folder).rglob("*"):
-            if path.name in PASSING_STATE:
-                saved = json.loads(path.read_text(encoding="utf-8"))
-                content[path.name] = {name: saved[name] for name in saved if name not in PASSING_STATE[path.name]}
-            elif path.is_file():
-                content[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return digest(content)
-
-
-def class_digest(kind: type) -> str:
-    """Hashes a data module's class by name, a user's own class also by its source, so that no edit is missed."""
-    sources = [f"{kind.__module__}.{kind.__qualname__}"]
-    for base in kind.__mro__:
-        if not base.__module__.startswith(("lit_ft.", "lightning.", "torch", "builtins", "abc")):
-            try:
-                sources.append(inspect.getsource(base))
-            except (OSError, TypeError):
-                continue
-    return digest(sources)
 
 
 @dataclass
@@ -182,37 +132,3 @@ def _tokenize(rows: RawRows, kind: str, work: Work, num_proc: int | None) -> Dat
             f"{int(cut.sum())} tokens (raise max_seq_length, or set stride to read them in windows)"
         )
     return features.remove_columns("tokens_cut")
-
-
-def once(key: dict[str, Any], build: Callable[[Path], None], root: Path, overwrite: bool = False) -> Path:
-    """Returns the folder that `build` filled for this key, building it only when it is not there yet.
-
-    Processes that start together wait for the one that builds; what an interrupted build leaves never counts.
-
-    Args:
-        key: everything that the result depends on, as plain values.
-        build: fills the (empty) folder it is given.
-        root: where prepared folders lie.
-        overwrite: build anew.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"preparation_dir {str(root)!r} cannot be made: {error.strerror}") from None
-    target = root / digest(key)
-    if target.is_dir() and not overwrite:
-        return target
-    with FileLock(f"{target}.lock"):
-        if target.is_dir() and not overwrite:
-            return target
-        for killed in root.glob(f"{target.name}.*.tmp"):  # nobody else builds while we hold the lock
-            shutil.rmtree(killed, ignore_errors=True)
-        working = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".tmp", dir=root))
-        try:
-            build(working)
-            (working / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True, default=str))
-            shutil.rmtree(target, ignore_errors=True)
-            working.rename(target)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
-    return target

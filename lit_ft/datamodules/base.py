@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 import lit_ft
+from lit_ft.data.cache import class_digest, preparation_root, tokenizer_digest
 from lit_ft.data.collators import Batch, Feature, pad
 from lit_ft.data.features import FeatureDataset
-from lit_ft.data.prepare import Prepared, Work, class_digest, preparation_root, prepare, tokenizer_digest
+from lit_ft.data.prepare import Prepared, Work, prepare
 from lit_ft.data.raw import Kind, RawRows, RawSource, SplitNames
 from lit_ft.data.readers import Quoting, ReadOptions
 from lit_ft.data.samplers import ContiguousSampler, GlobalOrderSampler, Key

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from lit_ft.data.prepare import Work, digest, once, preparation_root, prepare, tokenizer_digest
+from lit_ft.data.cache import digest, once, preparation_root, tokenizer_digest
+from lit_ft.data.prepare import Work, prepare
 from lit_ft.data.raw import RawRows
 from tests.tiny import make_tokenizer
 
