@@ -22,6 +22,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from transformers import Trainer as HFTrainer
 
 from lit_ft import TextClassificationDataModule, TextClassificationModule
+from lit_ft.data.sources import resolve_path
 
 
 def data_module(options: argparse.Namespace, seed: int) -> TextClassificationDataModule:
@@ -57,18 +58,21 @@ def ours(options: argparse.Namespace, seed: int) -> dict[str, float]:
     return {name.removeprefix("val_"): float(value) for name, value in trainer.callback_metrics.items()}
 
 
+def as_dataset(features: Any) -> Dataset:
+    """Returns our features as the Trainer takes them."""
+    columns = ("input_ids", "token_type_ids", "labels")
+    rows = (features[number] for number in range(len(features)))
+    return Dataset.from_list([{name: row[name] for name in columns if name in row} for row in rows])
+
+
 def theirs(options: argparse.Namespace, seed: int) -> dict[str, float]:
     """One epoch with Hugging Face's Trainer on the same features."""
     seed_everything(seed)
     data = data_module(options, seed)
     data.setup("fit")
-    columns = ("input_ids", "token_type_ids", "labels")
-    sets = [data.features[kind][""].features for kind in ("train", "validation")]
-    train, test = (
-        Dataset.from_dict({name: part[name][:] for name in columns if name in part.column_names}) for part in sets
-    )
+    train, test = (as_dataset(data.features[kind][""]) for kind in ("train", "validation"))
     model: Any = AutoModelForSequenceClassification.from_pretrained(
-        data.pretrained_config()._name_or_path, num_labels=len(data.description["labels"]), dtype=torch.float32
+        resolve_path(options.model), num_labels=len(data.description["labels"]), dtype=torch.float32
     )
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(

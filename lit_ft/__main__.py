@@ -1,6 +1,36 @@
-"""`python -m lit_ft`."""
+"""The console command `lit-ft`, and `python -m lit_ft`: what needs no Trainer starts before Lightning is imported."""
 
-from lit_ft.cli import entry
+import os
+import sys
+from collections.abc import Callable
+
+from lit_ft.errors import UserError
+
+
+def entry() -> None:
+    """Runs a command: a user's error ends it with one line and exit status 2, not with a traceback."""
+    command = _command(sys.argv[1:2])
+    sys.path.insert(0, os.getcwd())  # a user's own class named in YAML, as `python -m lit_ft` finds it
+    try:
+        command()
+    except UserError as error:
+        sys.stderr.write(f"lit-ft: error: {error}\n")
+        raise SystemExit(2) from None
+
+
+def _command(words: list[str]) -> Callable[[], object]:
+    if words == ["cache"]:
+        from lit_ft.commands.cache import cache
+
+        return cache
+    if words == ["quickstart"]:
+        from lit_ft.commands.quickstart import quickstart
+
+        return quickstart
+    from lit_ft.cli import main
+
+    return main
+
 
 if __name__ == "__main__":
     entry()

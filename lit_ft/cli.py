@@ -5,11 +5,9 @@ The only file that knows both wings.
 
 import json
 import logging
-import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
 from typing import Any, NoReturn
@@ -22,7 +20,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 import lit_ft.datamodules
 import lit_ft.modules
+from lit_ft.__main__ import entry as entry
 from lit_ft.callbacks import (
+    DataReport,
     HFExport,
     LabelReport,
     PredictionWriter,
@@ -191,7 +191,7 @@ class LitFtCLI(LightningCLI):
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(each, ModelCheckpoint) and not isinstance(each, RunCheckpoint) for each in callbacks):
             callbacks[:] = [each for each in callbacks if not isinstance(each, RunCheckpoint)]
-        callbacks[0:0] = [Throughput(), LabelReport()]
+        callbacks[0:0] = [Throughput(), LabelReport(), DataReport()]
         return trainer
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
@@ -303,18 +303,3 @@ def main(args: list[str] | None = None) -> LitFtCLI:
     quiet()
     speak()
     return LitFtCLI(args)
-
-
-def entry() -> None:
-    """The console command: a user's error ends it with one line and exit status 2, not with a traceback."""
-    command: Callable[[], object] = main
-    if sys.argv[1:2] == ["quickstart"]:
-        from lit_ft.commands.quickstart import quickstart
-
-        command = quickstart
-    sys.path.insert(0, os.getcwd())  # a user's own class named in YAML, as `python -m lit_ft` finds it
-    try:
-        command()
-    except UserError as error:
-        sys.stderr.write(f"lit-ft: error: {error}\n")
-        raise SystemExit(2) from None

@@ -1,6 +1,6 @@
 """The one error a user can cause and mend: raised early, by name, with the fix."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -9,6 +9,23 @@ class UserError(ValueError):
 
     The command line prints the message alone, without a traceback. In Python it is an ordinary `ValueError`.
     """
+
+
+class RowError(UserError):
+    """A row that cannot be used, found where only its number in a batch is known.
+
+    Args:
+        row: number of the row in its batch, from 0.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(f"row {row + 1}, {reason}")
+        self.row, self.reason = row, reason
+
+    def at(self, where: Callable[[int], str]) -> UserError:
+        """Returns the error with the row's place; `where` names a row by its number in the batch."""
+        return UserError(f"{where(self.row)}, {self.reason}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

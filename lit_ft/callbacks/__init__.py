@@ -2,6 +2,7 @@
 
 from lit_ft.callbacks.base import RunCallback
 from lit_ft.callbacks.checkpoint import RunCheckpoint
+from lit_ft.callbacks.data_report import DataReport
 from lit_ft.callbacks.export import HFExport
 from lit_ft.callbacks.label_report import LabelReport
 from lit_ft.callbacks.predictions import PredictionWriter
@@ -10,6 +11,7 @@ from lit_ft.callbacks.run_logger import RunLogger
 from lit_ft.callbacks.throughput import Throughput
 
 __all__ = [
+    "DataReport",
     "HFExport",
     "LabelReport",
     "PredictionWriter",

@@ -115,7 +115,7 @@ class PredictionWriter(RunCallback):
             path = self._part(dataloader_idx, trainer.global_rank)
             path.parent.mkdir(parents=True, exist_ok=True)
             sets = getattr(getattr(trainer, "datamodule", None), "features", {}).get("predict", {})
-            schema = list(sets.values())[dataloader_idx].rows.features.arrow_schema if sets else None
+            schema = list(sets.values())[dataloader_idx].info.features.arrow_schema if sets else None
             self._open[dataloader_idx] = (JsonLines if self.format == "jsonl" else Parquet)(path, schema)
         self._open[dataloader_idx].write(outputs)
 

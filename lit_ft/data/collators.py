@@ -7,7 +7,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from lit_ft.data.ragged import Array
+
 Feature = dict[str, Any]
+"""One feature: numbers, and arrays for what has a length."""
 Batch = dict[str, Any]
 
 
@@ -28,21 +31,29 @@ def pad(
     Returns:
         `input_ids`, `attention_mask` and, where given, `token_type_ids`, each `[batch, seq]` int64.
     """
-    lengths = [len(feature["input_ids"]) for feature in features]
-    width = max_length or max(lengths)
+    lengths = np.array([len(feature["input_ids"]) for feature in features])
+    width = max_length or int(lengths.max())
     if pad_to_multiple_of:
         width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
+    places = np.arange(width)
     left = tokenizer.padding_side == "left"
+    real = places >= (width - lengths)[:, None] if left else places < lengths[:, None]
+    values = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
+    batch = {
+        name: _spread([feature[name] for feature in features], real, value)
+        for name, value in values.items()
+        if name in features[0]
+    }
+    return {**batch, "attention_mask": torch.from_numpy(real.astype(np.int64))}
 
-    def fill(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
-        array = np.full((len(rows), width), value, dtype=np.int64)
-        for line, row in zip(array, rows, strict=True):
-            line[width - len(row) if left else 0 : width if left else len(row)] = row
-        return torch.from_numpy(array)
 
-    pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    batch = {"input_ids": fill([feature["input_ids"] for feature in features], pad_token_id)}
-    if "token_type_ids" in features[0]:
-        batch["token_type_ids"] = fill([feature["token_type_ids"] for feature in features], tokenizer.pad_token_type_id)
-    batch["attention_mask"] = fill([[1] * length for length in lengths], 0)
-    return batch
+def _spread(rows: Sequence[Array], real: Array, value: int) -> torch.Tensor:
+    """Fills the places that are `real`, `[batch, seq]`, with the rows, and all others with a value."""
+    array = np.full(real.shape, value, dtype=np.int64)
+    array[real] = np.concatenate(rows)
+    return torch.from_numpy(array)
+
+
+def stack(values: Sequence[Any]) -> torch.Tensor:
+    """Stacks numbers, or arrays of one length, into a tensor, `[batch]` or `[batch, n]`."""
+    return torch.from_numpy(np.stack([np.asarray(value) for value in values]))

@@ -10,48 +10,53 @@ from torch.utils.data import Dataset as TorchDataset
 
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.samplers import FILLER, Key
+from lit_ft.data.store import FeatureStore
 
 
-class FeatureDataset(TorchDataset[dict[str, Any]]):
+class FeatureDataset(TorchDataset[Any]):
     """Features of one split, each with its `row`, the number of `windows` of that row, and its `key`.
 
+    Looked up by one key it gives one feature, by a list of keys (a sampler of whole batches) a list.
+
     Args:
-        features: columns of the model's inputs plus `row` (ascending).
-        rows: the raw rows that the features came from.
-        info_columns: raw columns handed along as `info`; `None` hands nothing along.
+        store: columns of the model's inputs plus `row` (ascending).
+        info: raw columns handed along as `info`, by row; `None` hands nothing along.
     """
 
-    def __init__(self, features: Dataset, rows: Dataset, info_columns: list[str] | None = None) -> None:
-        self.features, self.rows = features, rows
-        self.info = None if info_columns is None else rows.select_columns(info_columns)
-        self.row_of_feature = np.asarray(features.with_format("numpy")["row"][:], dtype=np.int64)
-        self.windows = np.bincount(self.row_of_feature, minlength=len(rows))
+    def __init__(self, store: FeatureStore, info: Dataset | None = None) -> None:
+        self.store, self.info = store, info
+        self.row_of_feature = store.column("row")
+        # numbers of rows that have one feature each need no table
+        single = len(self.row_of_feature) < 2 or bool((np.diff(self.row_of_feature) > 0).all())
+        self.windows = None if single else np.bincount(self.row_of_feature)
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.store)
 
-    def __getitem__(self, key: Key | int) -> dict[str, Any]:
-        return self.__getitems__([key])[0]
+    def __getitem__(self, key: Key | int | list[Key]) -> Any:
+        return self.__getitems__(key) if isinstance(key, list) else self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[Key | int]) -> list[dict[str, Any]]:
-        pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
-        columns = self.features[[0 if index == FILLER else index for _, index in pairs]]
-        items = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        for (epoch, index), item in zip(pairs, items, strict=True):
-            item["key"] = (epoch, index)
-            item["windows"] = int(self.windows[item["row"]])
+        items = []
+        for key in keys:
+            epoch, index = key if isinstance(key, tuple) else (0, key)
+            item = self.store[0 if index == FILLER else index]
+            row = int(item["row"])
+            item |= {
+                "key": (epoch, index),
+                "row": row,
+                "windows": 1 if self.windows is None else int(self.windows[row]),
+            }
+            if self.info is not None:
+                item["info"] = self.info[row]
             if index == FILLER:
                 item["row"] = FILLER
                 if "labels" in item:
                     item["labels"] = _unlabelled(item["labels"])
-        if self.info is not None:
-            info = self.info[[item["row"] for item in items]]
-            for number, item in enumerate(items):
-                item["info"] = {name: values[number] for name, values in info.items()}
+            items.append(item)
         return items
 
 
 def _unlabelled(label: Any) -> Any:
-    if isinstance(label, list):
-        return [_unlabelled(part) for part in label]
-    return math.nan if isinstance(label, float) else IGNORED
+    label = np.asarray(label)
+    return np.full_like(label, math.nan if label.dtype.kind == "f" else IGNORED)

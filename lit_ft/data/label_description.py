@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from lit_ft.data.columns import check_columns
 from lit_ft.data.labels import (
     LabelEncoder,
@@ -12,15 +14,18 @@ from lit_ft.data.labels import (
     align_with_checkpoint,
     are_generic,
     class_names,
-    count_labels,
     infer_problem_type,
     is_multi_hot,
     sorted_names,
 )
+from lit_ft.data.ragged import Array
 from lit_ft.data.raw import RawRows
-from lit_ft.errors import UserError
+from lit_ft.errors import RowError, UserError
 
 Description = dict[str, Any]
+
+MOST = 100_000
+"""Different cells that are looked at; a column of numbers may have more."""
 
 
 @dataclass(frozen=True)
@@ -39,96 +44,195 @@ class LabelColumns:
     names: list[str] | None
     delimiter: str | None
 
-    def describe(self, rows: RawRows, given: list[str] | None, fixed: bool, notes: list[str]) -> Description:
+    def describe(self, sets: Sequence[RawRows], given: list[str] | None, fixed: bool, notes: list[str]) -> Description:
         """Describes the labels of training rows.
 
         Args:
-            rows: the rows; names are looked for in those that a cap leaves out, too.
+            sets: the rows, of one source or several; names are looked for in those that a cap leaves out, too.
             given: label names of a head that is there already.
             fixed: the head's labels are the only ones possible (a checkpoint of ours, or `labels=`).
             notes: what is guessed is added here.
 
         Returns:
-            `problem_type`, `labels`, `multi_hot`, `label_counts` and `num_train_rows`.
+            `problem_type`, `labels` and `multi_hot`.
 
         Raises:
             UserError: the labels cannot be read, are all one, or do not fit the head.
         """
-        whole = RawRows(rows.uncut, rows.place)
-        check_columns(self.columns, whole.data.column_names, rows.place)
-        columns = {name: whole.data[name][:] for name in self.columns}
+        wholes = [RawRows(rows.uncut, rows.place, rows.parts) for rows in sets]
+        for whole in wholes:
+            check_columns(self.columns, whole.data.column_names, whole.place)
+        place, features = wholes[0].place, wholes[0].data.features
+        cells = DistinctCells(self.columns, wholes)
         try:
-            kind = self.problem_type or infer_problem_type(columns, whole.data.features, self.delimiter)
+            kind = self.problem_type or infer_problem_type(cells.columns, features, self.delimiter, cells.rows)
         except UserError as error:
-            raise UserError(f"{rows.place}: {error}") from None
+            raise UserError(f"{place}: {error}") from None
         if self.problem_type is None:
-            notes.append(f"{rows.place}: labels read as {kind}")
-        names_of_ids = self.names or class_names(whole.data.features, self.columns[0])
-        multi_hot = self.holds_vectors(kind, columns[self.columns[0]], names_of_ids)
-        found: Description = {"problem_type": kind, "multi_hot": multi_hot}
-        reader = self._reader(whole, found)
-        labels = reader.read(columns)
+            notes.append(f"{place}: labels read as {kind}")
+        own_names = self.names or (class_names(features, self.columns[0]) if len(self.columns) == 1 else None)
+        multi_hot = self.holds_vectors(kind, cells.columns[self.columns[0]], own_names)
+        reader = LabelReader(self.columns, kind, own_names, self.delimiter, multi_hot)
+        try:
+            labels: list[Any] = reader.read(cells.columns)
+        except RowError as error:
+            raise error.at(cells.where) from None
+        if not cells.complete and kind != "regression":
+            raise UserError(f"{place}: column {self.columns[0]!r} has more than {MOST:,} different labels")
         names = sorted_names(labels, reader)
         if kind == "single_label" and len(names) < 2:
-            raise UserError(
-                f"{rows.place}: column {self.columns[0]!r} has one label only ({names}); two or more are needed"
-            )
+            raise UserError(f"{place}: column {self.columns[0]!r} has one label only ({names}); two or more are needed")
         if given and kind != "regression":
-            names = _aligned(names, given, rows.place, fixed, notes)
-        found["labels"] = names
-        self._encode(labels, found, whole)  # names the row of a label that is none of the names
-        if rows.kept is not None:
-            labels = [labels[row] for row in rows.kept]
-        return {**found, "label_counts": count_labels(labels, found), "num_train_rows": len(labels)}
+            names = _aligned(names, given, place, fixed, notes)
+        encoder = LabelEncoder({"problem_type": kind, "labels": names})
+        for number, label in enumerate(labels):  # names the row of a label that is none of the names
+            try:
+                encoder.encode(label)
+            except UserError as error:
+                raise UserError(f"{cells.where(number)}, column {self.columns}: {error}") from None
+        return {"problem_type": kind, "multi_hot": multi_hot, "labels": names}
+
+    def cells(self, sets: Sequence[RawRows]) -> list[Any]:
+        """Returns the different cells of the first label column."""
+        return DistinctCells(self.columns[:1], sets).columns[self.columns[0]]
 
     def holds_vectors(self, kind: str, cells: Sequence[Any], names: list[str] | None) -> bool:
         """Says whether the one column of a multi-label set holds 0/1 vectors."""
         return kind == "multi_label" and len(self.columns) == 1 and is_multi_hot(cells, names)
 
-    def encode(self, rows: RawRows, description: Description, required: bool, notes: list[str]) -> list[Any]:
-        """Returns the rows' labels as the loss takes them.
+    def coder(self, description: Description) -> "LabelCoder":
+        """Returns what turns cells into what the loss takes, under a description that `describe` returned."""
+        reader = LabelReader(
+            self.columns, description["problem_type"], self.names, self.delimiter, description["multi_hot"]
+        )
+        return LabelCoder(reader, LabelEncoder(description))
+
+
+class DistinctCells:
+    """Every different cell (or row of cells) of the label columns once, at most `MOST`, in order of appearance.
+
+    Args:
+        names: the label columns.
+        sets: the rows.
+
+    Attributes:
+        columns: the cells by column.
+        rows: how many rows have a cell.
+        complete: there are no more than those.
+    """
+
+    def __init__(self, names: list[str], sets: Sequence[RawRows]) -> None:
+        self.complete, self.rows = True, 0
+        self._places: list[tuple[RawRows, int]] = []
+        found: dict[Any, tuple[Any, ...]] = {}
+        for rows in sets:
+            first = 0
+            for batch in rows.batches(names):
+                cells = list(zip(*(batch[name] for name in names), strict=True))
+                for number, cell in enumerate(cells):
+                    key = _key(cell)
+                    if key in found:
+                        continue
+                    if len(found) == MOST:
+                        self.complete = False
+                        break
+                    found[key] = cell
+                    self._places.append((rows, first + number))
+                self.rows += sum(any(value not in (None, "") for value in cell) for cell in cells)
+                first += len(cells)
+        self.columns = {name: [cell[place] for cell in found.values()] for place, name in enumerate(names)}
+
+    def where(self, number: int) -> str:
+        """Names the first row that has a cell."""
+        rows, row = self._places[number]
+        return rows.where(row)
+
+
+def _key(cell: Any) -> Any:
+    if isinstance(cell, (list, tuple)):
+        return tuple(map(_key, cell))
+    return (type(cell), None if cell != cell else cell)  # NaN differs from itself
+
+
+class LabelCoder:
+    """Cells of the label columns -> what the loss takes, a batch at a time.
+
+    Args:
+        reader: reads the cells.
+        encoder: knows the names.
+    """
+
+    def __init__(self, reader: LabelReader, encoder: LabelEncoder) -> None:
+        self.reader, self.encoder = reader, encoder
+
+    def read(self, cells: dict[str, list[Any]]) -> list[Any]:
+        """Returns one canonical label per row, `None` for no label; see `LabelReader.read`."""
+        return self.reader.read({name: cells[name] for name in self.reader.columns})
+
+    def encode(self, labels: list[Any], strict: bool) -> tuple[Array, Array]:
+        """Encodes canonical labels.
 
         Args:
-            rows: rows that have the columns.
-            description: what `describe` returned.
-            required: every row must have a label (training).
-            notes: rows without one are counted here.
+            labels: what `read` returned.
+            strict: a label that is none of the names is an error; else the row counts as one without a label.
+
+        Returns:
+            Ids `[rows]` int64, or vectors `[rows, labels]` float32; and which rows have an unknown label, `[rows]`.
 
         Raises:
-            UserError: a label is unknown or missing where it must not be (file and row named).
+            RowError: a label is unknown.
         """
-        labels = self._reader(rows, description).read({name: rows.data[name][:] for name in self.columns})
-        missing = [rows.number(row) for row, label in enumerate(labels) if label is None]
-        counted = f"{rows.place}: {len(missing)} of {len(labels)} rows have no label (empty, null or -1)"
-        if missing and required:
-            raise UserError(f"{counted}, the first is row {missing[0]}; label them or take them out")
-        if len(missing) == len(labels):
-            raise UserError(f"{rows.place}: no row has a label, so there is nothing to score; use predict")
-        if missing:
-            notes.append(f"{counted} and are not scored")
-        return self._encode(labels, description, rows)
-
-    def _encode(self, labels: list[Any], description: Description, rows: RawRows) -> list[Any]:
-        encoder = LabelEncoder(description)
+        unknown = np.zeros(len(labels), bool)
+        known: dict[str, Any] = {}  # of single labels: few, and the same ones again and again
         encoded = []
         for row, label in enumerate(labels):
-            try:
-                encoded.append(encoder.encode(label))
-            except UserError as error:
-                raise UserError(f"{rows.place}: row {rows.number(row)}, column {self.columns}: {error}") from None
-        return encoded
+            value = known.get(label) if isinstance(label, str) else None
+            if value is None:
+                try:
+                    value = self.encoder.encode(label)
+                except UserError as error:
+                    if strict:
+                        raise RowError(row, f"column {self.reader.columns}: {error}") from None
+                    unknown[row], value = True, self.encoder.encode(None)
+                else:
+                    if isinstance(label, str):
+                        known[label] = value
+            encoded.append(value)
+        return np.array(encoded, np.int64 if self.encoder.problem_type == "single_label" else np.float32), unknown
 
-    def _reader(self, rows: RawRows, description: Description) -> LabelReader:
-        return LabelReader(
-            columns=self.columns,
-            features=rows.data.features,
-            problem_type=description["problem_type"],
-            names=self.names,
-            delimiter=self.delimiter,
-            multi_hot=description["multi_hot"],
-            place=rows.place,
-            number=rows.number,
-        )
+
+def numbered_labels(rows: RawRows, columns: list[str]) -> Array | None:
+    """Numbers the labels of each row as they appear, `[rows]`; `None` where they are too many to be strata."""
+    numbers: dict[Any, int] = {}
+    found = np.empty(len(rows), np.int64)
+    first = 0
+    for batch in rows.batches(columns):
+        cells = list(zip(*(batch[name] for name in columns), strict=True))
+        found[first : first + len(cells)] = [numbers.setdefault(_key(cell), len(numbers)) for cell in cells]
+        first += len(cells)
+        if len(numbers) > min(MOST, len(rows) / 2):
+            return None
+    return found
+
+
+def count_labels(labels: Array, description: Description) -> Description:
+    """Counts the rows of each label in the order of the ids, of encoded labels.
+
+    Args:
+        labels: what `LabelCoder.encode` returned, one per row.
+        description: what `LabelColumns.describe` returned.
+
+    Returns:
+        `label_counts` (empty for regression) and `num_train_rows`.
+    """
+    kind, names = description["problem_type"], description["labels"]
+    if kind == "regression":
+        counts = []
+    elif kind == "single_label":
+        counts = np.bincount(labels[labels >= 0], minlength=len(names)).tolist()
+    else:
+        counts = np.nansum(labels, axis=0).astype(int).tolist()
+    return {"label_counts": counts, "num_train_rows": len(labels)}
 
 
 def _aligned(names: list[str], given: list[str], place: str, fixed: bool, notes: list[str]) -> list[str]:

@@ -2,14 +2,13 @@
 
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from datasets import ClassLabel, Features
 from datasets import Sequence as SequenceFeature
 
-from lit_ft.errors import UserError, did_you_mean
+from lit_ft.errors import RowError, UserError, did_you_mean
 
 ProblemType = Literal["single_label", "multi_label", "regression"]
 IGNORED = -100
@@ -36,11 +35,19 @@ def is_list_column(features: Features, column: str) -> bool:
     return isinstance(features.get(column), (SequenceFeature, list)) or hasattr(features.get(column), "feature")
 
 
-def infer_problem_type(columns: dict[str, Sequence[Cell]], features: Features, delimiter: str | None) -> ProblemType:
+def infer_problem_type(
+    columns: Mapping[str, Sequence[Cell]], features: Features, delimiter: str | None, rows: int | None = None
+) -> ProblemType:
     """Reads the problem type off the label columns.
 
     Lists, delimited strings and several 0/1 columns are `multi_label`, numbers with fractions `regression`,
     everything else `single_label`.
+
+    Args:
+        columns: cells of each label column, each different one at least once.
+        features: the data set's features.
+        delimiter: what separates the labels of a string cell.
+        rows: how many rows the cells stand for; `None` = one each.
 
     Raises:
         UserError: the values allow two readings.
@@ -59,9 +66,10 @@ def infer_problem_type(columns: dict[str, Sequence[Cell]], features: Features, d
                 "set problem_type to single_label or regression"
             )
         return "regression"
-    if len(present) > 100 and len(set(map(str, present))) > len(present) / 2 and class_names(features, name) is None:
+    different, rows = len(set(map(str, present))), rows or len(present)
+    if rows > 100 and different > rows / 2 and class_names(features, name) is None:
         raise UserError(
-            f"column {name!r} has {len(set(map(str, present)))} different values in {len(present)} rows: is it the "
+            f"column {name!r} has {different} different values in {rows} rows: is it the "
             "label? If so, set problem_type; else set label_column_name"
         )
     return "single_label"
@@ -80,37 +88,30 @@ class LabelReader:
 
     Args:
         columns: names of the label columns.
-        features: the data set's features; ClassLabel names are used.
         problem_type: `single_label`, `multi_label` or `regression`.
         names: label names in the order of their ids, for columns that hold ids.
         delimiter: what separates the labels of a string cell (multi-label).
         multi_hot: the lists are 0/1 vectors, not names or ids.
-        place: how messages name the split.
-        number: gives the number that messages name a row by; `None` = counted from 1.
     """
 
     def __init__(
         self,
         columns: list[str],
-        features: Features,
         problem_type: ProblemType,
         names: list[str] | None,
         delimiter: str | None,
         multi_hot: bool,
-        place: str,
-        number: Callable[[int], int] | None = None,
     ) -> None:
-        self.columns, self.problem_type, self.delimiter, self.place = columns, problem_type, delimiter, place
-        self.names = names or (class_names(features, columns[0]) if len(columns) == 1 else None)
-        self.multi_hot, self.number = multi_hot, number or (lambda row: row + 1)
+        self.columns, self.problem_type, self.names = columns, problem_type, names
+        self.delimiter, self.multi_hot = delimiter, multi_hot
         if len(columns) > 1 and names and len(names) != len(columns):
             raise UserError(f"label_names gives {len(names)} names for {len(columns)} label columns: {columns}")
 
-    def read(self, columns: dict[str, Sequence[Cell]]) -> list[Any]:
+    def read(self, columns: Mapping[str, Sequence[Cell]]) -> list[Any]:
         """Returns one canonical label per row: a name, a list of names, a list of numbers, or `None` for no label.
 
         Raises:
-            UserError: a value does not fit the problem type (row named).
+            RowError: a value does not fit the problem type.
         """
         cells = list(zip(*(columns[name] for name in self.columns), strict=True))
         convert = {"single_label": self._single, "multi_label": self._multi, "regression": self._numbers}[
@@ -121,7 +122,7 @@ class LabelReader:
             try:
                 labels.append(convert(cell))
             except (ValueError, TypeError, IndexError) as error:
-                raise UserError(f"{self.place}: row {self.number(row)}, column {self.columns}: {error}") from None
+                raise RowError(row, f"column {self.columns}: {error}") from None
         return labels
 
     def _single(self, cell: tuple[Cell, ...]) -> str | None:
@@ -278,18 +279,6 @@ def _has_numbers(names: list[str]) -> bool:
 
 def _some(names: list[str]) -> str:
     return str(names) if len(names) <= 20 else f"{names[:20]} and {len(names) - 20} more"
-
-
-def count_labels(labels: Iterable[Any], description: dict[str, Any]) -> list[int]:
-    """Counts the rows of each label, in the order of the ids (empty for regression)."""
-    if description["problem_type"] == "regression":
-        return []
-    encoder = LabelEncoder(description)
-    counter: Counter[int] = Counter()
-    for label in labels:
-        for name in [label] if isinstance(label, str) else label or []:
-            counter[encoder._id(name)] += 1
-    return [counter[number] for number in range(len(encoder.names))]
 
 
 def are_generic(names: Iterable[str]) -> bool:

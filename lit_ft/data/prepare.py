@@ -1,17 +1,24 @@
-"""Raw rows -> features on disk, once per machine."""
+"""Raw rows -> features on disk, once per machine, in memory that does not grow with the rows."""
 
 import json
-import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from lit_ft.data.cache import once
+from lit_ft.data.cache import find, once
+from lit_ft.data.featurizing import Featurizer, Task, featurize
+from lit_ft.data.quality import Action, SetMarks, judge
+from lit_ft.data.quality_marks import RowMarks
+from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.store import FeatureStore
+from lit_ft.errors import UserError
 
 
 @dataclass
@@ -21,52 +28,53 @@ class Work:
     Attributes:
         rows: raw rows by kind of split and name of set.
         description: plain JSON kept beside the features.
-        tokenize: turns a batch of rows of one kind into columns of features; `row` is the index in the batch of the row
-            that a feature came from, `tokens_cut` the tokens lost in it.
+        task: turns rows into features.
         notes: messages to be said whenever the result is used.
+        on_bad_rows: what to do with each kind of bad row.
+        unknown_id: id of the tokenizer's unknown token.
     """
 
     rows: Mapping[Kind, Mapping[str, RawRows]]
     description: dict[str, Any]
-    tokenize: Callable[[dict[str, list[Any]], Any], dict[str, list[Any]]]
+    task: Task
     notes: list[str]
+    on_bad_rows: Mapping[str, Action] = field(default_factory=dict)
+    unknown_id: int | None = None
+
+
+@dataclass
+class PreparedSet:
+    """Features of one set, memory-mapped, and the raw columns that are handed along with them."""
+
+    features: FeatureStore
+    info: Dataset | None
 
 
 @dataclass
 class Prepared:
-    """What was prepared, memory-mapped: `sets` maps kind and name to features and the raw rows they came from."""
+    """What was prepared: `sets` maps kind and name to features, `report` says what is wrong with the rows."""
 
+    folder: Path
     description: dict[str, Any]
     notes: list[str]
-    sets: dict[str, dict[str, tuple[Dataset, Dataset]]]
+    report: dict[str, Any]
+    sets: dict[Kind, dict[str, PreparedSet]]
 
 
 def prepare(
-    key: dict[str, Any], work: Callable[[], Work], root: Path, num_proc: int | None, overwrite: bool
+    key: dict[str, Any], work: Callable[[Path], Work], root: Path, num_proc: int | None, overwrite: bool
 ) -> Prepared:
     """Tokenizes the rows of a stage, unless that was done before under the same key, and maps the result.
 
     Args:
         key: everything that the result depends on, as plain values.
-        work: loads the rows; called only when there is work to do.
+        work: loads the rows, into a folder that it is given; called only when there is work to do.
         root: where prepared folders lie.
         num_proc: processes that tokenize.
         overwrite: prepare anew.
     """
     folder = None if overwrite else _earlier(key, root)
-    folder = folder or once(key, lambda path: _build(path, work, num_proc), root, overwrite)
-    content = json.loads((folder / "content.json").read_text())
-    sets = {
-        kind: {
-            name: (
-                Dataset.load_from_disk(f"{folder}/{kind}-{number}-features"),
-                Dataset.load_from_disk(f"{folder}/{kind}-{number}-rows"),
-            )
-            for number, name in enumerate(names)
-        }
-        for kind, names in content["sets"].items()
-    }
-    return Prepared({**content["description"], "prepared": folder.name}, content["notes"], sets)
+    return opened(folder or once(key, lambda path: _build(path, work, num_proc or 1), root, overwrite))
 
 
 def _earlier(key: dict[str, Any], root: Path) -> Path | None:
@@ -74,26 +82,96 @@ def _earlier(key: dict[str, Any], root: Path) -> Path | None:
 
     The key alone would miss it: now the checkpoint knows the labels that were read from the rows then.
     """
-    folder = root / str(key.get("known", {}).get("prepared"))
-    if not (folder / "key.json").is_file():
+    folder = find(str(key.get("known", {}).get("prepared")), root)
+    if folder is None:
         return None
-    before, now = json.loads((folder / "key.json").read_text()), json.loads(json.dumps(key, default=str))
+    before, now = (
+        json.loads((folder / "key.json").read_text(encoding="utf-8")),
+        json.loads(json.dumps(key, default=str)),
+    )
     same = all(before[part] == now[part] for part in ("lit_ft", "class", "options", "tokenizer", "rows"))
     return folder if same else None
 
 
-def _build(folder: Path, load: Callable[[], Work], num_proc: int | None) -> None:
+def opened(folder: Path) -> Prepared:
+    """Maps what lies in a prepared folder."""
+    content = json.loads((folder / "content.json").read_text(encoding="utf-8"))
+    sets = {
+        kind: {name: _opened_set(folder / f"{kind}-{number}") for number, name in enumerate(names)}
+        for kind, names in content["sets"].items()
+    }
+    return Prepared(
+        folder, {**content["description"], "prepared": folder.name}, content["notes"], content["report"], sets
+    )
+
+
+def _opened_set(folder: Path) -> PreparedSet:
+    kept = folder / "kept.npy"
+    store = FeatureStore(
+        sorted(folder.glob("features-*.arrow")), np.load(kept, mmap_mode="r") if kept.exists() else None
+    )
+    info = folder / "info"
+    return PreparedSet(store, Dataset.load_from_disk(str(info)) if info.exists() else None)
+
+
+def _build(folder: Path, load: Callable[[Path], Work], processes: int) -> None:
+    scratch = folder / "raw"
     with _no_bars():
-        work = load()
-    for kind, sets in work.rows.items():
-        for number, rows in enumerate(sets.values()):
-            features = _tokenize(rows, kind, work, num_proc)
+        work = load(scratch)
+    places = [
+        (kind, number, name, rows)
+        for kind, sets in work.rows.items()
+        for number, (name, rows) in enumerate(sets.items())
+    ]
+    marks = []
+    for kind, number, name, rows in places:
+        target = folder / f"{kind}-{number}"
+        target.mkdir()
+        job = Featurizer(work.task, rows, kind, work.unknown_id, target)
+        found, tokens_cut = featurize(job, processes)
+        work.notes += _remarks(rows, kind, found, tokens_cut)
+        marks.append(SetMarks(kind, name, rows.place, found, rows.where))
+        if kind == "train":
+            judge(marks, work.on_bad_rows)  # what is an error there is said before other sets are tokenized
+    judged = judge(marks, work.on_bad_rows)
+    for (kind, number, _, rows), kept in zip(places, judged.kept, strict=True):
+        target = folder / f"{kind}-{number}"
+        if kept is not None and not kept.all():
+            store = FeatureStore(sorted(target.glob("features-*.arrow")))
+            np.save(target / "kept.npy", np.flatnonzero(kept[store.column("row")]))
+        if columns := work.task.info_columns(rows.data.column_names, kind):
             with _no_bars():
-                features.save_to_disk(f"{folder}/{kind}-{number}-features")
-                rows.data.save_to_disk(f"{folder}/{kind}-{number}-rows")
-    sets_by_kind = {kind: list(sets) for kind, sets in work.rows.items()}
-    content = {"description": work.description, "notes": work.notes, "sets": sets_by_kind}
-    (folder / "content.json").write_text(json.dumps(content, indent=1))
+                rows.data.select_columns(columns).save_to_disk(str(target / "info"))
+    trained = [_opened_set(folder / f"{kind}-{number}").features for kind, number, _, _ in places if kind == "train"]
+    work.description |= work.task.summarise(trained) if trained else {}
+    shutil.rmtree(scratch, ignore_errors=True)
+    content = {
+        "description": work.description,
+        "notes": work.notes,
+        "sets": {kind: list(sets) for kind, sets in work.rows.items()},
+        "rows": {kind: {name: len(rows) for name, rows in sets.items()} for kind, sets in work.rows.items()},
+        "report": judged.report,
+    }
+    (folder / "content.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _remarks(rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array) -> list[str]:
+    """Says what rows lose in training or scoring."""
+    remarks = []
+    if tokens_cut.any():
+        remarks.append(
+            f"{rows.place}: {int((tokens_cut > 0).sum())} of {len(rows)} rows are longer than max_seq_length and "
+            f"lose {int(tokens_cut.sum())} tokens (raise max_seq_length, or set stride to read them in windows)"
+        )
+    unlabelled = marks.shows("unlabelled")
+    if kind in ("validation", "test") and unlabelled.any():
+        if unlabelled.all():
+            raise UserError(f"{rows.place}: no row has a label, so there is nothing to score; use predict")
+        remarks.append(
+            f"{rows.place}: {int(unlabelled.sum())} of {len(rows)} rows have no label (empty, null or -1) and are not "
+            "scored"
+        )
+    return remarks
 
 
 @contextmanager
@@ -106,29 +184,3 @@ def _no_bars() -> Iterator[None]:
     finally:
         if not hidden:
             enable_progress_bars()
-
-
-def _tokenize(rows: RawRows, kind: str, work: Work, num_proc: int | None) -> Dataset:
-    tokenize = work.tokenize  # `work` itself would take the rows along into every process
-
-    def run(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-        features = tokenize(batch, kind)
-        return {**features, "row": [indices[row] for row in features["row"]]}
-
-    features = rows.data.map(
-        run,
-        batched=True,
-        with_indices=True,
-        remove_columns=rows.data.column_names,
-        num_proc=num_proc,
-        load_from_cache_file=False,
-        new_fingerprint=os.urandom(8).hex(),
-        desc=f"Tokenizing {rows.place}",
-    )
-    cut = features.with_format("numpy")["tokens_cut"][:]
-    if cut.any():
-        work.notes.append(
-            f"{rows.place}: {int((cut > 0).sum())} of {len(rows.data)} rows are longer than max_seq_length and lose "
-            f"{int(cut.sum())} tokens (raise max_seq_length, or set stride to read them in windows)"
-        )
-    return features.remove_columns("tokens_cut")

@@ -1,57 +1,127 @@
 """The raw rows of a stage: which split comes from where, what is cut from train, how many rows are kept."""
 
-import hashlib
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from datasets import Dataset
 
-from lit_ft.data.readers import ReadOptions, read_file
-from lit_ft.data.sources import Files, HubSource, NamedFiles, expand_files, in_memory, pick_split, read_files
+from lit_ft.data.columns import check_columns
+from lit_ft.data.files import FileRows, read_files
+from lit_ft.data.fingerprints import Stamp, content_digest, files_below, folder_digest, stamp
+from lit_ft.data.labels import class_names
+from lit_ft.data.readers import ReadOptions, read_chunks
+from lit_ft.data.sources import Files, HubSource, NamedFiles, expand_files, in_memory, pick_split
 from lit_ft.data.splits import cut_validation, rows_kept
 from lit_ft.errors import UserError
 
 Kind = Literal["train", "validation", "test", "predict"]
 SplitNames = str | dict[str, str]
-
-Strata = Callable[[Dataset, str], Sequence[Hashable] | None]
+COVERED = frozenset(
+    f"{kind}_{part}" for kind in ("train", "validation", "test", "predict") for part in ("file", "split_name")
+)
+"""Options of a data module that a source's fingerprint covers."""
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass
 class RawRows:
-    """One named set of rows.
+    """One named set of rows, on disk or in the memory that the user holds them in.
 
     Attributes:
         data: the rows.
         place: how messages name them (the file, or the data set and split).
+        parts: name of each file and the number of its first row among the whole's; empty where there are no files.
         whole: all rows of the file or split, before the validation cut and the cap; `None` = `data`.
-        kept: which of the whole's rows `data` holds; `None` = all.
+        kept: which of the whole's rows `data` holds, `[rows]`; `None` = all.
+        naming: names a row by its number in the whole, where neither files nor a split do.
     """
 
     data: Dataset
     place: str
+    parts: Sequence[tuple[str, int]] = ()
     whole: Dataset | None = None
-    kept: list[int] | None = None
+    kept: Rows | None = None
+    naming: Callable[[int], str] | None = None
 
-    def select(self, chosen: list[int] | None) -> "RawRows":
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def select(self, chosen: Rows | None) -> "RawRows":
         """Returns some of the rows, with their numbers in the whole; `None` = all."""
         if chosen is None:
             return self
-        kept = chosen if self.kept is None else [self.kept[row] for row in chosen]
-        return RawRows(self.data.select(chosen), self.place, self.uncut, kept)
+        kept = chosen if self.kept is None else self.kept[chosen]
+        return replace(self, data=self.data.select(chosen), whole=self.uncut, kept=kept)
 
     @property
     def uncut(self) -> Dataset:
         """All rows of the file or split."""
         return self.data if self.whole is None else self.whole
 
-    def number(self, row: int) -> int:
-        """Returns the number, from 1, that a row of `data` has in its file or split."""
-        return 1 + (row if self.kept is None else self.kept[row])
+    def where(self, row: int) -> str:
+        """Names a row of `data` for a message: its file or split, and its number there, from 1."""
+        number = row if self.kept is None else int(self.kept[row])
+        if self.naming is not None:
+            return self.naming(number)
+        if not self.parts:
+            return f"{self.place}: row {number + 1}"
+        name, first = self.parts[bisect_right(self.parts, number, key=lambda part: part[1]) - 1]
+        return f"{name}: row {number - first + 1}"
+
+    def batches(self, columns: Sequence[str] | None = None, size: int = 4096) -> Iterator[dict[str, list[Any]]]:
+        """Yields the rows in batches, as lists by column; never more than one batch is in memory.
+
+        Ids of a ClassLabel column come as the names they stand for: another file may number them otherwise.
+        """
+        data = self.data if columns is None else self.data.select_columns(list(columns))
+        names = {name: known for name in data.column_names if (known := class_names(data.features, name))}
+        for batch in data.iter(batch_size=size):
+            yield {name: named_cells(cells, names.get(name)) for name, cells in batch.items()}
+
+
+def named_cells(cells: list[Any], names: list[str] | None) -> list[Any]:
+    """Puts names in place of the ids of a ClassLabel column; without names the cells stay as they are."""
+    if names is None:
+        return cells
+
+    def named(cell: Any) -> Any:
+        if isinstance(cell, list):
+            return [named(part) for part in cell]
+        if cell is None or cell == -1:
+            return None
+        return names[cell] if 0 <= cell < len(names) else cell
+
+    return [named(cell) for cell in cells]
+
+
+Strata = Callable[[RawRows], Rows | None]
+
+
+@dataclass
+class Scratch:
+    """A folder that files are read into, each list of files once.
+
+    Args:
+        folder: where; whoever made it takes it away.
+    """
+
+    folder: Path
+    done: dict[str, FileRows] = field(default_factory=dict)
+
+    def read(self, names: Files, options: ReadOptions) -> FileRows:
+        """Returns the rows of some files, memory-mapped."""
+        if str(names) not in self.done:
+            folder = self.folder / str(len(self.done))
+            folder.mkdir(parents=True)
+            self.done[str(names)] = read_files(names, options, folder)
+        return self.done[str(names)]
 
 
 @dataclass(frozen=True)
@@ -64,6 +134,7 @@ class RawSource:
         files: the files of each kind; they come before the data set's own splits.
         split_names: the split of each kind in the data set; a dict names several evaluation sets.
         read: how delimited files are read.
+        column_mapping: new names for columns.
         validation_split_percentage: share cut from train where there is no validation split; 0 = none.
         seed: of the cut and of the samples.
         limits: most rows of each kind.
@@ -75,10 +146,12 @@ class RawSource:
     files: Mapping[Kind, NamedFiles | None]
     split_names: Mapping[Kind, SplitNames | None]
     read: ReadOptions = field(default_factory=ReadOptions)
+    column_mapping: Mapping[str, str] = field(default_factory=dict)
     validation_split_percentage: float = 5
     seed: int = 42
     limits: Mapping[Kind, int | None] = field(default_factory=dict)
     head: bool = False
+    covered_options = COVERED
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_split_percentage < 100:
@@ -86,6 +159,11 @@ class RawSource:
         for kind, limit in self.limits.items():
             if limit is not None and limit < 1:
                 raise UserError(f"the most rows to {kind} cannot be {limit}; leave the option out for all")
+
+    @property
+    def streams(self) -> list[Any]:
+        """Training rows that are streamed: none."""
+        return []
 
     @cached_property
     def parts(self) -> dict[str, Dataset]:
@@ -116,47 +194,81 @@ class RawSource:
         """Says whether the validation split is cut from train."""
         return self.validation_split_percentage > 0 and not self.sets("validation")
 
-    def fingerprint(self, kind: Kind) -> Any:
-        """Returns plain values that change whenever the rows of this kind do."""
+    def fingerprint(self, kind: Kind, root: Path) -> Any:
+        """Returns plain values that change whenever the rows of this kind do.
+
+        Args:
+            kind: which split.
+            root: where the digests of files are remembered.
+        """
         if kind == "validation" and not self.sets(kind):
-            return self.fingerprint("train") if self.cuts_validation() else None
+            return self.fingerprint("train", root) if self.cuts_validation() else None
         prints: dict[str, Any] = {"cut": kind == "train" and self.cuts_validation()}
         for name, where in self.sets(kind).items():
             if self.files.get(kind) is not None:
-                prints[name] = [[str(path), _content_digest(path, self.read)] for path in expand_files(where)]
+                prints[name] = [[str(path), content_digest(path, root)] for path in self._paths(where)]
+            elif self.dataset is None and (folder := self._hub().folder) is not None:
+                prints[name] = [where, str(folder), folder_digest(folder, root)]
             else:
-                prints[name] = self._split(str(where))._fingerprint
+                prints[name] = [where, self._split(str(where))._fingerprint]
         return prints
 
-    def load(self, kind: Kind, strata: Strata) -> dict[str, RawRows]:
+    def stamps(self, kind: Kind) -> dict[Path, Stamp]:
+        """Returns what shows, a moment later, whether the files of this kind are still the same."""
+        if kind == "validation" and self.cuts_validation():
+            kind = "train"
+        if self.files.get(kind) is None:
+            folder = self._hub().folder if self.dataset is None and self.hub else None
+            return {path: stamp(path) for path in files_below(folder)} if folder else {}
+        return {path: stamp(path) for where in self.sets(kind).values() for path in self._paths(where)}
+
+    def _paths(self, where: Files) -> list[Path]:
+        paths = expand_files(where)
+        for path in paths:
+            if not path.is_file():
+                next(read_chunks(path, self.read))  # raises with the closest name
+        return paths
+
+    def load(self, kind: Kind, strata: Strata, scratch: Scratch) -> dict[str, RawRows]:
         """Loads the rows of one kind, by set.
 
         Args:
             kind: which split.
-            strata: gives one key per row of train, for the cut.
+            strata: numbers the stratum of each row of train, for the cut.
+            scratch: where files are read into.
 
         Raises:
             UserError: there is no such split, or a file cannot be read.
         """
         if kind in ("train", "validation") and self.cuts_validation():
-            return {"": self._capped(self._cut(kind, strata), kind)}
-        return {name: self._capped(self._read(kind, where), kind) for name, where in self.sets(kind).items()}
+            return {"": self._capped(self._cut(kind, strata, scratch), kind)}
+        return {name: self._capped(self._read(kind, where, scratch), kind) for name, where in self.sets(kind).items()}
 
-    def _cut(self, kind: Kind, strata: Strata) -> RawRows:
+    def _cut(self, kind: Kind, strata: Strata, scratch: Scratch) -> RawRows:
         sets = self.sets("train")
         if not sets:
             raise UserError("no training rows: set train_file or dataset_name" + self._known_message())
         (where,) = sets.values()
-        whole = self._read("train", where)
-        keys = strata(whole.data, whole.place)
-        train, validation = cut_validation(len(whole.data), self.validation_split_percentage, self.seed, keys)
+        whole = self._read("train", where, scratch)
+        train, validation = cut_validation(len(whole), self.validation_split_percentage, self.seed, strata(whole))
         return whole.select(train if kind == "train" else validation)
 
-    def _read(self, kind: Kind, where: Files | str) -> RawRows:
+    def _read(self, kind: Kind, where: Files | str, scratch: Scratch) -> RawRows:
         if self.files.get(kind) is not None:
             names = [where] if isinstance(where, str) else where
-            return RawRows(read_files(where, self.read), ", ".join(names))
-        return RawRows(self._split(str(where)), f"{self._name()}, split {where!r}")
+            rows = scratch.read(where, self.read)
+            return self._renamed(RawRows(rows.data, ", ".join(names), rows.parts), kind)
+        return self._renamed(RawRows(self._split(str(where)), f"{self._name()}, split {where!r}"), kind)
+
+    def _renamed(self, rows: RawRows, kind: Kind) -> RawRows:
+        present = rows.data.column_names
+        if kind != "predict":  # rows to predict may lack the label
+            check_columns(self.column_mapping, present, rows.place)
+        mapping = {old: new for old, new in self.column_mapping.items() if old in present}
+        for new in mapping.values():
+            if new in present and new not in mapping:
+                raise UserError(f"{rows.place}: column_mapping makes a second column {new!r}; columns: {present}")
+        return replace(rows, data=rows.data.rename_columns(mapping))
 
     def _split(self, name: str) -> Dataset:
         data = pick_split(self.parts, name, self._name()) if self.dataset is not None else self._hub().load(name)
@@ -165,7 +277,7 @@ class RawSource:
         return data
 
     def _capped(self, rows: RawRows, kind: Kind) -> RawRows:
-        return rows.select(rows_kept(len(rows.data), self.limits.get(kind), self.seed, self.head))
+        return rows.select(rows_kept(len(rows), self.limits.get(kind), self.seed, self.head))
 
     def _hub(self) -> HubSource:
         assert self.hub is not None
@@ -192,10 +304,3 @@ def _named(sets: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name!r} cannot name a set: metrics and files are called after it; use letters and digits"
             )
     return dict(sets)
-
-
-def _content_digest(path: Path, options: ReadOptions) -> str:
-    if not path.is_file():
-        read_file(path, options)  # raises with the closest name
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

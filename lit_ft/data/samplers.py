@@ -1,73 +1,132 @@
-"""The order of rows: training as a pure function of seed and epoch, evaluation in input order, each row exactly once.
+"""Who gets which rows at which step: training in slices of a global order, evaluation in input order.
 
-Both derive from `DistributedSampler` because that is the only sampler Lightning leaves alone on several processes.
+All derive from `DistributedSampler` because that is the only sampler Lightning leaves alone on several processes.
 They yield keys `(epoch, index)`: what depends on chance (masks) can be a pure function of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DistributedSampler
 
+from lit_ft.data.orders import Rows, TokenBatches
+
 Key = tuple[int, int]
 FILLER = -1
 """Index of a row that only fills up a process's last batch; it carries no label and counts nowhere."""
+Item = TypeVar("Item", covariant=True)
 
 
-class GlobalOrderSampler(DistributedSampler[Key]):
-    """Shuffles all rows by (seed, epoch) and gives each process its slice of every global batch.
+class StepSampler(DistributedSampler[Item]):
+    """Units (rows or whole batches) in an order of all processes together; each step takes the next of them.
+
+    The place in an epoch is a number of units: it stays the same place for another number of processes.
+
+    Args:
+        units: units of every epoch.
+        units_per_step: units that all processes together take in a step.
+        num_replicas: number of processes.
+        rank: this process.
+
+    Attributes:
+        start: epoch and units done in it, where a run goes on; see `start_at`.
+    """
+
+    def __init__(self, units: int, units_per_step: int, num_replicas: int, rank: int) -> None:
+        super().__init__(range(units), num_replicas=num_replicas, rank=rank, shuffle=False)  # type: ignore[arg-type]
+        self.units, self.units_per_step = units, units_per_step
+        self.start = (0, 0)
+
+    @property
+    def steps(self) -> int:
+        """Steps of a whole epoch, the same for every process."""
+        return -(-self.units // self.units_per_step)
+
+    def start_at(self, epoch: int, units: int) -> None:
+        """Goes on in `epoch` after its first `units`, of all processes together; later epochs are whole."""
+        self.start = (epoch, units)
+        self.set_epoch(epoch)
+
+    def steps_before(self, units: int) -> int:
+        """Returns the steps that count as done after `units`: those left complete them to `steps`."""
+        return self.steps - -(-(self.units - units) // self.units_per_step)
+
+    def units_after(self, epoch: int, steps: int) -> int:
+        """Returns the units of an epoch that are done after `steps`, those before `start` included in both."""
+        begin = self._begin(epoch)
+        return min(begin + (steps - self.steps_before(begin)) * self.units_per_step, self.units)
+
+    def _begin(self, epoch: int) -> int:
+        return self.start[1] if epoch == self.start[0] else 0
+
+
+class GlobalOrderSampler(StepSampler[Key]):
+    """Gives each process its slice of every global batch of an order.
 
     One process with batch size 16 and two with 8 see the same rows at the same step. A last global batch that does
     not divide by the processes is filled up with `FILLER` keys, so that every process makes the same number of steps.
 
     Args:
-        num_rows: rows of the data set.
+        order: gives the row numbers of an epoch, `[num_rows]`, as the functions of `lit_ft.data.orders` do.
+        num_rows: rows of every epoch.
         batch_size: rows per process and step.
-        seed: seed of the order.
         num_replicas: number of processes.
         rank: this process.
-        weights: draw each row with this weight, with replacement (class-balanced sampling); `None` = each row once.
-
-    Attributes:
-        start: epoch and batch to begin at, for a run that goes on in the middle of an epoch.
     """
 
     def __init__(
-        self,
-        num_rows: int,
-        batch_size: int,
-        seed: int = 42,
-        num_replicas: int = 1,
-        rank: int = 0,
-        weights: npt.NDArray[np.float64] | None = None,
+        self, order: Callable[[int], Rows], num_rows: int, batch_size: int, num_replicas: int = 1, rank: int = 0
     ) -> None:
-        super().__init__(range(num_rows), num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
-        self.num_rows, self.batch_size, self.weights = num_rows, batch_size, weights
-        self.start: tuple[int, int] = (0, 0)
-
-    def order(self, epoch: int) -> npt.NDArray[np.int64]:
-        """Returns the epoch's row numbers, `[num_rows]`, for all processes together."""
-        rng = np.random.default_rng([self.seed, epoch])
-        if self.weights is None:
-            return rng.permutation(self.num_rows)
-        shares = self.weights / self.weights.sum()
-        return rng.choice(self.num_rows, size=self.num_rows, p=shares)
+        super().__init__(num_rows, batch_size * num_replicas, num_replicas, rank)
+        self.order, self.batch_size = order, batch_size
 
     def __iter__(self) -> Iterator[Key]:
-        order = self.order(self.epoch)
-        step = self.batch_size * self.num_replicas
-        done = self.start[1] * step if self.epoch == self.start[0] else 0
-        for start in range(done, self.num_rows, step):
-            rows = order[start : start + step]
+        epoch, order = self.epoch, self.order(self.epoch)
+        assert len(order) == self.units
+        for start in range(self._begin(epoch), self.units, self.units_per_step):
+            rows = order[start : start + self.units_per_step]
             size = -(-len(rows) // self.num_replicas)
             mine = rows[self.rank * size : (self.rank + 1) * size].tolist()
-            yield from ((self.epoch, row) for row in mine + [FILLER] * (size - len(mine)))
+            yield from ((epoch, row) for row in mine + [FILLER] * (size - len(mine)))
 
     def __len__(self) -> int:
-        full, rest = divmod(self.num_rows, self.batch_size * self.num_replicas)
+        # of a whole epoch also where a run goes on within one: Lightning adds the steps done before, and asks only once
+        full, rest = divmod(self.units, self.units_per_step)
         return full * self.batch_size + -(-rest // self.num_replicas)
+
+
+class TokenBudgetSampler(StepSampler[list[Key]]):
+    """Gives each process one batch of an order of batches per step; for `DataLoader(batch_size=None)`.
+
+    At step s of W processes, process r gets batch s * W + r: one process that accumulates W batches computes the same.
+    The last step is filled up with batches of one `FILLER`.
+
+    Args:
+        batches: gives the batches of an epoch, as `token_batch_order` of `lit_ft.data.orders` does.
+        num_batches: batches of every epoch, of all processes together.
+        num_replicas: number of processes.
+        rank: this process.
+    """
+
+    def __init__(
+        self, batches: Callable[[int], TokenBatches], num_batches: int, num_replicas: int = 1, rank: int = 0
+    ) -> None:
+        super().__init__(num_batches, num_replicas, num_replicas, rank)
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, (rows, spans) = self.epoch, self.batches(self.epoch)
+        assert len(spans) == self.units
+        for first in range(self._begin(epoch), self.units, self.num_replicas):
+            mine = first + self.rank
+            start, stop = spans[mine].tolist() if mine < self.units else (0, 0)
+            yield [(epoch, row) for row in rows[start:stop].tolist()] or [(epoch, FILLER)]
+
+    def __len__(self) -> int:
+        return self.steps  # of a whole epoch also where a run goes on within one, as above
 
 
 class ContiguousSampler(DistributedSampler[Key]):

@@ -9,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
-from datasets.exceptions import DatasetsError
+from datasets.data_files import EmptyDatasetError
+from datasets.exceptions import DataFilesNotFoundError, DatasetsError
 
-from lit_ft.data.readers import ReadOptions, file_format, read_file, rows_to_table
+from lit_ft.data.readers import check_file, file_format, rows_to_table
 from lit_ft.errors import UserError, did_you_mean
 
 Files = str | list[str]
@@ -41,54 +42,36 @@ def expand_files(names: Files) -> list[Path]:
     Raises:
         UserError: a glob matches nothing, or the list is empty.
     """
-    if not names:
-        raise UserError("the list of files is empty: name at least one")
-    paths: list[Path] = []
-    for name in [names] if isinstance(names, str) else names:
-        resolved = str(Path(resolve_path(name)).expanduser())
-        if glob.has_magic(resolved) and not Path(resolved).exists():
-            matches = sorted(path for path in map(Path, glob.glob(resolved, recursive=True)) if path.is_file())
-            if not matches:
-                raise UserError(f"{name}: the pattern matches no file")
-            paths.extend(matches)
-        else:
-            file_format(Path(resolved))
-            paths.append(Path(resolved))
-    return paths
+    return [path for _, path in named_files(names)]
 
 
-def read_files(names: Files, options: ReadOptions) -> Dataset:
-    """Reads files of any mix of formats into one data set; all must have the same columns.
+def named_files(names: Files) -> list[tuple[str, Path]]:
+    """Lists the files as `expand_files` does, each with what the user called it.
 
     Raises:
-        UserError: see `lit_ft.data.readers.read_file`; also when two files have different columns.
+        UserError: a glob matches nothing, a name is a folder, or the list is empty.
     """
-    paths = expand_files(names)
-    tables = [read_file(path, options) for path in paths]
-    for path, table in zip(paths, tables, strict=True):
-        if set(table.column_names) != set(tables[0].column_names):
-            raise UserError(f"{path} has columns {table.column_names}, but {paths[0]} has {tables[0].column_names}")
-    try:
-        table = pa.concat_tables(_of_one_kind(tables), promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise UserError(f"{names}: the files' columns differ in kind ({error})") from None
-    return Dataset(table)
+    if not names:
+        raise UserError("the list of files is empty: name at least one")
+    files: list[tuple[str, Path]] = []
+    for name in [names] if isinstance(names, str) else names:
+        path = Path(resolve_path(name)).expanduser()
+        if glob.has_magic(str(path)) and not path.exists():
+            matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+            if not matches:
+                raise UserError(f"{name}: the pattern matches no file{_matched_folders(path)}")
+            files.extend((str(match), match) for match in matches)
+        else:
+            if path.is_dir():
+                check_file(path)
+            file_format(path)
+            files.append((name, path))
+    return files
 
 
-def _of_one_kind(tables: list[pa.Table]) -> list[pa.Table]:
-    """Makes a csv column of numbers, or of nothing, text where another file shows that it is text."""
-    for name in tables[0].column_names:
-        kinds = {table[name].type for table in tables if table[name].null_count < len(table)}
-        if len(kinds) == 1 or kinds == {pa.int64(), pa.string()}:
-            kind = pa.string() if len(kinds) > 1 else kinds.pop()
-            tables = [table if table[name].type == kind else _cast(table, name, kind) for table in tables]
-    return tables
-
-
-def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
-    column = table[name]
-    values = pa.nulls(len(column), kind) if column.null_count == len(column) else column.cast(kind)
-    return table.set_column(table.column_names.index(name), name, values)
+def _matched_folders(pattern: Path) -> str:
+    parent = next(folder for folder in pattern.parents if not glob.has_magic(str(folder)))
+    return "" if parent.is_dir() else f" (there is no folder {parent})"
 
 
 @dataclass(frozen=True)
@@ -98,6 +81,12 @@ class HubSource:
     name: str
     config_name: str | None = None
     revision: str | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that is meant, if one is."""
+        folder = Path(resolve_path(self.name)).expanduser()
+        return folder if folder.is_dir() else None
 
     def load(self, split: str) -> Dataset:
         """Loads one split; `config/split` takes it from another configuration (XNLI's languages).
@@ -114,12 +103,27 @@ class HubSource:
 
     def _parts(self, config_name: str | None) -> Mapping[str, Dataset]:
         folder = Path(resolve_path(self.name)).expanduser()
+        if folder.is_file() and folder.suffix != ".py":
+            raise UserError(f"dataset_name {self.name!r} is a file; name it in train_file (or validation_file, ...)")
         try:
             if any((folder / marker).is_file() for marker in ("dataset_dict.json", "dataset_info.json", "state.json")):
                 loaded = load_from_disk(str(folder))
             else:
                 path = str(folder) if folder.exists() else self.name
                 loaded = load_dataset(path, config_name, revision=self.revision)
+        except RuntimeError as error:
+            if "scripts are no longer supported" not in str(error):
+                raise
+            raise UserError(
+                f"dataset_name {self.name!r}: {str(error).rpartition(' ')[2]} is a loading script: foreign code, "
+                "which is never run here; run it yourself with an older `datasets`, save_to_disk, and name that folder "
+                "(on the hub, revision: refs/convert/parquet often has the rows)"
+            ) from None
+        except (EmptyDatasetError, DataFilesNotFoundError) as error:
+            if folder.is_dir():
+                found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "it is empty"
+                raise UserError(f"dataset_name {self.name!r}: the folder holds no data files ({found})") from None
+            raise UserError(f"dataset_name {self.name!r}: {error}") from None
         except (OSError, ValueError, DatasetsError) as error:
             reason = error.__cause__ or error  # datasets wraps what it cannot read into an error that does not say why
             raise UserError(f"dataset_name {self.name!r}: {reason}") from None

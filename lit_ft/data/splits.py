@@ -1,23 +1,21 @@
 """Cutting a validation split from train, and capping a split: seeded, stratified, the same on every machine."""
 
-from collections import defaultdict
-from collections.abc import Hashable, Sequence
-
 import numpy as np
+import numpy.typing as npt
 
 from lit_ft.errors import UserError
 
+Rows = npt.NDArray[np.int64]
 
-def cut_validation(
-    rows: int, percentage: float, seed: int, strata: Sequence[Hashable] | None
-) -> tuple[list[int], list[int]]:
+
+def cut_validation(rows: int, percentage: float, seed: int, strata: Rows | None) -> tuple[Rows, Rows]:
     """Splits the row numbers into train and validation, each stratum in the same proportion as far as it divides.
 
     Args:
         rows: how many rows there are.
         percentage: share of validation, in percent.
         seed: the same seed gives the same cut.
-        strata: one key per row (its label); `None` for a plain random cut.
+        strata: the number of each row's stratum (its label), `[rows]`; `None` for a plain random cut.
 
     Returns:
         Sorted row numbers of train and of validation; at least one row each.
@@ -29,29 +27,38 @@ def cut_validation(
         raise UserError(
             f"cannot cut a validation split from {rows} row: set validation_file or validation_split_percentage: 0"
         )
-    rng = np.random.default_rng(seed)
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for row in rng.permutation(rows).tolist():
-        groups[strata[row] if strata is not None else None].append(row)
+    shuffled = np.random.default_rng(seed).permutation(rows)
     wanted = min(max(1, round(rows * percentage / 100)), rows - 1)
-    # largest remainder: the parts add up to `wanted` however small the strata are
-    exact = {key: len(members) * wanted / rows for key, members in groups.items()}
-    taken = {key: int(share) for key, share in exact.items()}
-    by_remainder = sorted(groups, key=lambda key: (taken[key] - exact[key], -len(groups[key])))
-    while (missing := wanted - sum(taken.values())) > 0:
+    if strata is None:
+        strata = np.zeros(rows, np.int64)
+    keys, sizes = np.unique(strata, return_counts=True)
+    taken = dict(zip(keys.tolist(), _shares(sizes, wanted).tolist(), strict=True))
+    by_stratum = shuffled[np.argsort(strata[shuffled], kind="stable")]
+    parts = np.split(by_stratum, np.cumsum(sizes)[:-1])
+    validation = np.concatenate([part[: taken[key]] for key, part in zip(keys.tolist(), parts, strict=True)])
+    train = np.ones(rows, bool)
+    train[validation] = False
+    return np.flatnonzero(train), np.sort(validation)
+
+
+def _shares(sizes: Rows, wanted: int) -> Rows:
+    """Deals `wanted` rows out in proportion to the sizes; by largest remainder, so that the parts add up to it."""
+    exact = sizes * wanted / sizes.sum()
+    taken: Rows = exact.astype(np.int64)
+    by_remainder = np.lexsort((-sizes, taken - exact))
+    while (missing := wanted - int(taken.sum())) > 0:
         # a stratum's last row stays in train: validation must not hold a label that train lacks
-        with_room = [key for key in by_remainder if taken[key] < len(groups[key]) - 1]
-        for key in (with_room or [key for key in by_remainder if taken[key] < len(groups[key])])[:missing]:
-            taken[key] += 1
-    validation = sorted(row for key, members in groups.items() for row in members[: taken[key]])
-    chosen = set(validation)
-    return [row for row in range(rows) if row not in chosen], validation
+        with_room = by_remainder[taken[by_remainder] < sizes[by_remainder] - 1]
+        if not len(with_room):
+            with_room = by_remainder[taken[by_remainder] < sizes[by_remainder]]
+        taken[with_room[:missing]] += 1
+    return taken
 
 
-def rows_kept(rows: int, limit: int | None, seed: int, head: bool) -> list[int] | None:
+def rows_kept(rows: int, limit: int | None, seed: int, head: bool) -> Rows | None:
     """Returns at most `limit` row numbers, a seeded sample in order or the first with `head`; `None` for all."""
     if limit is None or limit >= rows:
         return None
     if head:
-        return list(range(limit))
-    return sorted(np.random.default_rng(seed).choice(rows, size=limit, replace=False).tolist())
+        return np.arange(limit)
+    return np.sort(np.random.default_rng(seed).choice(rows, size=limit, replace=False))

@@ -1,13 +1,15 @@
 """Texts -> token ids of at most `max_seq_length`, cut or windowed by our own rule; every token lost is counted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from lit_ft.data.ragged import Array, Ragged
 from lit_ft.data.sources import resolve_path
 from lit_ft.errors import UserError
 
@@ -55,21 +57,21 @@ def add_tokens_to(tokenizer: PreTrainedTokenizerBase, tokens: list[str] | None) 
     return tokenizer
 
 
-@dataclass
+@dataclass(frozen=True)
 class Encoded:
     """Features of a batch of rows; with windows, several features can belong to one row.
 
     Attributes:
-        input_ids: token ids of each feature.
-        token_type_ids: segment of each token.
-        row: index, within the batch, of the row each feature belongs to.
-        tokens_cut: tokens that each row lost, `[rows]`.
+        input_ids: token ids of each feature, int32.
+        token_type_ids: segment of each token, uint8.
+        row: index, within the batch, of the row each feature belongs to, `[features]`.
+        tokens_cut: tokens that were lost in a row, at its first feature, `[features]`.
     """
 
-    input_ids: list[list[int]] = field(default_factory=list)
-    token_type_ids: list[list[int]] = field(default_factory=list)
-    row: list[int] = field(default_factory=list)
-    tokens_cut: list[int] = field(default_factory=list)
+    input_ids: Ragged
+    token_type_ids: Ragged
+    row: npt.NDArray[np.int64]
+    tokens_cut: npt.NDArray[np.int32]
 
 
 class TextEncoder:
@@ -103,6 +105,9 @@ class TextEncoder:
             self.backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
             self.backend.no_truncation()
             self.backend.no_padding()
+            self.backend.encode_special_tokens = tokenizer.backend_tokenizer.encode_special_tokens
+            # XLNet's special tokens have segments of their own
+            self.typed = any(self.backend.encode("a").type_ids)
         elif stride is not None or truncation_side == "head_and_tail":
             raise UserError(
                 "stride and truncation_side: head_and_tail need a fast tokenizer; this model has a slow one"
@@ -121,37 +126,36 @@ class TextEncoder:
         if self.backend is None:
             return self._encode_slow(texts, pairs)
         rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        encoded = Encoded()
-        for row, encoding in enumerate(self.backend.encode_batch(rows)):
-            features, cut = self._fit(encoding)
-            encoded.tokens_cut.append(cut)
-            for ids, types in features:
-                encoded.input_ids.append(ids)
-                encoded.token_type_ids.append(types)
-                encoded.row.append(row)
-        return encoded
+        encodings = self.backend.encode_batch_fast(rows)  # does not track characters, which nobody needs here
+        ids: list[Sequence[int]] = [encoding.ids for encoding in encodings]
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        # an empty text where there are no special tokens: a model needs something to attend to
+        for row in np.flatnonzero(lengths == 0).tolist():
+            ids[row] = [self.filler]
+        types: list[Sequence[int]] | None = None
+        if pairs is not None or self.typed:
+            types = [encoding.type_ids or [0] for encoding in encodings]
+        limit = self.max_seq_length or int(lengths.max(initial=0))
+        return _assembled(
+            ids, types, {row: self._fit(encodings[row]) for row in np.flatnonzero(lengths > limit).tolist()}
+        )
 
-    def _fit(self, encoding: Encoding) -> tuple[list[tuple[list[int], list[int]]], int]:
-        ids, types = encoding.ids, encoding.type_ids
-        if not ids:  # an empty text where there are no special tokens: a model needs something to attend to
-            return [([self.filler], [0])], 0
-        if self.max_seq_length is None or len(ids) <= self.max_seq_length:
-            return [(ids, types)], 0
+    def _fit(self, encoding: Encoding) -> "Fitted":
+        ids, types = np.asarray(encoding.ids, np.int32), np.asarray(encoding.type_ids, np.uint8)
         owners = np.array([-1 if owner is None else owner for owner in encoding.sequence_ids])
         first, second = np.flatnonzero(owners == 0), np.flatnonzero(owners == 1)
-        budget = self.max_seq_length - int((owners < 0).sum())
+        budget = (self.max_seq_length or 0) - int((owners < 0).sum())
         kept = (
             [_keep(first, second, budget, self.side)]
             if self.stride is None
             else _windows(first, second, budget, self.stride, self.side)
         )
         specials = np.flatnonzero(owners < 0)
-        features = []
-        for positions in kept:
-            chosen = np.sort(np.concatenate([specials, positions]))
-            features.append(([ids[place] for place in chosen], [types[place] for place in chosen]))
+        chosen = [np.sort(np.concatenate([specials, positions])) for positions in kept]
         seen = np.unique(np.concatenate(kept)).size
-        return features, first.size + second.size - seen
+        return Fitted(
+            [ids[places] for places in chosen], [types[places] for places in chosen], first.size + second.size - seen
+        )
 
     def _encode_slow(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encoded:
         before = self.tokenizer.truncation_side
@@ -162,17 +166,48 @@ class TextEncoder:
             self.tokenizer.truncation_side = before
 
     def _call_slow(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encoded:
-        encoded = Encoded(row=list(range(len(texts))))
+        ids, types, cut = [], [], np.zeros(len(texts), np.int32)
         for number, text in enumerate(texts):
             pair = None if pairs is None else pairs[number]
             whole = self.tokenizer(text, pair, truncation=False)
             short = whole
             if self.max_seq_length is not None and len(whole["input_ids"]) > self.max_seq_length:
                 short = self.tokenizer(text, pair, truncation=True, max_length=self.max_seq_length)
-            encoded.input_ids.append(list(short["input_ids"]))
-            encoded.token_type_ids.append(list(short.get("token_type_ids", [0] * len(short["input_ids"]))))
-            encoded.tokens_cut.append(len(whole["input_ids"]) - len(short["input_ids"]))
-        return encoded
+            ids.append(list(short["input_ids"]) or [self.filler])
+            types.append(list(short.get("token_type_ids", [])) or [0] * len(ids[-1]))
+            cut[number] = len(whole["input_ids"]) - len(short["input_ids"])
+        return Encoded(Ragged.of(ids), Ragged.of(types, np.uint8), np.arange(len(texts)), cut)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A text that was too long: ids and types of its features, and how many tokens are in none of them."""
+
+    ids: list[Array]
+    types: list[Array]
+    tokens_cut: int
+
+
+def _assembled(ids: list[Sequence[int]], types: list[Sequence[int]] | None, long: dict[int, Fitted]) -> Encoded:
+    """Lays the features of all rows end to end, those of `long` rows in place of the row itself."""
+
+    def laid(rows: list[Sequence[int]], part: str, dtype: npt.DTypeLike) -> Ragged:
+        if not long:
+            return Ragged.of(rows, dtype)
+        pieces = (getattr(long[row], part) if row in long else [whole] for row, whole in enumerate(rows))
+        return Ragged.of([piece for row in pieces for piece in row], dtype)
+
+    input_ids = laid(ids, "ids", np.int32)
+    zeros = Ragged(np.zeros(len(input_ids.values), np.uint8), input_ids.offsets)
+    features = np.ones(len(ids), np.int64)
+    for row, fitted in long.items():
+        features[row] = len(fitted.ids)
+    tokens_cut = np.zeros(len(input_ids), np.int32)
+    first = np.cumsum(features) - features
+    for row, fitted in long.items():
+        tokens_cut[first[row]] = fitted.tokens_cut
+    segments = zeros if types is None else laid(types, "types", np.uint8)
+    return Encoded(input_ids, segments, np.repeat(np.arange(len(ids)), features), tokens_cut)
 
 
 def longest_first(first: int, second: int, budget: int) -> tuple[int, int]:

@@ -1,13 +1,12 @@
 """Text classification data: single texts or pairs with one label, several, or numbers (after run_classification)."""
 
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from datasets import Dataset
 
-from lit_ft.data.collators import Batch, Feature
+from lit_ft.data.collators import Batch, Feature, stack
 from lit_ft.data.columns import (
     Names,
     as_list,
@@ -16,16 +15,15 @@ from lit_ft.data.columns import (
     guess_text_columns,
     require_label_column,
 )
-from lit_ft.data.label_description import LabelColumns
+from lit_ft.data.featurizing import RowContent
+from lit_ft.data.label_description import LabelCoder, LabelColumns, count_labels, numbered_labels
 from lit_ft.data.labels import ProblemType
-from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.raw import Kind, RawRows, Rows
 from lit_ft.data.samplers import Key, balanced_weights
+from lit_ft.data.store import FeatureStore
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.building import pretrained_labels, pretrained_problem_type
-
-ENCODED = "_labels"
-"""Column that `describe` adds to the raw rows: labels as the loss takes them."""
 
 
 class TextClassificationDataModule(TransformerDataModule):
@@ -50,6 +48,8 @@ class TextClassificationDataModule(TransformerDataModule):
         UserError: the rows do not fit; the message names file, column and fix.
     """
 
+    loading_options: ClassVar[frozenset[str]] = TransformerDataModule.loading_options | {"class_balanced_sampling"}
+
     def __init__(
         self,
         *,
@@ -72,46 +72,51 @@ class TextClassificationDataModule(TransformerDataModule):
         self.description = {**known, **self._columns(every, known, labels_needed="predict" not in raw)}
         if "train" in raw or not {"labels", "problem_type", "multi_hot"} <= set(known):
             self.description |= self._labels(raw, known)
-        for kind, sets in raw.items():
-            for rows in sets.values():
-                self._count_empty(rows)
-                if kind != "predict":
-                    encoded = self._label_columns.encode(rows, self.description, kind == "train", self.notes)
-                    rows.data = rows.data.add_column(ENCODED, encoded)
         return self.description
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, list[Any]]:
+    def input_columns(self, split: Kind) -> list[str]:
+        """Text, pair and label columns; see the base."""
+        names = ["text_columns", "pair_columns"] + (["label_columns"] if split != "predict" else [])
+        return list(dict.fromkeys(column for name in names for column in self.description[name]))
+
+    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+        """Text (and pair) and the label's name; see the base."""
+        texts = [self._joined(rows, which) for which in ("text_columns", "pair_columns") if self.description[which]]
+        return RowContent(texts, None if split == "predict" else self._coder.read(rows))  # type: ignore[arg-type]
+
+    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Encodes text (or pair) and label; see the base."""
-        encoded = self.encoder(self._joined(rows, "text_columns") or [], self._joined(rows, "pair_columns"))
-        first = [number == 0 or encoded.row[number - 1] != row for number, row in enumerate(encoded.row)]
-        features: dict[str, list[Any]] = {
-            "input_ids": encoded.input_ids,
-            "row": encoded.row,
-            "tokens_cut": [
-                encoded.tokens_cut[row] if start else 0 for row, start in zip(encoded.row, first, strict=True)
-            ],
-        }
+        texts, pairs = (self._joined(rows, which) for which in ("text_columns", "pair_columns"))
+        encoded = self.encoder(texts or [], pairs)
+        features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
         if "token_type_ids" in self.tokenizer.model_input_names:
             features["token_type_ids"] = encoded.token_type_ids
-        if ENCODED in rows:
-            features["labels"] = [rows[ENCODED][row] for row in encoded.row]
+        if split != "predict":
+            strict = self.on_bad_rows["unknown_label"] == "error"
+            labels, unknown = self._coder.encode(self._coder.read(rows), strict)
+            features["labels"], features["unknown_label"] = labels[encoded.row], unknown[encoded.row]
         return features
+
+    def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
+        """Counts the rows of each label; see the base."""
+        # the windows of a row count once
+        first = [np.diff(store.column("row"), prepend=-1) > 0 for store in train]
+        labels = [store.column("labels")[begins] for store, begins in zip(train, first, strict=True)]
+        return count_labels(np.concatenate(labels), self.description)
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads the features and stacks the labels; see the base."""
         batch = super().collate(features, split, keys)
         if "labels" in features[0]:
-            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+            batch["labels"] = stack([feature["labels"] for feature in features])
         return batch
 
-    def strata(self, rows: Dataset, place: str) -> Sequence[Hashable] | None:
+    def strata(self, rows: RawRows) -> Rows | None:
         """Keeps the proportions of the labels in a validation split cut from train."""
-        names = as_list(self.hparams["label_column_name"]) or guess_label_column(rows.column_names)
-        check_columns(names, rows.column_names, place)
-        if not names:
-            return None
-        keys = [str(cell) for cell in zip(*(rows[name] for name in names), strict=True)]
-        return keys if len(set(keys)) <= len(keys) / 2 else None
+        present = rows.data.column_names
+        names = as_list(self.hparams["label_column_name"]) or guess_label_column(present)
+        check_columns(names, present, rows.place)
+        return numbered_labels(rows, names) if names else None
 
     def train_weights(self) -> np.ndarray | None:
         """Weighs each row by the inverse frequency of its class, with `class_balanced_sampling`."""
@@ -119,7 +124,7 @@ class TextClassificationDataModule(TransformerDataModule):
             return None
         if self.description["problem_type"] != "single_label":
             raise UserError(f"class_balanced_sampling needs one label a row, not {self.description['problem_type']}")
-        return balanced_weights(torch.tensor(self.features["train"][""].features["labels"][:]))
+        return balanced_weights(torch.from_numpy(self.features["train"][""].store.column("labels")))
 
     def _columns(self, every: list[RawRows], known: dict[str, Any], labels_needed: bool) -> dict[str, Any]:
         options, first = self.hparams, every[0]
@@ -153,26 +158,24 @@ class TextClassificationDataModule(TransformerDataModule):
         if "train" not in raw and given:
             kind = self._label_columns.problem_type or pretrained_problem_type(config)
             scored = [rows for which, sets in raw.items() if which != "predict" for rows in sets.values()]
-            cells = [cell for rows in scored for cell in rows.data[self.description["label_columns"][0]]]
-            vectors = self._label_columns.holds_vectors(kind, cells, given)
+            vectors = self._label_columns.holds_vectors(kind, self._label_columns.cells(scored), given)
             return {"labels": given, "problem_type": kind, "multi_hot": vectors}
-        (rows,) = (raw.get("train") or self.load_rows("train")).values()
+        train = list((raw.get("train") or self.load_rows("train")).values())
         if not self.description["label_columns"]:  # rows to predict do not say which column it is
-            self.description["label_columns"] = require_label_column(rows.data.column_names, rows.place)
-        return self._label_columns.describe(rows, given, "labels" in known, self.notes)
+            self.description["label_columns"] = require_label_column(train[0].data.column_names, train[0].place)
+        return self._label_columns.describe(train, given, "labels" in known, self.notes)
 
-    def _count_empty(self, rows: RawRows) -> None:
-        for name in self.description["text_columns"] + self.description["pair_columns"]:
-            empty = sum(1 for text in rows.data[name] if text is None or not str(text).strip())
-            if empty:
-                self.notes.append(f"{rows.place}: {empty} of {len(rows.data)} rows have no text in {name!r}")
+    @property
+    def _coder(self) -> LabelCoder:
+        return self._label_columns.coder(self.description)
 
     def _joined(self, rows: dict[str, list[Any]], which: str) -> list[str] | None:
         names = self.description[which]
         if not names:
             return None
-        cells = zip(*(rows[name] for name in names), strict=True)
-        return [
-            self.hparams["text_column_delimiter"].join("" if cell is None else str(cell) for cell in row)
-            for row in cells
-        ]
+        texts = [["" if cell is None else str(cell) for cell in rows[name]] for name in names]
+        return (
+            texts[0]
+            if len(texts) == 1
+            else [self.hparams["text_column_delimiter"].join(row) for row in zip(*texts, strict=True)]
+        )

@@ -72,20 +72,34 @@ class AdamWModule(LightningModule):
         return self.device.type in ("cpu", "cuda", "xpu", "mps") and self.trainer.precision != "16-mixed"
 
     def _check_warmup(self) -> None:
-        # not estimated_stepping_batches: it makes the loader, before a checkpoint has said where in the epoch to begin
-        batches, trainer = getattr(self._datamodule, "num_train_batches", None), self.trainer
-        if batches is None or trainer.max_epochs is None or isinstance(trainer.limit_train_batches, int):
-            return
-        epoch = math.ceil(int(batches * trainer.limit_train_batches) / trainer.accumulate_grad_batches)
-        limits = [steps for steps in (trainer.max_steps, epoch * trainer.max_epochs) if steps >= 0]
-        if limits:
-            warmup_steps(self.hparams["num_warmup_steps"], self.hparams["warmup_ratio"], min(limits))
+        steps = self._planned_steps()
+        if steps is not None and steps != math.inf:
+            warmup_steps(self.hparams["num_warmup_steps"], self.hparams["warmup_ratio"], int(steps))
 
     def _training_steps(self) -> int:
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
+        planned = self._planned_steps()
+        steps = self.trainer.estimated_stepping_batches if planned is None else planned
+        if steps == math.inf:
             raise UserError("the schedule needs an end: set trainer.max_steps or trainer.max_epochs")
         return int(steps)
+
+    def _planned_steps(self) -> float | None:
+        """Returns the optimizer steps of the run, without making the training loader.
+
+        Lightning's `estimated_stepping_batches` makes it, before a checkpoint has said where in the epoch to begin.
+        `None` where the data module does not say how many batches it has.
+        """
+        trainer, batches = self.trainer, getattr(self._datamodule, "num_train_batches", None)
+        if batches is None:
+            return None
+        limit = trainer.limit_train_batches
+        if isinstance(limit, int):
+            batches = min(batches, limit)
+        elif batches != math.inf:
+            batches = int(batches * limit)
+        steps = math.inf if batches == math.inf else math.ceil(batches / trainer.accumulate_grad_batches)
+        epochs = math.inf if trainer.max_epochs in (None, -1) else max(trainer.max_epochs, 1)
+        return min(trainer.max_steps if trainer.max_steps >= 0 else math.inf, steps * epochs)
 
     @property
     def _datamodule(self) -> Any:

@@ -1,127 +1,134 @@
 import json
-import multiprocessing
-import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import Dataset
 
-from lit_ft.data.cache import digest, once, preparation_root, tokenizer_digest
+from lit_ft.data.featurizing import BATCH, RowContent
 from lit_ft.data.prepare import Work, prepare
+from lit_ft.data.quality import check_actions
 from lit_ft.data.raw import RawRows
-from tests.tiny import make_tokenizer
+from lit_ft.errors import RowError, UserError
 
 KEY = {"a": 1, "b": [2, None]}
 
 
-def tokenize(rows: dict[str, list], kind: str) -> dict[str, list]:
-    """Two windows for rows of even length; one token lost in `ccc`."""
-    row = [place for place, text in enumerate(rows["text"]) for _ in range(2 - len(text) % 2)]
-    return {
-        "input_ids": [[len(rows["text"][place])] for place in row],
-        "row": row,
-        "tokens_cut": [int(rows["text"][place] == "ccc") for place in row],
+class Task:
+    """Two windows for texts of even length; the third letter and what follows is lost; `!` cannot be used."""
+
+    def input_columns(self, split: str) -> list[str]:
+        return ["text"]
+
+    def info_columns(self, present: list[str], split: str) -> list[str]:
+        return ["id"] if split == "test" else []
+
+    def row_content(self, rows: dict[str, list], split: str) -> RowContent:
+        assert list(rows) == ["text"]
+        return RowContent([rows["text"]], None)
+
+    def tokenize(self, rows: dict[str, list], split: str) -> dict:
+        row = [place for place, text in enumerate(rows["text"]) for _ in range(2 - len(text) % 2)]
+        if "!" in rows["text"]:
+            raise RowError(rows["text"].index("!"), "column 'text': '!' cannot be used")
+        first = np.diff(row, prepend=-1) > 0
+        lost = np.array([max(0, len(rows["text"][place]) - 2) for place in row]) * first
+        return {"input_ids": [[len(rows["text"][place])] for place in row], "row": np.array(row), "tokens_cut": lost}
+
+    def summarise(self, train: list) -> dict:
+        return {"features": sum(len(store) for store in train)}
+
+
+def some(texts: list[str], place: str) -> RawRows:
+    return RawRows(Dataset.from_dict({"text": texts, "id": list(range(len(texts)))}), place)
+
+
+def work(on_bad_rows: dict[str, str] | None = None) -> Callable[[Path], Work]:
+    texts = ["a", "bb", "ccc", "dddd"]
+    sets = {
+        "train": {"": some(texts, "t.csv")},
+        "test": {"x": some(texts, "x.csv"), "y/z": some([*texts, "bb"], "y.csv")},
     }
+    return lambda scratch: Work(sets, {"labels": ["é"]}, Task(), ["a note"], check_actions(on_bad_rows or {}), None)
 
 
-def work() -> Work:
-    data = Dataset.from_dict({"text": ["a", "bb", "ccc", "dddd"]})
-    sets = {"train": {"": RawRows(data, "t.csv")}, "test": {"x": RawRows(data, "x.csv"), "y/z": RawRows(data, "y.csv")}}
-    return Work(sets, {"labels": ["é"]}, tokenize, ["a note"])
-
-
-def test_digest_is_of_the_content() -> None:
-    assert digest({"b": [2, None], "a": 1}) == digest(KEY)
-    assert len({digest(KEY), digest({**KEY, "a": 2}), digest({**KEY, "c": 0}), digest({"a": 1, "b": [None, 2]})}) == 4
-
-
-def test_tokenizer_digest_is_of_what_it_does(tmp_path: Path) -> None:
-    tokenizer = make_tokenizer()
-    tokenizer.save_pretrained(tmp_path)
-    before = tokenizer_digest(tokenizer)
-    loaded = type(tokenizer).from_pretrained(tmp_path)
-    assert tokenizer_digest(loaded) == before
-    loaded(["a b c"], truncation=True, max_length=4, padding="max_length")
-    assert tokenizer_digest(loaded) == before
-    tokenizer.add_tokens(["zyxwv"])
-    assert tokenizer_digest(tokenizer) != before
-
-
-def test_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_FT_CACHE", "/a")
-    assert [preparation_root(name) for name in ("/b", None)] == [Path("/b"), Path("/a")]
-    monkeypatch.delenv("LIT_FT_CACHE")
-    assert preparation_root(None) == Path.home() / ".cache" / "lit_ft"
+def columns(store) -> dict[str, list]:
+    features = [store[number] for number in range(len(store))]
+    return {name: [feature[name].tolist() for feature in features] for name in features[0]}
 
 
 @pytest.mark.parametrize("processes", [None, 2])
 def test_features_and_rows_come_back(tmp_path: Path, processes: int | None) -> None:
-    prepared = prepare(KEY, work, tmp_path, processes, overwrite=False)
+    prepared = prepare(KEY, work(), tmp_path, processes, overwrite=False)
     assert {kind: list(sets) for kind, sets in prepared.sets.items()} == {"train": [""], "test": ["x", "y/z"]}
-    features, rows = prepared.sets["test"]["y/z"]
-    assert features[:] == {"input_ids": [[1], [2], [2], [3], [4], [4]], "row": [0, 1, 1, 2, 3, 3]}
-    assert rows["text"][:] == ["a", "bb", "ccc", "dddd"]
-    assert {**prepared.description, "prepared": None} == {"labels": ["é"], "prepared": None}
+    made = prepared.sets["test"]["x"]
+    assert columns(made.features) == {"input_ids": [[1], [2], [2], [3], [4], [4]], "row": [0, 1, 1, 2, 3, 3]}
+    assert made.info.to_dict() == {"id": [0, 1, 2, 3]}
+    assert prepared.sets["train"][""].info is None
+    assert {**prepared.description, "prepared": None} == {"labels": ["é"], "features": 6, "prepared": None}
     assert prepared.notes[0] == "a note"
-    assert "t.csv: 1 of 4 rows are longer than max_seq_length and lose 1 tokens" in prepared.notes[1]
+    assert "t.csv: 2 of 4 rows are longer than max_seq_length and lose 3 tokens" in prepared.notes[1]
+    assert not list(prepared.folder.rglob("raw"))
+
+
+def test_several_processes_write_what_one_writes(tmp_path: Path) -> None:
+    texts = ["x" * (number % 5 + 1) for number in range(2 * BATCH + 7)]
+
+    def load(scratch: Path) -> Work:
+        return Work({"train": {"": some(texts, "t.csv")}}, {}, Task(), [], check_actions({}), None)
+
+    one, three = (prepare({"p": n}, load, tmp_path, n, False).sets["train"][""].features for n in (1, 3))
+    assert len(three.paths) == 2  # not more processes than batches
+    assert columns(one) == columns(three)
+    assert columns(one)["row"] == [row for row, text in enumerate(texts) for _ in range(2 - len(text) % 2)]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, processes: int) -> None:
+    texts = ["x"] * (2 * BATCH)
+    texts[BATCH + 5] = "!"
+    load = lambda scratch: Work({"train": {"": some(texts, "t.csv")}}, {}, Task(), [])  # noqa: E731
+    with pytest.raises(UserError, match=rf"^t\.csv: row {BATCH + 6}, column 'text': '!' cannot be used$"):
+        prepare(KEY, load, tmp_path, processes, False)
+    assert not list(tmp_path.glob("*/content.json"))
+
+
+class Dying(Task):
+    def tokenize(self, rows: dict[str, list], split: str) -> dict:
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGKILL)
+        return {}
+
+
+def test_a_killed_process_is_said(tmp_path: Path) -> None:
+    load = lambda scratch: Work({"train": {"": some(["x"] * 2 * BATCH, "t.csv")}}, {}, Dying(), [])  # noqa: E731
+    with pytest.raises(UserError, match=r"a process that tokenizes was killed .*lower preprocessing_num_workers"):
+        prepare(KEY, load, tmp_path, 2, False)
+
+
+def test_dropped_rows_are_gone_and_reported(tmp_path: Path) -> None:
+    prepared = prepare(KEY, work({"duplicate": "drop", "cut": "drop"}), tmp_path, None, overwrite=False)
+    assert columns(prepared.sets["test"]["y/z"].features) == {"input_ids": [[1], [2], [2]], "row": [0, 1, 1]}
+    assert columns(prepared.sets["train"][""].features)["row"] == [0, 1, 1]
+    assert prepared.description["features"] == 3
+    found = {
+        one["name"]: {kind: each["dropped"] for kind, each in one["found"].items()} for one in prepared.report["sets"]
+    }
+    assert found["y/z"] == {"cut": 2, "duplicate": 1, "seen_in_train": 0}
 
 
 def test_prepared_once_per_key(tmp_path: Path) -> None:
     calls = []
 
-    def counted() -> Work:
+    def counted(scratch: Path) -> Work:
         calls.append(1)
-        return work()
+        return work()(scratch)
 
     for key, overwrite in ((KEY, False), (KEY, False), ({**KEY, "a": 2}, False), (KEY, True)):
         prepare(key, counted, tmp_path, None, overwrite)
     assert len(calls) == 3
-    folders = [path for path in tmp_path.iterdir() if path.is_dir()]
-    assert sorted(json.loads((path / "key.json").read_text())["a"] for path in folders) == [1, 2]
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_interrupted_build_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    def build(folder: Path) -> None:
-        (folder / "half").write_text("x")
-        raise error
-
-    with pytest.raises(error):
-        once(KEY, build, tmp_path)
-    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
-    assert (once(KEY, lambda folder: (folder / "whole").touch(), tmp_path) / "whole").exists()
-
-
-def _build_slowly(root: Path, log: Path, seconds: float) -> None:
-    def build(folder: Path) -> None:
-        with log.open("a") as file:
-            file.write("built\n")
-        (folder / "part").touch()
-        time.sleep(seconds)
-        (folder / "whole").touch()
-
-    assert (once(KEY, build, root) / "whole").exists()
-
-
-def test_processes_that_start_together_build_once(tmp_path: Path) -> None:
-    root, log = tmp_path / "root", tmp_path / "log"
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_build_slowly, args=(root, log, 0.5)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert log.read_text() == "built\n"
-
-
-def test_what_a_killed_build_leaves_is_swept_by_the_next(tmp_path: Path) -> None:
-    root, log = tmp_path / "root", tmp_path / "log"
-    process = multiprocessing.get_context("fork").Process(target=_build_slowly, args=(root, log, 60))
-    process.start()
-    while not list(root.glob("*/part")):
-        time.sleep(0.01)
-    process.kill()
-    process.join()
-    _build_slowly(root, log, 0)
-    assert [path.name for path in root.iterdir() if path.is_dir()] == [digest(KEY)]
+    keys = [json.loads(path.read_text())["a"] for path in tmp_path.glob("*/key.json")]
+    assert sorted(keys) == [1, 2]

@@ -1,56 +1,163 @@
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
-from lit_ft.data.samplers import FILLER, ContiguousSampler, GlobalOrderSampler, balanced_weights
+from lit_ft.data.orders import shuffled, token_batch_order, token_boundaries, weighted
+from lit_ft.data.samplers import (
+    FILLER,
+    ContiguousSampler,
+    GlobalOrderSampler,
+    Key,
+    TokenBudgetSampler,
+    balanced_weights,
+)
+
+LENGTHS = np.minimum(np.random.default_rng(0).geometric(0.05, 199) + 2, 64)
 
 
-def epoch(rows: int, batch: int, processes: int, rank: int, number: int = 0, seed: int = 42) -> list[tuple[int, int]]:
-    sampler = GlobalOrderSampler(rows, batch, seed, processes, rank)
+def by_row(rows: int, batch: int, processes: int = 1, rank: int = 0) -> GlobalOrderSampler:
+    return GlobalOrderSampler(partial(shuffled, rows, 42), rows, batch, processes, rank)
+
+
+def by_tokens(budget: int, processes: int = 1, rank: int = 0, rows: int = 199) -> TokenBudgetSampler:
+    lengths = LENGTHS[:rows]
+    boundaries = token_boundaries(lengths, budget)
+    order = partial(token_batch_order, lengths, boundaries, 42)
+    return TokenBudgetSampler(order, len(boundaries) - 1, processes, rank)
+
+
+def epoch(sampler: GlobalOrderSampler, number: int = 0) -> list[Key]:
     sampler.set_epoch(number)
     keys = list(sampler)
     assert len(sampler) == len(keys)
     return keys
 
 
+def real(keys: list[Key]) -> list[int]:
+    return [row for _, row in keys if row != FILLER]
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])
 @pytest.mark.parametrize("rows", [1, 2, 16, 47, 48, 50])
 @pytest.mark.parametrize("batch", [1, 4, 8])
 def test_every_row_once_in_the_same_number_of_steps(rows: int, batch: int, processes: int) -> None:
-    parts = [epoch(rows, batch, processes, rank) for rank in range(processes)]
-    assert len({len(part) for part in parts}) == 1
-    assert sorted(row for part in parts for _, row in part if row != FILLER) == list(range(rows))
+    samplers = [by_row(rows, batch, processes, rank) for rank in range(processes)]
+    for number in range(2):
+        parts = [epoch(sampler, number) for sampler in samplers]
+        assert len({len(part) for part in parts}) == 1
+        assert sorted(real([key for part in parts for key in part])) == list(range(rows))
+        assert -(-len(parts[0]) // batch) == samplers[0].steps == -(-rows // (batch * processes))
 
 
-@pytest.mark.parametrize("rows", [64, 75, 79])
-def test_two_processes_see_per_step_what_one_sees_with_twice_the_batch(rows: int) -> None:
-    one = [row for _, row in epoch(rows, 16, 1, 0)]
-    both = [[row for _, row in epoch(rows, 8, 2, rank)] for rank in range(2)]
-    for step in range(-(-rows // 16)):
-        seen = [row for part in both for row in part[step * 8 : step * 8 + 8] if row != FILLER]
-        assert sorted(seen) == sorted(one[step * 16 : step * 16 + 16])
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [48, 64, 75, 79])
+def test_processes_see_per_step_what_one_sees_with_the_whole_batch(rows: int, processes: int) -> None:
+    one = real(epoch(by_row(rows, 4 * processes)))
+    parts = [epoch(by_row(rows, 4, processes, rank)) for rank in range(processes)]
+    for step in range(by_row(rows, 4, processes).steps):
+        seen = real([key for part in parts for key in part[step * 4 : step * 4 + 4]])
+        assert seen == one[step * 4 * processes : (step + 1) * 4 * processes]
 
 
-def test_order_is_a_function_of_seed_and_epoch() -> None:
+def test_keys_name_the_epoch_and_follow_the_order() -> None:
     torch.manual_seed(1)
-    first = epoch(50, 8, 1, 0, number=3)
+    first = epoch(by_row(50, 8), 3)
     torch.manual_seed(2)
     np.random.seed(2)
-    assert epoch(50, 8, 1, 0, number=3) == first
-    assert {number for number, _ in first} == {3}
-    rows = [row for _, row in first]
-    assert [row for _, row in epoch(50, 8, 1, 0, number=4)] != rows
-    assert [row for _, row in epoch(50, 8, 1, 0, number=3, seed=7)] != rows
+    assert epoch(by_row(50, 8), 3) == first == [(3, row) for row in np.random.default_rng([42, 3]).permutation(50)]
+    assert real(epoch(by_row(50, 8), 4)) != real(first)
+    assert real(epoch(GlobalOrderSampler(lambda _: np.arange(6)[::-1], 6, 4))) == [5, 4, 3, 2, 1, 0]
 
 
 def test_weights_draw_every_class_equally_often() -> None:
     labels = torch.tensor([0] * 900 + [2] * 90 + [3] * 10)
     weights = balanced_weights(labels)
     assert [weights[labels == label].sum() for label in (0, 2, 3)] == pytest.approx([1, 1, 1])
-    keys = list(GlobalOrderSampler(1000, 8, weights=weights))
-    shares = torch.bincount(labels[[row for _, row in keys]]) / 1000
+    keys = epoch(GlobalOrderSampler(partial(weighted, weights, 42), 1000, 8))
+    shares = torch.bincount(labels[real(keys)]) / 1000
     assert len(keys) == 1000
     torch.testing.assert_close(shares, torch.tensor([1 / 3, 0, 1 / 3, 1 / 3]), atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [1, 60, 199])
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+def test_processes_take_turns_at_the_batches_of_one(processes: int, rows: int) -> None:
+    one = by_tokens(200, rows=rows)
+    samplers = [by_tokens(200, processes, rank, rows) for rank in range(processes)]
+    for number in range(3):
+        for sampler in [one, *samplers]:
+            sampler.set_epoch(number)
+        alone, parts = list(one), [list(sampler) for sampler in samplers]
+        assert {len(part) for part in parts} == {len(samplers[0])} == {-(-len(alone) // processes)}
+        assert len(one) == len(alone)
+        turns = [batch for step in zip(*parts, strict=True) for batch in step]
+        assert turns[: len(alone)] == alone
+        assert turns[len(alone) :] == [[(number, FILLER)]] * (len(turns) - len(alone))
+        assert sorted(real([key for batch in alone for key in batch])) == list(range(rows))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("units", [0, 1, 8, 13, 46, 47])
+def test_a_start_in_the_middle_gives_the_rest_and_then_whole_epochs(units: int, processes: int) -> None:
+    samplers = [by_row(47, 4, processes, rank) for rank in range(processes)]
+    for sampler in samplers:
+        sampler.start_at(3, units)
+    whole = real(epoch(by_row(47, 4), 3))
+    parts = [list(sampler) for sampler in samplers]
+    left = -(-(47 - units) // (4 * processes))
+    assert {-(-len(part) // 4) for part in parts} == {left}
+    steps = [[key for part in parts for key in part[step * 4 : step * 4 + 4]] for step in range(left)]
+    assert real([key for step in steps for key in step]) == whole[units:]
+    # Lightning counts on from the steps done, up to the length of a whole epoch
+    sampler = samplers[0]
+    done = sampler.steps_before(units)
+    assert done + left == sampler.steps == -(-len(sampler) // 4)
+    for step in range(left + 1):
+        seen = real([key for part in steps[:step] for key in part])
+        assert sampler.units_after(3, done + step) == units + len(seen)
+    assert sampler.units_after(4, 2) == min(8 * processes, 47)
+    assert len(epoch(sampler, 4)) == len(sampler)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("units", [0, 1, 6, 9])
+def test_a_start_in_the_middle_of_token_batches(units: int, processes: int) -> None:
+    one = by_tokens(300)
+    one.set_epoch(3)
+    samplers = [by_tokens(300, processes, rank) for rank in range(processes)]
+    for sampler in samplers:
+        sampler.start_at(3, units)
+    parts = [list(sampler) for sampler in samplers]
+    turns = [batch for step in zip(*parts, strict=True) for batch in step if batch != [(3, FILLER)]]
+    assert turns == list(one)[units:]
+    sampler = samplers[0]
+    assert sampler.steps_before(units) + len(parts[0]) == len(sampler) == -(-len(one) // processes)
+    assert sampler.units_after(3, sampler.steps_before(units) + 1) == units + processes
+    assert sampler.units_after(3, len(sampler)) == len(one)
+    sampler.set_epoch(4)
+    assert len(list(sampler)) == len(sampler)
+
+
+def test_another_number_of_processes_goes_on_where_the_first_stopped() -> None:
+    first = [by_row(47, 4, 2, rank) for rank in range(2)]
+    done = first[0].units_after(0, 3)
+    parts = [epoch(sampler)[:12] for sampler in first]
+    then = [by_row(47, 2, 3, rank) for rank in range(3)]
+    for sampler in then:
+        sampler.start_at(0, done)
+    rest = [list(sampler) for sampler in then]
+    assert sorted(real([key for part in parts + rest for key in part])) == list(range(47))
+    # and once more, off any multiple of the batches
+    assert then[0].units_after(0, then[0].steps_before(done) + 1) == done + 6 == 30
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])
@@ -65,3 +172,108 @@ def test_evaluation_is_in_order_and_splits_no_row(windows: list[int], processes:
     assert [index for part in parts for index in part] == list(range(len(row_of_feature)))
     owners = [set(row_of_feature[part].tolist()) for part in parts]
     assert sum(map(len, owners)) == len(windows)
+
+
+def test_two_million_rows_make_no_python_list() -> None:
+    rows = 2_000_000
+    lengths = np.tile(LENGTHS, -(-rows // 199))[:rows].astype(np.int32)
+    boundaries = token_boundaries(lengths, 4096)
+    budget = partial(token_batch_order, lengths, boundaries, 42)
+    for make, limit in (
+        (lambda: by_row(rows, 16, 2, 1), 12),
+        (lambda: TokenBudgetSampler(budget, len(boundaries) - 1, 2, 1), 48),
+    ):
+        tracemalloc.start()
+        sampler = make()
+        assert tracemalloc.get_traced_memory()[1] < 100_000  # nothing is made before the first row is asked for
+        places = iter(sampler)
+        assert next(places) is not None
+        now, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert now / rows <= 16
+        assert peak / rows <= limit
+
+
+class Keys(Dataset[list[Key]]):
+    """Gives the keys themselves, a list for a list."""
+
+    def __getitem__(self, key: Key) -> Key:
+        return key
+
+    def __len__(self) -> int:
+        return 199
+
+
+def loaders(processes: int, rank: int) -> dict[str, DataLoader[list[Key]]]:
+    rows, tokens = by_row(199, 8, processes, rank), by_tokens(600, processes, rank)
+    windows = ContiguousSampler(np.arange(199), processes, rank)
+    return {
+        "rows": DataLoader(Keys(), batch_size=8, sampler=rows, collate_fn=list),
+        "tokens": DataLoader(Keys(), batch_size=None, sampler=tokens, collate_fn=list),
+        "windows": DataLoader(Keys(), batch_size=8, sampler=windows, collate_fn=list),
+    }
+
+
+SCRIPT = """
+import json
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+
+from tests.data.test_samplers import loaders
+
+
+class Recorder(pl.LightningModule):
+    def __init__(self, name):
+        super().__init__()
+        self.name, self.layer, self.seen = name, torch.nn.Linear(1, 1), []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch)
+        return self.layer(torch.ones(1, 1)).sum()
+
+    def predict_step(self, batch, batch_idx):
+        self.seen.append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    def write(self):
+        Path(f"{self.name}_{self.trainer.global_rank}.json").write_text(json.dumps(self.seen))
+
+    on_train_end = on_predict_end = write
+
+    def train_dataloader(self):
+        return loaders(self.trainer.world_size, self.trainer.global_rank)[self.name.removeprefix("fit_")]
+
+    def predict_dataloader(self):
+        return loaders(self.trainer.world_size, self.trainer.global_rank)[self.name.removeprefix("predict_")]
+
+
+for name in ("fit_rows", "fit_tokens", "predict_rows", "predict_tokens", "predict_windows"):
+    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp_fork", max_epochs=2, logger=False,
+                         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    if name.startswith("fit"):
+        trainer.fit(Recorder(name))
+    else:
+        trainer.predict(Recorder(name), return_predictions=False)
+"""
+
+
+def test_lightning_leaves_the_samplers_alone_on_two_processes(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        for name, loader in loaders(2, rank).items():
+            passes = []
+            for number in range(2):
+                loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
+                passes.append([[list(key) for key in batch] for batch in loader])
+                assert len(loader) == len(passes[-1])
+            if name != "windows":
+                assert json.loads((tmp_path / f"fit_{name}_{rank}.json").read_text()) == passes[0] + passes[1]
+                assert passes[0] != passes[1]
+            assert json.loads((tmp_path / f"predict_{name}_{rank}.json").read_text()) == passes[0]

@@ -1,4 +1,3 @@
-import gzip
 import json
 import subprocess
 import sys
@@ -9,15 +8,10 @@ import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from lit_ft.data.readers import ReadOptions
-from lit_ft.data.sources import HubSource, expand_files, in_memory, pick_split, read_files, resolve_path
+from lit_ft.data.sources import HubSource, expand_files, in_memory, named_files, pick_split, resolve_path
 from lit_ft.errors import UserError
 
 ROWS = [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
-
-
-def read(names: str | list[str]) -> list[dict]:
-    return read_files(names, ReadOptions()).to_list()
 
 
 def write(folder: Path, **files: str) -> list[str]:
@@ -40,43 +34,36 @@ def test_glob_is_sorted_and_skips_folders(tmp_path: Path) -> None:
     write(tmp_path, b_csv="text,label\nb,1\n", a_csv="text,label\na,0\n")
     (tmp_path / "c.csv").mkdir()
     assert [path.name for path in expand_files(f"{tmp_path}/*.csv")] == ["a.csv", "b.csv"]
-    assert read(f"{tmp_path}/*.csv") == ROWS
 
 
 def test_a_name_with_brackets_that_exists_is_no_glob(tmp_path: Path) -> None:
     (tmp_path / "part[1].txt").write_text("a\n")
-    assert read(f"{tmp_path}/part[1].txt") == [{"text": "a"}]
+    assert expand_files(f"{tmp_path}/part[1].txt") == [tmp_path / "part[1].txt"]
 
 
-def test_list_of_mixed_formats(tmp_path: Path) -> None:
-    names = write(tmp_path, a_csv="text,label\na,0\n", b_jsonl='{"label": 1, "text": "b"}')
-    pd.DataFrame([{"text": "c", "label": 2}]).to_parquet(tmp_path / "c.parquet")
-    (tmp_path / "d.tsv.gz").write_bytes(gzip.compress(b"label\ttext\n3\td\n"))
-    names += [f"{tmp_path}/c.parquet", f"{tmp_path}/d.tsv.gz"]
-    assert read(names) == [*ROWS, {"text": "c", "label": 2}, {"text": "d", "label": 3}]
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "wanted"),
-    [("1", "b", ["1", "b"]), ("", "2", [None, 2]), ("", "b", [None, "b"]), ("1", "0.5", [1.0, 0.5])],
-)
-def test_parts_of_a_csv_that_look_like_different_kinds(tmp_path: Path, first: str, second: str, wanted: list) -> None:
-    names = write(tmp_path, a_csv=f"text,label\nx,{first}\n", b_csv=f"text,label\ny,{second}\n")
-    assert [row["label"] for row in read(names)] == wanted
+def test_files_keep_the_names_that_the_user_gave(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, b_csv="text\nb\n", a_csv="text\na\n")
+    package = "package://lit_ft/sample_data/train.csv"
+    files = named_files(["~/b.csv", package, f"{tmp_path}/*.csv"])
+    assert [name for name, _ in files] == ["~/b.csv", package, f"{tmp_path}/a.csv", f"{tmp_path}/b.csv"]
+    assert [path for _, path in files[:2]] == [tmp_path / "b.csv", sample.resolve() / "train.csv"]
 
 
 def test_bad_file_lists(tmp_path: Path) -> None:
-    names = write(tmp_path, a_csv="text,label\na,0\n", b_csv="text,lable\nb,1\n", c_jsonl='{"text": "c", "label": [1]}')
-    with pytest.raises(
-        UserError, match=r"b\.csv has columns \['text', 'lable'\], but .*a\.csv has \['text', 'label'\]"
-    ):
-        read(names[:2])
-    with pytest.raises(UserError, match="columns differ in kind"):
-        read([names[0], names[2]])
-    with pytest.raises(UserError, match=r"\*\.tsv: the pattern matches no file"):
-        read(f"{tmp_path}/*.tsv")
+    write(tmp_path, a_csv="text,label\na,0\n")
+    with pytest.raises(UserError, match=r"\*\.tsv: the pattern matches no file$"):
+        expand_files(f"{tmp_path}/*.tsv")
+    with pytest.raises(UserError, match=r"the pattern matches no file \(there is no folder .*/none\)"):
+        expand_files(f"{tmp_path}/none/*/*.tsv")
     with pytest.raises(UserError, match="the list of files is empty"):
-        read([])
+        expand_files([])
+    with pytest.raises(UserError, match=r"is a folder, not a file; name its files: '.*/\*\.csv' \(1 of them\)"):
+        expand_files(str(tmp_path))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.md").write_text("")
+    with pytest.raises(UserError, match=r"other: is a folder, not a file; it holds no data files \(notes\.md\)"):
+        expand_files(str(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(
@@ -160,3 +147,31 @@ def test_folder_of_data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_unknown_data_set() -> None:
     with pytest.raises(UserError, match="dataset_name 'no/such-data-set'"):
         HubSource("no/such-data-set").load("train")
+
+
+def test_a_loading_script_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    (folder / "reviews.py").write_text("raise SystemExit('this was run')\n")
+    for name in (str(folder), str(folder / "reviews.py")):
+        with pytest.raises(UserError, match=r"reviews\.py.* is a loading script: .*never run.*save_to_disk"):
+            HubSource(name).load("train")
+
+
+def test_a_file_in_place_of_a_data_set(tmp_path: Path) -> None:
+    (name,) = write(tmp_path, a_csv="text\na\n")
+    with pytest.raises(UserError, match=r"a\.csv' is a file; name it in train_file"):
+        HubSource(name).load("train")
+
+
+def test_a_folder_without_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "d").mkdir()
+    with pytest.raises(UserError, match=f"dataset_name '{tmp_path}/d': the folder holds no data files"):
+        HubSource(str(tmp_path / "d")).splits()
+    (tmp_path / "d" / "notes.md").write_text("no data")
+    with pytest.raises(
+        UserError, match=f"dataset_name '{tmp_path}/d': the folder holds no data files \\(notes\\.md\\)"
+    ):
+        HubSource(str(tmp_path / "d")).splits()

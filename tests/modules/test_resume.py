@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_ft import TextClassificationDataModule, TextClassificationModule
+from lit_ft.errors import UserError
 from tests.tiny import SAMPLE
 
 STEPS = 9  # 3 an epoch
@@ -23,7 +24,9 @@ class Rows(Callback):
         self.seen.append(batch["input_ids"].tolist())
 
 
-def run(model: str, folder: Path, workers: int, resume: str | None = None) -> tuple[list[Any], dict[str, torch.Tensor]]:
+def run(
+    model: str, folder: Path, workers: int, resume: str | None = None, **options: Any
+) -> tuple[list[Any], dict[str, torch.Tensor]]:
     seed_everything(5)
     data = TextClassificationDataModule(
         model_name_or_path=model,
@@ -32,8 +35,8 @@ def run(model: str, folder: Path, workers: int, resume: str | None = None) -> tu
         text_column_names="text",
         max_train_samples=46,
         max_eval_samples=8,
-        batch_size=16,
         num_workers=workers,
+        **{"batch_size": 16, **options},
     )
     module = TextClassificationModule(
         model_name_or_path=model, config_overrides=NO_DROPOUT, learning_rate=1e-3, warmup_ratio=0.2
@@ -63,3 +66,36 @@ def test_resumed_run_equals_the_uninterrupted_one(workers: int, tiny: Any, tmp_p
         rest, again = run(model, tmp_path / f"from{step}", workers, str(tmp_path / "whole" / f"step={step}.ckpt"))
         assert rest == seen[step:]
         assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def order_of(seen: list[Any]) -> list[list[int]]:
+    """Rows without their padding (0), one after the other."""
+    return [[token for token in row if token] for batch in seen for row in batch]
+
+
+@pytest.mark.parametrize("batch_size", [3, 24, 46])
+def test_another_batch_size_neither_repeats_nor_skips_a_row(batch_size: int, tiny: Any, tmp_path: Path) -> None:
+    model = tiny("bert")
+    seen, _ = run(model, tmp_path / "whole", 0)
+    for step in (1, 3, 5):
+        rest, _ = run(
+            model, tmp_path / f"from{step}", 0, str(tmp_path / "whole" / f"step={step}.ckpt"), batch_size=batch_size
+        )
+        assert order_of(rest) == order_of(seen[step:])
+
+
+@pytest.mark.parametrize("strategy", ["sequential", "group_by_length", "token budget"])
+def test_every_order_goes_on_at_its_place(strategy: str, tiny: Any, tmp_path: Path) -> None:
+    options = {"max_tokens_per_batch": 300} if strategy == "token budget" else {"train_sampling_strategy": strategy}
+    model = tiny("bert")
+    seen, _ = run(model, tmp_path / "whole", 0, **options)
+    assert len(order_of(seen)) == 3 * 46
+    rest, _ = run(model, tmp_path / "again", 0, str(tmp_path / "whole" / "step=5.ckpt"), **options)
+    assert rest == seen[5:]
+
+
+def test_another_order_within_an_epoch_is_refused(tiny: Any, tmp_path: Path) -> None:
+    model = tiny("bert")
+    run(model, tmp_path / "whole", 0)
+    with pytest.raises(UserError, match="there train_sampling_strategy was random, now it is sequential: keep it"):
+        run(model, tmp_path, 0, str(tmp_path / "whole" / "step=2.ckpt"), train_sampling_strategy="sequential")

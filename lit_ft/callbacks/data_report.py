@@ -1,0 +1,35 @@
+"""`data_report.json` in the run folder: what was found in the rows, and what was done about it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+
+from lit_ft.callbacks.base import RunCallback
+
+NAME = "data_report.json"
+
+
+class DataReport(RunCallback):
+    """Writes the report that the data module made when it prepared the rows; a later stage adds its sets."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes before the first step, so that a run that is killed has it, too."""
+        super().setup(trainer, pl_module, stage)
+        report = getattr(getattr(trainer, "datamodule", None), "report", None)
+        if report and self.run is not None and trainer.is_global_zero:
+            self.run.mkdir(parents=True, exist_ok=True)
+            _write(self.run / NAME, report)
+
+
+def _write(path: Path, report: dict[str, Any]) -> None:
+    if path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        now = {(one["split"], one["name"]) for one in report["sets"]}
+        others = [one for one in earlier["sets"] if (one["split"], one["name"]) not in now]
+        meaning = {**earlier["meaning"], **report["meaning"]}
+        report = {**report, "meaning": meaning, "sets": [*others, *report["sets"]]}
+    working = path.with_suffix(".tmp")
+    working.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+    working.replace(path)

@@ -1,0 +1,220 @@
+"""One set of raw rows -> files of features, by a task's own `tokenize`, in one process or several."""
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from lit_ft.data.progress import PreparationProgress
+from lit_ft.data.quality_marks import MOST_UNKNOWN, RowMarks, concat, row_marks
+from lit_ft.data.ragged import Array, Column, Ragged, as_column
+from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.store import FeatureStore, FeatureWriter
+from lit_ft.errors import RowError, UserError
+
+BATCH = 2048
+"""Rows that are encoded at a time."""
+
+Batch = dict[str, list[Any]]
+
+
+class RowContent(NamedTuple):
+    """What rows are compared by: the cells of each text column, and the labels of a task that has them."""
+
+    texts: list[list[str | None]]
+    labels: list[Any] | None
+
+
+class Task(Protocol):
+    """What a data module says of its rows."""
+
+    def input_columns(self, split: Kind) -> list[str] | None:
+        """Raw columns that `tokenize` and `row_content` read; `None` = all."""
+
+    def info_columns(self, present: list[str], split: Kind) -> list[str]:
+        """Raw columns that go along with the features."""
+
+    def row_content(self, rows: Batch, split: Kind) -> RowContent:
+        """Texts and labels of a batch of rows."""
+
+    def tokenize(self, rows: Batch, split: Kind) -> dict[str, Any]:
+        """Columns of features of a batch of rows."""
+
+    def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
+        """What the description says of the prepared training features."""
+
+
+@dataclass(frozen=True)
+class Featurizer:
+    """The work on one set.
+
+    Attributes:
+        task: the data module.
+        rows: the raw rows.
+        kind: which split they are.
+        unknown_id: id of the unknown token; `None` = there is none.
+        folder: where the files go.
+    """
+
+    task: Task
+    rows: RawRows
+    kind: Kind
+    unknown_id: int | None
+    folder: Path
+
+    def part(self, number: int, start: int, stop: int, advance: Callable[[int, int], None]) -> tuple[RowMarks, Array]:
+        """Writes the features of a range of rows to `features-<number>.arrow`.
+
+        Encoding the next batch goes on (outside of Python's lock) while this one is checked and written.
+
+        Returns:
+            The rows' marks, and the tokens that each row lost, `[rows]`.
+
+        Raises:
+            UserError: a row cannot be used.
+        """
+        marks, tokens_cut = [], []
+        with (
+            FeatureWriter(self.folder / f"features-{number:05}.arrow") as writer,
+            ThreadPoolExecutor(1) as encoder,
+        ):
+            for first, batch, encoded in _ahead(self._batches(start, stop), encoder, self._tokenize):
+                try:
+                    content = self.task.row_content(batch, self.kind)
+                    columns, cut, marked = self._checked(first, content, encoded.result())
+                except RowError as error:
+                    raise error.at(lambda row, first=first: self.rows.where(first + row)) from None  # type: ignore[misc]
+                writer.add(columns)
+                marks.append(marked)
+                tokens_cut.append(cut)
+                size = sum(len(text) for texts in content.texts for text in texts if text is not None)
+                advance(len(cut), size)
+        return concat(marks), np.concatenate(tokens_cut)
+
+    def _batches(self, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
+        rows = self.rows if (start, stop) == (0, len(self.rows)) else self.rows.select(np.arange(start, stop))
+        for batch in rows.batches(self.task.input_columns(self.kind), BATCH):
+            yield start, batch
+            start += len(next(iter(batch.values())))
+
+    def _tokenize(self, batch: Batch) -> dict[str, Any]:
+        return self.task.tokenize(batch, self.kind)
+
+    def _checked(
+        self, first: int, content: RowContent, features: dict[str, Any]
+    ) -> tuple[dict[str, Any], Array, RowMarks]:
+        columns = {name: as_column(values) for name, values in features.items()}
+        row, ids = columns.pop("row"), columns["input_ids"]
+        assert isinstance(row, np.ndarray)
+        assert isinstance(ids, Ragged)
+        size = len(content.texts[0])
+
+        def of_rows(counts: Column) -> Array:
+            assert isinstance(counts, np.ndarray)
+            return np.bincount(row, weights=counts, minlength=size).astype(np.int64)
+
+        none = np.zeros(len(row))
+        cut, unknown_label = (of_rows(columns.pop(name, none)) for name in ("tokens_cut", "unknown_label"))
+        unknown = of_rows(ids.sums(ids.values == (-1 if self.unknown_id is None else self.unknown_id)))
+        tokens = of_rows(ids.lengths)
+        marks = row_marks(content.texts, content.labels)
+        seen = {"cut": cut > 0, "unknown_label": unknown_label > 0, "unknown_tokens": unknown > MOST_UNKNOWN * tokens}
+        for kind, which in seen.items():
+            marks = marks.flagged(kind, which)
+        return {**columns, "row": row + first}, cut, marks
+
+
+def _ahead(
+    batches: Iterator[tuple[int, Batch]], pool: ThreadPoolExecutor, run: Callable[[Batch], Any]
+) -> Iterator[tuple[int, Batch, "Future[Any]"]]:
+    """Yields batches with what `run` makes of them, always one batch ahead."""
+    waiting: tuple[int, Batch, Future[Any]] | None = None
+    for first, batch in batches:
+        started = pool.submit(run, batch)
+        if waiting is not None:
+            yield waiting
+        waiting = (first, batch, started)
+    if waiting is not None:
+        yield waiting
+
+
+def featurize(job: Featurizer, processes: int) -> tuple[RowMarks, Array]:
+    """Turns a set into files of features.
+
+    Args:
+        job: the set.
+        processes: how many processes share the rows; each writes a file of its own.
+
+    Returns:
+        The rows' marks, and the tokens that each row lost, `[rows]`.
+
+    Raises:
+        UserError: a row cannot be used, or a process died.
+    """
+    size = len(job.rows)
+    processes = max(1, min(processes, size // BATCH))
+    with PreparationProgress(job.rows.place, size) as progress:
+        if processes == 1:
+            return job.part(0, 0, size, progress.advance)
+        edges = np.linspace(0, size, processes + 1).astype(int).tolist()
+        parts = _in_processes(job, list(pairwise(edges)), progress)
+        return concat([marks for marks, _ in parts]), np.concatenate([cut for _, cut in parts])
+
+
+def _in_processes(
+    job: Featurizer, ranges: list[tuple[int, int]], progress: PreparationProgress
+) -> list[tuple[RowMarks, Array]]:
+    pipes, workers = [], []
+    for number, (start, stop) in enumerate(ranges):
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        worker = multiprocessing.Process(target=_work, args=(job, number, start, stop, sender), daemon=True)
+        worker.start()
+        sender.close()
+        pipes.append(receiver)
+        workers.append(worker)
+    results: dict[int, tuple[RowMarks, Array]] = {}
+    try:
+        while len(results) < len(ranges):
+            for pipe in wait([pipe for number, pipe in enumerate(pipes) if number not in results]):
+                assert isinstance(pipe, Connection)
+                _receive(pipe, pipes.index(pipe), results, progress)
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+    return [results[number] for number in range(len(ranges))]
+
+
+def _receive(
+    pipe: Connection, number: int, results: dict[int, tuple[RowMarks, Array]], progress: PreparationProgress
+) -> None:
+    try:
+        kind, value = pipe.recv()
+    except EOFError:
+        raise UserError(
+            f"{progress.place}: a process that tokenizes was killed (out of memory?); lower preprocessing_num_workers"
+        ) from None
+    if kind == "error":
+        raise value
+    if kind == "rows":
+        progress.advance(*value)
+    else:
+        results[number] = value
+
+
+def _work(job: Featurizer, number: int, start: int, stop: int, sender: Connection) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores already
+    try:
+        sender.send(("done", job.part(number, start, stop, lambda *done: sender.send(("rows", done)))))
+    except UserError as error:
+        sender.send(("error", UserError(str(error))))
+    except Exception:
+        sender.send(("error", RuntimeError(f"in a process that tokenizes:\n{traceback.format_exc()}")))

@@ -1,0 +1,233 @@
+"""Orders of training rows: pure functions of seed and epoch, the same for every number of processes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from lit_ft.errors import UserError, did_you_mean
+
+Rows = npt.NDArray[np.int64]
+Lengths = npt.NDArray[np.integer[Any]]
+TokenBatches = tuple[Rows, Rows]
+"""Row numbers `[rows]`, and for each batch, in the order they come, where it begins and ends in them `[batches, 2]`."""
+StoppingStrategy = Literal["first_exhausted", "all_exhausted", "all_exhausted_without_replacement"]
+
+
+def shuffled(rows: int, seed: int, epoch: int) -> Rows:
+    """Returns a permutation of `rows` row numbers, `[rows]`."""
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def weighted(weights: npt.NDArray[np.float64], seed: int, epoch: int) -> Rows:
+    """Returns as many draws as there are rows, with replacement, each row by its weight, `[rows]`."""
+    shares = weights / weights.sum()
+    return np.random.default_rng([seed, epoch]).choice(len(weights), size=len(weights), p=shares)
+
+
+def mixed(
+    sizes: Sequence[int],
+    probabilities: Sequence[float] | None,
+    stopping_strategy: StoppingStrategy,
+    seed: int,
+    epoch: int,
+) -> Rows:
+    """Interleaves several sources, so that the rows up to any place keep the proportions to about a row per source.
+
+    Every epoch has the same rows per source, where `datasets.interleave_datasets` draws the source of each row.
+
+    Args:
+        sizes: rows of each source; their row numbers lie end to end.
+        probabilities: share of each source; `None` = by its size, which gives each row once under any strategy.
+        stopping_strategy: `first_exhausted` ends with the first source that is used up, `all_exhausted` with the last
+            (the others begin again, in a new order), `all_exhausted_without_replacement` gives each row once.
+        seed: seed of the order.
+        epoch: the epoch, which changes the order and, where sources are cut short, the rows.
+
+    Returns:
+        Row numbers, `[mixed_length(...)]`.
+
+    Raises:
+        UserError: probabilities, sizes and strategy do not make a mixture.
+    """
+    counts = _counts(sizes, probabilities, stopping_strategy)
+    rng = np.random.default_rng([seed, epoch])
+    rows, times = np.empty(sum(counts), np.int64), np.empty(sum(counts), np.float64)
+    first = place = 0
+    for size, count, speed in zip(sizes, counts, probabilities or counts, strict=True):
+        passes = np.tile(np.arange(first, first + size), (-(-count // size), 1))
+        rows[place : place + count] = rng.permuted(passes, axis=1, out=passes).ravel()[:count]
+        # one row per interval of 1 / speed: by chance within it, evenly over all
+        times[place : place + count] = (np.arange(count) + rng.random(count)) / speed
+        first, place = first + size, place + count
+    return rows[np.argsort(times, kind="stable")]
+
+
+def mixed_length(
+    sizes: Sequence[int], probabilities: Sequence[float] | None, stopping_strategy: StoppingStrategy
+) -> int:
+    """Returns the number of rows that `mixed` gives in every epoch.
+
+    Raises:
+        UserError: as `mixed`.
+    """
+    return sum(_counts(sizes, probabilities, stopping_strategy))
+
+
+def length_grouped(order: Rows, lengths: Lengths, batch: int) -> Rows:
+    """Sorts each run of 50 batches by length, longest first, as transformers' `group_by_length`.
+
+    The longest row of all comes first, so that memory runs out at once or not at all.
+
+    Args:
+        order: the epoch's row numbers, in an order of chance; rows may repeat or be missing.
+        lengths: tokens of each row.
+        batch: rows of a step, of all processes together.
+    """
+    run = batch * max(min(len(order) // (batch * 4), 50), 1)
+    grouped = np.empty_like(order)
+    for start in range(0, len(order), run):
+        rows = order[start : start + run]
+        grouped[start : start + run] = rows[_longest_first(lengths[rows])]
+    longest = run * int(np.argmax(lengths[grouped[::run]]))
+    grouped[[0, longest]] = grouped[[longest, 0]]
+    return grouped
+
+
+def token_boundaries(lengths: Lengths, max_tokens: int, sequential: bool = False) -> Rows:
+    """Cuts rows into the fewest batches whose padded size (longest row x rows) is at most `max_tokens`.
+
+    The cut depends on the lengths alone: every epoch has the same number of batches, known before the first.
+
+    Args:
+        lengths: tokens of each row, rounded up where batches are padded to a multiple.
+        max_tokens: most tokens of a batch, padding included.
+        sequential: cut the rows as they come, instead of sorted by length.
+
+    Returns:
+        Where each batch begins among the rows, longest first (or as they come), and the end, `[batches + 1]`.
+
+    Raises:
+        UserError: a row alone is longer than `max_tokens`.
+    """
+    longest = int(lengths.max(initial=0))
+    if longest > max_tokens:
+        raise UserError(
+            f"max_tokens_per_batch is {max_tokens}, but {int((lengths > max_tokens).sum())} of {len(lengths)} training "
+            f"rows have more tokens (the longest has {longest}): set it to at least {longest}, or lower max_seq_length"
+        )
+    lengths = np.maximum(lengths, 1, dtype=np.int64)
+    cuts = _cuts_as_they_come(lengths, max_tokens) if sequential else _cuts_by_length(lengths, max_tokens)
+    return np.fromiter(cuts, dtype=np.int64)
+
+
+def token_batch_order(lengths: Lengths, boundaries: Rows, seed: int, epoch: int) -> TokenBatches:
+    """Returns the batches of an epoch, of rows of similar length, by chance: which rows of a length, which batch when.
+
+    The batch with the longest row comes first, so that memory runs out at once or not at all.
+
+    Args:
+        lengths: tokens of each row.
+        boundaries: from `token_boundaries(lengths, ...)`.
+        seed: seed of the order.
+        epoch: the epoch.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    rows = rng.permutation(len(lengths))
+    rows = rows[_longest_first(lengths[rows])]
+    batches = np.append(0, 1 + rng.permutation(len(boundaries) - 2))
+    return rows, _spans(boundaries)[batches]
+
+
+def sequential_token_batches(boundaries: Rows) -> TokenBatches:
+    """Returns the batches of `token_boundaries(..., sequential=True)` as they come."""
+    return np.arange(boundaries[-1]), _spans(boundaries)
+
+
+def require_same_rows(
+    weights: npt.NDArray[np.float64] | None,
+    probabilities: Sequence[float] | None,
+    stopping_strategy: StoppingStrategy,
+) -> None:
+    """Sees to it that every epoch has the same rows, without which a token budget makes no fixed number of batches.
+
+    Raises:
+        UserError: the rows are drawn anew in each epoch.
+    """
+    if weights is not None:
+        raise UserError(
+            "max_tokens_per_batch needs the same rows in every epoch, but class_balanced_sampling draws others each "
+            "time, so the number of steps would not be known: leave one of the two out, or set batch_size instead"
+        )
+    if probabilities is not None and stopping_strategy != "all_exhausted_without_replacement":
+        raise UserError(
+            f"max_tokens_per_batch needs the same rows in every epoch, but probabilities with stopping_strategy "
+            f"{stopping_strategy} take others each time, so the number of steps would not be known: set "
+            "stopping_strategy to all_exhausted_without_replacement, or batch_size instead of max_tokens_per_batch"
+        )
+
+
+def _counts(
+    sizes: Sequence[int], probabilities: Sequence[float] | None, stopping_strategy: StoppingStrategy
+) -> list[int]:
+    if stopping_strategy not in (known := get_args(StoppingStrategy)):
+        hint = did_you_mean(stopping_strategy, known)
+        raise UserError(f"stopping_strategy is {stopping_strategy!r}, expected one of {', '.join(known)}{hint}")
+    for number, size in enumerate(sizes, 1):
+        if size < 1:
+            raise UserError(f"source {number} of the mixture has no rows: leave it out of the sources")
+    if probabilities is None:
+        return list(sizes)
+    _check(probabilities, len(sizes))
+    if stopping_strategy == "all_exhausted_without_replacement":
+        return list(sizes)
+    ends = [size / share for size, share in zip(sizes, probabilities, strict=True)]
+    end = min(ends) if stopping_strategy == "first_exhausted" else max(ends)
+    counts = [round(end * share) for share in probabilities]
+    if 0 in counts:
+        number = counts.index(0)
+        raise UserError(
+            f"probabilities give source {number + 1} {probabilities[number]:g} of an epoch of {sum(counts)} rows, less "
+            "than one row: raise it, or set stopping_strategy to all_exhausted"
+        )
+    return counts
+
+
+def _check(probabilities: Sequence[float], sources: int) -> None:
+    given = f"probabilities are {list(probabilities)}"
+    if len(probabilities) != sources:
+        raise UserError(f"{given}, {len(probabilities)} numbers for {sources} sources: write one for each source")
+    if not all(share > 0 for share in probabilities):
+        raise UserError(f"{given}; each must be more than 0: leave a source out that shall give no rows")
+    total = sum(probabilities)
+    if abs(total - 1) > 1e-6:
+        shares = [round(share / total, 4) for share in probabilities]
+        raise UserError(f"{given}, which sum to {total:g}; the sum must be 1: these proportions are {shares}")
+
+
+def _longest_first(lengths: Lengths) -> npt.NDArray[np.intp]:
+    return np.argsort(-lengths.astype(np.int64), kind="stable")
+
+
+def _spans(boundaries: Rows) -> Rows:
+    return np.stack([boundaries[:-1], boundaries[1:]], axis=1)
+
+
+def _cuts_by_length(lengths: Lengths, max_tokens: int) -> Iterator[int]:
+    fitting = max_tokens // np.sort(lengths)[::-1]  # rows of a batch that begins here: its first is its longest
+    place = 0
+    while place < len(lengths):
+        yield place
+        place += int(fitting[place])
+    yield len(lengths)
+
+
+def _cuts_as_they_come(lengths: Lengths, max_tokens: int) -> Iterator[int]:
+    place = 0
+    while place < len(lengths):
+        yield place
+        rows = lengths[place : place + max_tokens // int(lengths[place])]
+        padded = np.maximum.accumulate(rows) * np.arange(1, len(rows) + 1)
+        place += int(np.searchsorted(padded, max_tokens, side="right"))
+    yield len(lengths)

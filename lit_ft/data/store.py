@@ -1,0 +1,121 @@
+"""Features on disk: Arrow files of flat arrays, written in one go and memory-mapped by every process."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lit_ft.data.ragged import Array, Column, Ragged, as_column, concatenate, from_arrow, length_of, to_arrow
+
+CHUNK = 1 << 15
+"""Features of a record batch: few enough to be written from memory, many enough that files open quickly."""
+
+
+class FeatureWriter:
+    """Writes columns of features to one Arrow file, in chunks.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.features = path, 0
+        self._waiting: list[dict[str, Column]] = []
+        self._writer: pa.RecordBatchFileWriter | None = None
+
+    def __enter__(self) -> "FeatureWriter":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def add(self, columns: Mapping[str, Any]) -> None:
+        """Appends features; every call must bring the same columns."""
+        made = {name: as_column(values) for name, values in columns.items()}
+        self.features += length_of(made.values())
+        self._waiting.append(made)
+        if sum(length_of(part.values()) for part in self._waiting) >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        parts = [part for part in self._waiting if length_of(part.values())] or self._waiting[:1]
+        self._waiting = []
+        if not parts:
+            return
+        arrays = {name: to_arrow(concatenate([part[name] for part in parts])) for name in parts[0]}
+        batch = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+        if self._writer is None:
+            self._writer = pa.RecordBatchFileWriter(str(self.path), batch.schema)
+        self._writer.write_batch(batch)
+
+
+class FeatureStore:
+    """Features of one split, memory-mapped; pickles as its paths.
+
+    Args:
+        paths: files of a `FeatureWriter`, laid end to end.
+        kept: the features that count, by number, `[features]`; `None` = all.
+    """
+
+    def __init__(self, paths: Sequence[Path], kept: Array | None = None) -> None:
+        self.paths, self.kept = list(paths), kept
+        self.chunks: list[dict[str, Column]] = []
+        for path in self.paths:
+            file = pa.ipc.open_file(pa.memory_map(str(path)))
+            for number in range(file.num_record_batches):
+                batch = file.get_batch(number)
+                self.chunks.append({name: from_arrow(batch.column(name)) for name in batch.schema.names})
+        sizes = [length_of(chunk.values()) for chunk in self.chunks]
+        self.starts = [0, *np.cumsum(sizes).tolist()]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1]) if self.kept is None else len(self.kept)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns the columns of one feature: numbers, or views of the mapped file."""
+        place = index if self.kept is None else int(self.kept[index])
+        number = bisect_right(self.starts, place) - 1
+        local = place - self.starts[number]
+        return {name: column[local] for name, column in self.chunks[number].items()}
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns."""
+        return list(self.chunks[0])
+
+    def column(self, name: str) -> Array:
+        """Returns a column of numbers, `[features]` or `[features, n]`, copied into memory."""
+        whole = concatenate([chunk[name] for chunk in self.chunks])
+        assert not isinstance(whole, Ragged), f"{name!r} is ragged: too large to copy"
+        return whole if self.kept is None else whole[self.kept]
+
+    def lengths(self, name: str = "input_ids") -> Array:
+        """Returns the length of each feature, `[features]`, read off the offsets."""
+        parts = [chunk[name].lengths for chunk in self.chunks]  # type: ignore[union-attr]
+        whole = np.concatenate(parts)
+        return whole if self.kept is None else whole[self.kept]
+
+    @classmethod
+    def joined(cls, stores: Sequence["FeatureStore"]) -> "FeatureStore":
+        """Lays several stores of the same columns end to end."""
+        if len(stores) == 1:
+            return stores[0]
+        starts = np.cumsum([0, *(store.starts[-1] for store in stores)])
+        kept = None
+        if any(store.kept is not None for store in stores):
+            parts = [np.arange(store.starts[-1]) if store.kept is None else store.kept for store in stores]
+            kept = np.concatenate([part + start for part, start in zip(parts, starts.tolist(), strict=False)])
+        return cls([path for store in stores for path in store.paths], kept)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"paths": self.paths, "kept": self.kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]

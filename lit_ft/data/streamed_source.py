@@ -1,0 +1,81 @@
+"""Where streamed training rows come from: a data module's source whose training rows are never all read."""
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from lit_ft.data.fingerprints import stamp
+from lit_ft.data.raw import Kind, RawRows, RawSource, Scratch, Strata
+from lit_ft.data.stream_order import Source, held_out
+from lit_ft.data.streams import FileStream, MemoryStream, Stream, collect, open_hub
+from lit_ft.errors import UserError
+
+
+@dataclass(frozen=True)
+class StreamedSource(RawSource):
+    """As `RawSource`, but training rows are a stream, of which `load` returns the first rows only.
+
+    A validation split that is cut from train is collected in one pass over the stream, up to `limits`; it takes rows by
+    a hash of their number, and training takes exactly the others.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.limits.get("train") is not None:
+            raise UserError("max_train_samples does not go with streaming: set trainer.max_steps")
+
+    @property
+    def streams(self) -> list[Source]:
+        """The training rows."""
+        return [self.stream]
+
+    @cached_property
+    def stream(self) -> Source:
+        """The training rows.
+
+        Raises:
+            UserError: there are none, or they cannot be read.
+        """
+        sets = self.sets("train")
+        if not sets:
+            raise UserError("no training rows to stream: set train_file or dataset_name")
+        (where,) = sets.values()
+        cut = self.validation_split_percentage if self.cuts_validation() else 0
+        return Source(self._opened(where), cut, self.seed)
+
+    def _opened(self, where: Any) -> Stream:
+        if self.files.get("train") is not None:
+            return FileStream(self._paths(where), self.read, self.column_mapping)
+        if self.dataset is not None:
+            return MemoryStream(self._split(str(where)), f"dataset, split {where!r}", self.column_mapping)
+        return open_hub(self._hub(), str(where), self.column_mapping)
+
+    def fingerprint(self, kind: Kind, root: Path) -> Any:
+        """Returns plain values that change with the rows; of streamed files only size and time: they may be huge."""
+        if kind == "train" or (kind == "validation" and self.cuts_validation()):
+            files = {str(path): list(stamp(path)) for path in self._stream_paths()}
+            return [files, self.stream.stream.fingerprint(), self.stream.held_out]
+        return super().fingerprint(kind, root)
+
+    def _stream_paths(self) -> list[Path]:
+        if self.files.get("train") is None:
+            return []
+        return [path for where in self.sets("train").values() for path in self._paths(where)]  # type: ignore[arg-type]
+
+    def load(self, kind: Kind, strata: Strata, scratch: Scratch) -> dict[str, RawRows]:
+        """Loads rows, by set; of train, the first ones."""
+        stream = self.stream.stream
+        if kind == "train":
+            _, table = next(stream.chunks(0))
+            return {"": RawRows(Dataset(table), stream.name)}
+        if kind == "validation" and self.cuts_validation():
+            wanted = partial(held_out, percentage=self.validation_split_percentage, seed=self.seed)
+            table = collect(stream, wanted, self.limits.get("validation"))
+            numbers = np.asarray(table["row_number"])
+            data = Dataset(table.drop_columns(["row_number"]))
+            return {"": RawRows(data, stream.name, kept=numbers, naming=stream.where)}
+        return super().load(kind, strata, scratch)

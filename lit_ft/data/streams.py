@@ -1,0 +1,301 @@
+"""Where streamed rows come from: files, the hub, memory; each in parts that can be read on from a kept position."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from datasets import Dataset, IterableDataset, load_dataset
+from datasets.exceptions import DatasetsError
+
+from lit_ft.data.digests import digest
+from lit_ft.data.formats.rows import texts as as_texts
+from lit_ft.data.readers import ReadOptions, read_chunks
+from lit_ft.data.sources import HubSource, resolve_path
+from lit_ft.errors import UserError, did_you_mean
+
+Position = dict[str, Any]
+"""Where reading goes on within a part, as plain JSON; only the stream that made it knows what it means."""
+Rows = npt.NDArray[np.int64]
+
+CHUNK = 8192
+"""Rows read at a time."""
+PART = 40
+"""A row's number is `part << PART | row in the part`: known without having read the parts before."""
+
+
+class Stream(ABC):
+    """Rows in one or more parts (files), each read chunk by chunk from its beginning or a position on.
+
+    Args:
+        name: how messages name the stream.
+        columns: column of the stream -> the name it is wanted under; the other columns keep theirs.
+
+    Attributes:
+        sizes: size of each part in a unit of its own (bytes, rows); `None` = unknown, taken to be alike.
+    """
+
+    sizes: list[int] | None = None
+
+    def __init__(self, name: str, columns: Mapping[str, str] | None = None) -> None:
+        self.name, self.columns = name, dict(columns or {})
+
+    @property
+    @abstractmethod
+    def parts(self) -> int:
+        """Number of parts."""
+
+    @abstractmethod
+    def part_name(self, part: int) -> str:
+        """How messages name a part."""
+
+    @abstractmethod
+    def read(self, part: int, position: Position | None, texts: Collection[str]) -> Iterator[tuple[Position, pa.Table]]:
+        """Yields a part's rows in order, each chunk with the position after it; columns as they stand there.
+
+        Args:
+            part: number of the part.
+            position: where to go on; `None` = at the beginning.
+            texts: columns that are to be text, where a reader would lose how a number is written.
+        """
+
+    def chunks(self, part: int, position: Position | None = None) -> Iterator[tuple[Position, pa.Table]]:
+        """Yields a part's rows in order, from a position on, under the names that are wanted.
+
+        A column of the first rows that a chunk lacks (keys may be missing in JSON lines) is null there, and what is
+        text in the first rows is text in every chunk.
+
+        Args:
+            part: number of the part.
+            position: where to go on; `None` = at the beginning.
+
+        Yields:
+            The position after the chunk, and the chunk.
+
+        Raises:
+            UserError: the part cannot be read.
+        """
+        own_names = {wanted: column for column, wanted in self.columns.items()}
+        texts = [own_names.get(field.name, field.name) for field in self.schema if field.type == pa.string()]
+        for after, table in self.read(part, position, texts):
+            if table.num_rows:
+                yield after, self._uniform(self._renamed(table))
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Columns of the first rows, under the names that are wanted.
+
+        Raises:
+            UserError: there are no rows, they cannot be read, or `columns` does not fit them.
+        """
+        tables = (table for part in range(self.parts) for _, table in self.read(part, None, ()) if table.num_rows)
+        first = next(tables, None)
+        if first is None:
+            raise UserError(f"{self.name}: no rows")
+        for column, wanted in self.columns.items():
+            if column not in first.column_names:
+                raise UserError(
+                    f"{self.name}: no column {column!r} to call {wanted!r}; columns: {first.column_names}"
+                    f"{did_you_mean(column, first.column_names)}"
+                )
+        names = self._renamed(first).column_names
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise UserError(f"{self.name}: renamed by {self.columns}, there are two columns {sorted(repeated)}")
+        return self._renamed(first).schema
+
+    def where(self, number: int) -> str:
+        """Names a row, by its number, for a message."""
+        return f"{self.part_name(number >> PART)}: row {(number & ((1 << PART) - 1)) + 1}"
+
+    def fingerprint(self) -> str:
+        """Returns a hash that tells this stream from one of other rows, as far as that is known unread."""
+        return digest([self.parts, self.sizes, self.columns, Path(self.part_name(0)).name])
+
+    def _renamed(self, table: pa.Table) -> pa.Table:
+        return table.rename_columns([self.columns.get(name, name) for name in table.column_names])
+
+    def _uniform(self, table: pa.Table) -> pa.Table:
+        for field in self.schema:
+            place = table.schema.get_field_index(field.name)
+            if place < 0:
+                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+            elif field.type == pa.string() and pa.types.is_primitive(table.schema.field(place).type):
+                table = _as_text(table, field.name)
+        return table
+
+
+class FileStream(Stream):
+    """Files one after the other; a part is a file.
+
+    Args:
+        paths: the files.
+        options: how delimited text is read.
+        columns: see `Stream`.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], options: ReadOptions | None = None, columns: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(", ".join(map(str, paths)) if len(paths) < 4 else f"{paths[0]} ... {paths[-1]}", columns)
+        self.paths, self.options = list(paths), options or ReadOptions()
+        if missing := [path for path in paths if not path.is_file()]:
+            raise UserError(f"{missing[0]}: no such file")
+        self.sizes = [path.stat().st_size for path in paths]
+
+    @property
+    def parts(self) -> int:
+        """Number of files."""
+        return len(self.paths)
+
+    def part_name(self, part: int) -> str:
+        """The file's path."""
+        return str(self.paths[part])
+
+    def read(self, part: int, position: Position | None, texts: Collection[str]) -> Iterator[tuple[Position, pa.Table]]:
+        """Reads a file; formats that can seek are not read from their beginning."""
+        return read_chunks(self.paths[part], self.options, position, CHUNK, texts)
+
+
+class HubStream(Stream):
+    """A streamed data set of the `datasets` library; a part is one of its shards (mostly: files).
+
+    Args:
+        dataset: opened with `streaming=True`.
+        name: how messages name it.
+        columns: see `Stream`.
+    """
+
+    def __init__(self, dataset: IterableDataset, name: str, columns: Mapping[str, str] | None = None) -> None:
+        super().__init__(name, columns)
+        self.dataset = dataset.with_format("arrow")
+
+    @property
+    def parts(self) -> int:
+        """Number of shards."""
+        return int(self.dataset.num_shards)
+
+    def part_name(self, part: int) -> str:
+        """The data set, and which of its files."""
+        return self.name if self.parts == 1 else f"{self.name}, file {part + 1} of {self.parts}"
+
+    def read(self, part: int, position: Position | None, texts: Collection[str]) -> Iterator[tuple[Position, pa.Table]]:
+        """Reads a shard; to go on within one, `datasets` reads it from its beginning, but no shard before it."""
+        one = self.dataset.shard(num_shards=self.parts, index=part)
+        if position is not None:
+            one.load_state_dict(position)
+        try:
+            for table in one.iter(batch_size=CHUNK):
+                yield one.state_dict(), table
+        except (OSError, ValueError, pa.ArrowException, DatasetsError) as error:
+            raise UserError(f"{self.part_name(part)}: {error.__cause__ or error}") from None
+
+
+class MemoryStream(Stream):
+    """Rows in memory, or a saved data set that is mapped into it; one part.
+
+    Args:
+        dataset: the rows.
+        name: how messages name them.
+        columns: see `Stream`.
+    """
+
+    def __init__(self, dataset: Dataset, name: str, columns: Mapping[str, str] | None = None) -> None:
+        super().__init__(name, columns)
+        self.dataset = dataset.with_format("arrow")
+        self.sizes = [len(dataset)]
+
+    @property
+    def parts(self) -> int:
+        """One."""
+        return 1
+
+    def part_name(self, part: int) -> str:
+        """The stream's name."""
+        return self.name
+
+    def read(self, part: int, position: Position | None, texts: Collection[str]) -> Iterator[tuple[Position, pa.Table]]:
+        """Cuts the rows into chunks."""
+        for start in range(position["row"] if position else 0, len(self.dataset), CHUNK):
+            table = self.dataset[start : start + CHUNK]
+            yield {"row": start + table.num_rows}, table
+
+
+def open_hub(source: HubSource, split: str, columns: Mapping[str, str] | None = None) -> Stream:
+    """Opens a data set of the hub, a local folder of data files, or one saved by `save_to_disk`, as a stream.
+
+    Args:
+        source: which data set.
+        split: which split; `config/split` takes it from another configuration.
+        columns: see `Stream`.
+
+    Raises:
+        UserError: no such data set or split.
+    """
+    place = f"dataset {source.name!r}, split {split!r}"
+    folder = Path(resolve_path(source.name)).expanduser()
+    if any((folder / marker).is_file() for marker in ("dataset_dict.json", "dataset_info.json", "state.json")):
+        return MemoryStream(source.load(split), place, columns)
+    config, _, name = split.rpartition("/")
+    path = str(folder) if folder.exists() else source.name
+    try:
+        parts = load_dataset(path, config or source.config_name, revision=source.revision, streaming=True)
+    except (OSError, ValueError, DatasetsError) as error:
+        raise UserError(f"dataset {source.name!r}: {error.__cause__ or error}") from None
+    if name not in parts:
+        raise UserError(
+            f"dataset {source.name!r} has no split {name!r}; splits: {sorted(parts)}{did_you_mean(name, parts)}"
+        )
+    return HubStream(parts[name], place, columns)
+
+
+def collect(stream: Stream, wanted: Callable[[Rows], npt.NDArray[np.bool_]], limit: int | None = None) -> pa.Table:
+    """Collects the rows that a function of their numbers asks for, in one pass that ends when there are enough.
+
+    Args:
+        stream: the rows.
+        wanted: row numbers `[rows]` -> which to take, such as `partial(held_out, percentage=5, seed=42)`.
+        limit: most rows; `None` = all.
+
+    Returns:
+        The rows, with one more column `row_number` to name them by (`stream.where`).
+
+    Raises:
+        UserError: there are none, or the stream cannot be read.
+    """
+    taken, missing = [], limit
+    for part in range(stream.parts):
+        row = 0
+        for _, table in stream.chunks(part):
+            numbers = (part << PART) + np.arange(row, row + table.num_rows)
+            row += table.num_rows
+            mask = wanted(numbers)
+            rows = table.filter(pa.array(mask)).append_column("row_number", pa.array(numbers[mask]))
+            taken.append(rows if missing is None else rows.slice(0, missing))
+            if missing is not None:
+                missing -= taken[-1].num_rows
+                if missing == 0:
+                    return joined(taken)
+    if not sum(table.num_rows for table in taken):
+        raise UserError(f"{stream.name}: none of the rows is among those asked for")
+    return joined(taken)
+
+
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Lays tables end to end; a column that is text in one of them and numbers in another becomes text."""
+    names = dict.fromkeys(name for table in tables for name in table.column_names)
+    for name in names:
+        kinds = {table.schema.field(name).type for table in tables if name in table.column_names} - {pa.null()}
+        if len(kinds) > 1 and pa.string() in kinds:
+            tables = [_as_text(table, name) for table in tables]
+    return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+
+
+def _as_text(table: pa.Table, name: str) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    if place < 0 or table.schema.field(place).type == pa.string():
+        return table
+    return table.set_column(place, name, as_texts(table.column(place).to_pylist()))

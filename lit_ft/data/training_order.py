@@ -1,0 +1,122 @@
+"""Which order training rows come in, by the options of a data module: one sampler out of the orders there are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from lit_ft.data.orders import (
+    Rows,
+    StoppingStrategy,
+    length_grouped,
+    mixed,
+    mixed_length,
+    require_same_rows,
+    sequential_token_batches,
+    shuffled,
+    token_batch_order,
+    token_boundaries,
+    weighted,
+)
+from lit_ft.data.ragged import Array
+from lit_ft.data.samplers import GlobalOrderSampler, StepSampler, TokenBudgetSampler
+from lit_ft.data.store import FeatureStore
+from lit_ft.errors import UserError
+
+SamplingStrategy = Literal["random", "sequential", "group_by_length"]
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """Options of the order; see `TransformerDataModule`."""
+
+    seed: int
+    strategy: SamplingStrategy = "random"
+    max_tokens: int | None = None
+    multiple_of: int = 1
+    probabilities: Sequence[float] | None = None
+    stopping_strategy: StoppingStrategy = "first_exhausted"
+
+    def sampler(
+        self,
+        store: FeatureStore,
+        sizes: Sequence[int],
+        weights: Array | None,
+        batch_size: int,
+        num_replicas: int,
+        rank: int,
+    ) -> StepSampler[Any]:
+        """Makes the sampler of a process.
+
+        Args:
+            store: the training features, those of several sources end to end.
+            sizes: features of each source.
+            weights: how often each feature is drawn; `None` = each once.
+            batch_size: features per process and step, where there is no token budget.
+            num_replicas: number of processes.
+            rank: this process.
+
+        Raises:
+            UserError: options that exclude each other.
+        """
+        self._check(sizes, weights)
+        if self.max_tokens is not None:
+            require_same_rows(weights, self.probabilities, self.stopping_strategy)
+            return self._budgeted(-(-store.lengths() // self.multiple_of) * self.multiple_of, num_replicas, rank)
+        order, rows = partial(self._rows, sizes, weights), len(store)
+        if self.probabilities is not None:
+            rows = mixed_length(sizes, self.probabilities, self.stopping_strategy)
+        if self.strategy == "group_by_length":
+            order = partial(self._grouped, order, store.lengths(), batch_size * num_replicas)
+        return GlobalOrderSampler(order, rows, batch_size, num_replicas, rank)
+
+    def settings(self, rows: int, units_per_step: int) -> dict[str, Any]:
+        """Returns, as plain values, what must be the same for a place within an epoch to mean the same rows."""
+        grouped = self.strategy == "group_by_length" and self.max_tokens is None
+        return {
+            "data_seed": self.seed,
+            "training rows": rows,
+            "train_sampling_strategy": self.strategy,
+            "max_tokens_per_batch": self.max_tokens,
+            "pad_to_multiple_of": self.multiple_of if self.max_tokens else None,
+            "probabilities": None if self.probabilities is None else list(self.probabilities),
+            "stopping_strategy": self.stopping_strategy if self.probabilities else None,
+            # runs of batches are sorted by length: other batches, other runs
+            "batch_size x processes": units_per_step if grouped else None,
+        }
+
+    def _check(self, sizes: Sequence[int], weights: Array | None) -> None:
+        if self.probabilities is not None and len(sizes) == 1:
+            raise UserError("probabilities mix several sources: set sources, or leave probabilities out")
+        if weights is not None and (self.probabilities is not None or self.strategy == "sequential"):
+            raise UserError(
+                "class_balanced_sampling draws rows by chance: leave out probabilities and train_sampling_strategy: "
+                "sequential"
+            )
+        if self.probabilities is not None and self.strategy == "sequential":
+            raise UserError("probabilities mix sources by chance: leave out train_sampling_strategy: sequential")
+
+    def _rows(self, sizes: Sequence[int], weights: Array | None, epoch: int) -> Rows:
+        if weights is not None:
+            return weighted(weights, self.seed, epoch)
+        if self.probabilities is not None:
+            return mixed(sizes, self.probabilities, self.stopping_strategy, self.seed, epoch)
+        rows = sum(sizes)
+        return np.arange(rows) if self.strategy == "sequential" else shuffled(rows, self.seed, epoch)
+
+    def _grouped(self, order: Any, lengths: Array, batch: int, epoch: int) -> Rows:
+        return length_grouped(order(epoch), lengths, batch)
+
+    def _budgeted(self, lengths: Array, num_replicas: int, rank: int) -> TokenBudgetSampler:
+        assert self.max_tokens is not None
+        sequential = self.strategy == "sequential"
+        boundaries = token_boundaries(lengths, self.max_tokens, sequential)
+
+        def batches(epoch: int) -> Any:
+            if sequential:
+                return sequential_token_batches(boundaries)
+            return token_batch_order(lengths, boundaries, self.seed, epoch)
+
+        return TokenBudgetSampler(batches, len(boundaries) - 1, num_replicas, rank)

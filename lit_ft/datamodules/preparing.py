@@ -1,0 +1,268 @@
+"""A data module's rows: from files, the hub, memory or several sources, tokenized once per machine."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lit_ft
+from lit_ft.data.cache import preparation_root
+from lit_ft.data.digests import class_digest, tokenizer_digest
+from lit_ft.data.featurizing import RowContent
+from lit_ft.data.fingerprints import Stamp, check_unchanged
+from lit_ft.data.mixture import mixed_source
+from lit_ft.data.prepare import Prepared, Work, prepare
+from lit_ft.data.quality import check_actions
+from lit_ft.data.raw import Kind, RawRows, RawSource, Rows, Scratch, SplitNames
+from lit_ft.data.readers import Quoting, ReadOptions
+from lit_ft.data.sources import HubSource, NamedFiles
+from lit_ft.data.store import FeatureStore
+from lit_ft.data.streamed_source import StreamedSource
+from lit_ft.data.tokenization import TruncationSide
+from lit_ft.datamodules.tokenizing import TokenizingDataModule
+from lit_ft.errors import UserError
+
+log = logging.getLogger("lit_ft")
+
+
+class PreparingDataModule(TokenizingDataModule):
+    """Rows, tokenized once; see `TransformerDataModule`, which serves them.
+
+    Args:
+        model_name_or_path: checkpoint whose tokenizer is used (hub name, folder, or `package://name/folder` inside an
+            installed package). On the command line it follows the model's.
+        tokenizer_name: tokenizer, where it is not the model's.
+        model_revision: branch, tag or commit of the model on the hub.
+        use_fast_tokenizer: use the Rust tokenizer where there is one.
+        tokenizer_kwargs: further arguments of `AutoTokenizer.from_pretrained`, such as `do_lower_case`.
+        trust_remote_code: run code that lies beside a checkpoint on the hub.
+        gguf_file: name of the GGUF file in the model's folder.
+        cache_dir: where downloads from the hub are kept.
+        add_tokens: words to add to the vocabulary; on the command line it follows the model's.
+        dataset: objects in memory: Dataset, DatasetDict, list of dicts, DataFrame, or a dict of these by split
+            (Python only).
+        dataset_name: data set on the hub, or a local folder.
+        dataset_config_name: configuration of that data set.
+        dataset_revision: branch, tag or commit of that data set.
+        train_file: training rows: csv, tsv, json, jsonl, parquet, arrow or txt, each also gzipped; one file, a list, or
+            a glob.
+        validation_file: validation rows; a dict of name to files makes several sets, each with its metric prefix.
+        test_file: test rows, as `validation_file`.
+        predict_file: rows to predict, as `validation_file`. Without it, the test rows are predicted.
+        column_names: names of the columns of csv and tsv files that have no header line.
+        quoting: `minimal` (csv fields may stand in double quotes) or `none` (quotes are ordinary characters).
+        delimiter: separator of csv and tsv files, where it is neither comma nor tab.
+        train_split_name: split of the data set to train on.
+        validation_split_name: split to validate on; a dict of name to split makes several sets. `config/split` takes it
+            from another configuration.
+        test_split_name: split to test on, as `validation_split_name`.
+        predict_split_name: split to predict, as `validation_split_name`.
+        validation_split_percentage: share of the training rows to cut for validation where there is no validation
+            split, in percent, seeded and stratified. 0 = no validation.
+        max_train_samples: train on at most this many rows (a seeded sample).
+        max_eval_samples: validate and test on at most this many rows.
+        max_predict_samples: predict at most this many rows.
+        sample_head: take the first rows instead of a sample.
+        max_seq_length: most tokens of a feature, special tokens included.
+        truncation_side: the part of a longer text that is kept: `first`, `last` or `head_and_tail`.
+        stride: make windows that overlap by this many tokens instead of cutting longer texts.
+        preprocessing_num_workers: processes that tokenize.
+        preparation_dir: where prepared data is kept. Default: `$LIT_FT_CACHE`, else `~/.cache/lit_ft`.
+        overwrite_cache: prepare anew even if it was done before.
+        sources: several sources of training rows by name, each a dict of options of this class (`train_file`,
+            `dataset_name`, `validation_file`, ...) and `column_mapping`; their validation and test rows become sets of
+            that name.
+        streaming: read and tokenize training rows as they are needed instead of preparing them first, for data that is
+            too large or never ends; needs `trainer.max_steps`.
+        column_mapping: new names for columns, as `{"headline": "text"}`.
+        on_bad_rows: what to do with rows that are not as they should be, by kind: `keep`, `drop` or `error`. Kinds:
+            `empty_text`, `duplicate`, `near_duplicate`, `seen_in_train`, `contradicting_labels`, `unlabelled`,
+            `unknown_label`, `cut`, `unknown_tokens`, `mojibake`, `byte_order_mark`, `control_characters`,
+            `mixed_line_ends`. Default: keep, but `error` for training rows without a label and unknown labels.
+    """
+
+    loading_options: ClassVar[frozenset[str]] = frozenset(
+        {"cache_dir", "preprocessing_num_workers", "preparation_dir", "overwrite_cache"}
+    )
+    """Options that change nothing in what is prepared."""
+
+    def __init__(
+        self,
+        *,
+        model_name_or_path: str | None = None,
+        tokenizer_name: str | None = None,
+        model_revision: str = "main",
+        use_fast_tokenizer: bool = True,
+        tokenizer_kwargs: dict[str, Any] | None = None,
+        trust_remote_code: bool = False,
+        gguf_file: str | None = None,
+        cache_dir: str | None = None,
+        add_tokens: list[str] | None = None,
+        dataset: Any = None,
+        dataset_name: str | None = None,
+        dataset_config_name: str | None = None,
+        dataset_revision: str | None = None,
+        train_file: str | list[str] | None = None,
+        validation_file: NamedFiles | None = None,
+        test_file: NamedFiles | None = None,
+        predict_file: NamedFiles | None = None,
+        column_names: list[str] | None = None,
+        quoting: Quoting = "minimal",
+        delimiter: str | None = None,
+        train_split_name: str = "train",
+        validation_split_name: SplitNames | None = None,
+        test_split_name: SplitNames | None = None,
+        predict_split_name: SplitNames | None = None,
+        validation_split_percentage: float = 5,
+        max_train_samples: int | None = None,
+        max_eval_samples: int | None = None,
+        max_predict_samples: int | None = None,
+        sample_head: bool = False,
+        max_seq_length: int | None = 128,
+        truncation_side: TruncationSide = "first",
+        stride: int | None = None,
+        preprocessing_num_workers: int | None = None,
+        preparation_dir: str | None = None,
+        overwrite_cache: bool = False,
+        sources: dict[str, dict[str, Any]] | None = None,
+        streaming: bool = False,
+        column_mapping: dict[str, str] | None = None,
+        on_bad_rows: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["dataset"], logger=False)
+        self.on_bad_rows = check_actions(on_bad_rows or {})
+        kind = StreamedSource if streaming else RawSource
+        self.source = mixed_source(
+            kind(
+                dataset=dataset,
+                hub=HubSource(dataset_name, dataset_config_name, dataset_revision) if dataset_name else None,
+                files={"train": train_file, "validation": validation_file, "test": test_file, "predict": predict_file},
+                split_names={
+                    "train": train_split_name,
+                    "validation": validation_split_name,
+                    "test": test_split_name,
+                    "predict": predict_split_name,
+                },
+                read=ReadOptions(column_names, quoting, delimiter),
+                column_mapping=column_mapping or {},
+                validation_split_percentage=validation_split_percentage,
+                limits={
+                    "train": max_train_samples,
+                    "validation": max_eval_samples,
+                    "test": max_eval_samples,
+                    "predict": max_predict_samples,
+                },
+                head=sample_head,
+            ),
+            sources or {},
+        )
+        self.description: dict[str, Any] = {}
+        self.notes: list[str] = []
+        self._used: dict[Path, Stamp] = {}
+
+    # What a task writes
+
+    @abstractmethod
+    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Returns what the model must know of the data (label names, problem type) as plain JSON.
+
+        Args:
+            raw: the rows of the stage, by kind and set.
+            known: what a checkpoint or the module's own arguments say already; empty when they say nothing.
+        """
+
+    @abstractmethod
+    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+        """Turns a batch of raw rows into features.
+
+        Returns:
+            Columns of features, each an array, a `Ragged` or a list; `row` is the index, in this batch, of the row that
+            each feature came from; `tokens_cut` the tokens lost in it and `unknown_label` whether its label is none of
+            the names (both counted, then dropped).
+
+        Raises:
+            RowError: a row cannot be used.
+        """
+
+    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+        """Returns what rows are compared by when they are checked: by default every column of strings, no labels."""
+        texts = [cells for cells in rows.values() if all(cell is None or isinstance(cell, str) for cell in cells)]
+        return RowContent(texts or [[str(cell) for cell in cells] for cells in rows.values()], None)
+
+    def input_columns(self, split: Kind) -> list[str] | None:
+        """Returns the raw columns that `tokenize` and `row_content` read; `None` = all."""
+        return None
+
+    def info_columns(self, present: list[str], split: Kind) -> list[str]:
+        """Returns the raw columns that go along with the features: by default all of them in prediction."""
+        return present if split == "predict" else []
+
+    def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
+        """Returns what the description says of the prepared training features, such as counts of labels."""
+        return {}
+
+    def strata(self, rows: RawRows) -> Rows | None:
+        """Returns a number per row, in whose proportions the validation split is cut; `None` = by chance alone."""
+        return None
+
+    # Preparation
+
+    def prepare_stage(self, kinds: tuple[Kind, ...], overwrite: bool = False) -> Prepared:
+        """Tokenizes the rows of some kinds of split, unless that was done before, and maps the result into memory.
+
+        Raises:
+            UserError: rows or options do not fit; a file changed since this data module used it first.
+        """
+        check_unchanged(self._used)
+        self._used |= {path: stamp for kind in kinds for path, stamp in self.source.stamps(self._origin(kind)).items()}
+        known = dict(getattr(self._module, "description", None) or {})
+        config, root = self.pretrained_config(), preparation_root(self.hparams["preparation_dir"])
+        covered = self.loading_options | self.source.covered_options
+        key = {
+            "lit_ft": lit_ft.__version__,
+            "class": class_digest(type(self)),
+            "options": {name: value for name, value in self.hparams.items() if name not in covered},
+            "tokenizer": tokenizer_digest(self.tokenizer),
+            "known": known,
+            "head": [config.id2label, config.architectures, config.problem_type] if config else None,
+            "train": self._train_fingerprint(root) if not known and "train" not in kinds else None,
+            "rows": {kind: self.source.fingerprint(self._origin(kind), root) for kind in kinds},
+        }
+        workers = self.hparams["preprocessing_num_workers"]
+        return prepare(key, lambda scratch: self._work(kinds, known, scratch), root, workers, overwrite)
+
+    def _train_fingerprint(self, root: Path) -> Any:
+        try:
+            return self.source.fingerprint("train", root)
+        except UserError:  # not there: it only matters where the labels are read from it, and there it is said
+            return None
+
+    def _work(self, kinds: tuple[Kind, ...], known: dict[str, Any], scratch: Path) -> Work:
+        self._scratch = Scratch(scratch)
+        rows = {kind: self.load_rows(kind) for kind in kinds}
+        self.notes = []
+        self.description = self.describe(rows, known)
+        if self.hparams["streaming"]:
+            rows.pop("train", None)
+        check_unchanged(self._used)
+        return Work(rows, self.description, self, self.notes, self.on_bad_rows, self.tokenizer.unk_token_id)
+
+    def load_rows(self, kind: Kind) -> dict[str, RawRows]:
+        """Loads the raw rows of one kind of split, by set; only while rows are prepared.
+
+        Raises:
+            UserError: there are none, or they cannot be read.
+        """
+        origin = self._origin(kind)
+        loaded = self.source.load(origin, self.strata, self._scratch)
+        if not loaded and kind != "validation":
+            option = "predict_file or test_file" if kind == "predict" else f"{kind}_file or {kind}_split_name"
+            raise UserError(f"no {kind} rows: set {option}")
+        if kind == "predict":
+            return {name or self.source.stem(origin): rows for name, rows in loaded.items()}
+        return loaded
+
+    def _origin(self, kind: Kind) -> Kind:
+        return "test" if kind == "predict" and not self.source.sets("predict") else kind
