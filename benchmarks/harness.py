@@ -71,6 +71,7 @@ class Report:
         notes: what the reader has to know of the numbers.
         comparisons: the numbers.
         rounds_needed: fewer rounds than these are said to be no measurement.
+        environment: versions, hardware, and the load before the benchmark adds its own.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     rounds_needed: int = 5
+    environment: dict[str, Any] = field(default_factory=environment)
 
     def write(self) -> dict[str, Any]:
         """Writes `<name>.json`, `.md` and `.svg` into the folder of results, prints the table, returns the content."""
@@ -87,7 +89,7 @@ class Report:
         content = {
             "benchmark": self.name,
             "options": vars(self.options),
-            "environment": environment(),
+            "environment": self.environment,
             "checks": self.checks,
             "notes": self.notes,
             "comparisons": [comparison.as_dict() for comparison in self.comparisons],

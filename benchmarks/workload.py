@@ -133,9 +133,16 @@ def load_rows(work: Workload, cache: Path) -> "Dataset":
     return load_dataset(loader, data_files=str(work.file), split="train", cache_dir=str(cache), **extra)
 
 
+def label_names(rows: "Dataset", work: Workload) -> list[Any]:
+    """Returns the labels in the order of lit_ft's ids (`2` before `10`), so that both sides can be compared."""
+    from lit_ft.data.labels import natural_key
+
+    return sorted(rows.unique(work.label), key=lambda name: natural_key(str(name)))
+
+
 def map_rows(rows: "Dataset", work: Workload, tokenizer: Any, batched: bool = True, **options: Any) -> "Dataset":
     """Tokenizes with `Dataset.map` as run_glue.py does; `batched=False` is the row-wise map that people write."""
-    numbers = {name: number for number, name in enumerate(sorted(rows.unique(work.label)))}
+    numbers = {name: number for number, name in enumerate(label_names(rows, work))}
     text, label, longest = work.text, work.label, work.max_seq_length
 
     def preprocess(examples: dict[str, Any]) -> Any:

@@ -94,10 +94,13 @@ def check_file(path: Path) -> None:
     Raises:
         UserError: there is none (the closest name is said), or it is a folder (what it holds is said).
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, not a file; {_content(path)}")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file{_neighbour(path)}")
+    try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder, not a file; {_content(path)}")
+        if not path.is_file():
+            raise UserError(f"{path}: no such file{_neighbour(path)}")
+    except PermissionError as error:
+        raise UserError(f"{path}: permission denied for {error.filename}; make it readable for this user") from None
 
 
 def _extension(path: Path) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo, Features
 
 from lit_ft.data.fingerprints import stamp
 from lit_ft.data.raw import Kind, RawRows, RawSource, Scratch, Strata
@@ -68,14 +69,22 @@ class StreamedSource(RawSource):
 
     def load(self, kind: Kind, strata: Strata, scratch: Scratch) -> dict[str, RawRows]:
         """Loads rows, by set; of train, the first ones."""
-        stream = self.stream.stream
         if kind == "train":
+            stream = self.stream.stream
             _, table = next(stream.chunks(0))
-            return {"": RawRows(Dataset(table), stream.name)}
+            return {"": RawRows(_data_set(table, stream), stream.name)}
         if kind == "validation" and self.cuts_validation():
+            stream = self.stream.stream
             wanted = partial(held_out, percentage=self.validation_split_percentage, seed=self.seed)
             table = collect(stream, wanted, self.limits.get("validation"))
             numbers = np.asarray(table["row_number"])
-            data = Dataset(table.drop_columns(["row_number"]))
-            return {"": RawRows(data, stream.name, kept=numbers, naming=stream.where)}
+            rows = _data_set(table.drop_columns(["row_number"]), stream)
+            return {"": RawRows(rows, stream.name, kept=numbers, naming=stream.where)}
         return super().load(kind, strata, scratch)
+
+
+def _data_set(table: pa.Table, stream: Stream) -> Dataset:
+    if stream.features is None:
+        return Dataset(table)
+    features = {stream.columns.get(name, name): feature for name, feature in stream.features.items()}
+    return Dataset(table, DatasetInfo(features=Features({name: features[name] for name in table.column_names})))

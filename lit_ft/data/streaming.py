@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from lit_ft.data.collators import Feature
 from lit_ft.data.orders import StoppingStrategy, mixed_length
 from lit_ft.data.ragged import as_column
+from lit_ft.data.raw import named_cells
 from lit_ft.data.stream_order import Block, Place, Shard, ShardReader, Source, hashed, uniform
 from lit_ft.errors import RowError, UserError
 
@@ -211,7 +212,10 @@ class StreamDataset(IterableDataset[StreamBatch]):
     def _of_block(self, source: int, block: Block, rows: np.ndarray) -> Iterator[tuple[int, Feature]]:
         """Yields each feature with the index, among `rows`, of the row that it is of."""
         numbers = block.numbers[rows]
-        made = self._tokenized(source, block.table.take(rows).to_pydict(), numbers)
+        names = self.sources[source].stream.label_names()
+        cells = block.table.take(rows).to_pydict()
+        batch = {name: named_cells(column, names.get(name)) for name, column in cells.items()}
+        made = self._tokenized(source, batch, numbers)
         columns = {name: as_column(values) for name, values in made.items()}
         keys = hashed(numbers, source) >> np.uint64(1)
         windows = np.zeros(len(rows), dtype=np.int64)

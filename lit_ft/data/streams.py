@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from datasets import Dataset, IterableDataset, load_dataset
+from datasets import Dataset, Features, IterableDataset, load_dataset
 from datasets.exceptions import DatasetsError
 
 from lit_ft.data.digests import digest
 from lit_ft.data.formats.rows import texts as as_texts
+from lit_ft.data.labels import class_names
 from lit_ft.data.readers import ReadOptions, read_chunks
 from lit_ft.data.sources import HubSource, resolve_path
 from lit_ft.errors import UserError, did_you_mean
@@ -22,8 +23,8 @@ Position = dict[str, Any]
 """Where reading goes on within a part, as plain JSON; only the stream that made it knows what it means."""
 Rows = npt.NDArray[np.int64]
 
-CHUNK = 8192
-"""Rows read at a time."""
+CHUNK = 5000
+"""Rows read at a time; divides the 10,000 that `datasets` reads of a csv file before it guesses the types anew."""
 PART = 40
 """A row's number is `part << PART | row in the part`: known without having read the parts before."""
 
@@ -37,9 +38,11 @@ class Stream(ABC):
 
     Attributes:
         sizes: size of each part in a unit of its own (bytes, rows); `None` = unknown, taken to be alike.
+        features: what the columns hold, where the data set says it; under their own names.
     """
 
     sizes: list[int] | None = None
+    features: Features | None = None
 
     def __init__(self, name: str, columns: Mapping[str, str] | None = None) -> None:
         self.name, self.columns = name, dict(columns or {})
@@ -66,8 +69,7 @@ class Stream(ABC):
     def chunks(self, part: int, position: Position | None = None) -> Iterator[tuple[Position, pa.Table]]:
         """Yields a part's rows in order, from a position on, under the names that are wanted.
 
-        A column of the first rows that a chunk lacks (keys may be missing in JSON lines) is null there, and what is
-        text in the first rows is text in every chunk.
+        A column of the first rows that a chunk lacks (keys may be missing in JSON lines) is null there.
 
         Args:
             part: number of the part.
@@ -80,10 +82,10 @@ class Stream(ABC):
             UserError: the part cannot be read.
         """
         own_names = {wanted: column for column, wanted in self.columns.items()}
-        texts = [own_names.get(field.name, field.name) for field in self.schema if field.type == pa.string()]
+        texts = [own_names.get(field.name, field.name) for field in self.schema if _is_text(field.type)]
         for after, table in self.read(part, position, texts):
             if table.num_rows:
-                yield after, self._uniform(self._renamed(table))
+                yield after, self._completed(self._renamed(table))
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -107,6 +109,11 @@ class Stream(ABC):
             raise UserError(f"{self.name}: renamed by {self.columns}, there are two columns {sorted(repeated)}")
         return self._renamed(first).schema
 
+    def label_names(self) -> dict[str, list[str]]:
+        """Returns the names of ClassLabel columns, whose cells are ids, by the name a column is wanted under."""
+        found = {name: class_names(self.features, name) for name in self.features or ()}
+        return {self.columns.get(name, name): names for name, names in found.items() if names}
+
     def where(self, number: int) -> str:
         """Names a row, by its number, for a message."""
         return f"{self.part_name(number >> PART)}: row {(number & ((1 << PART) - 1)) + 1}"
@@ -118,13 +125,10 @@ class Stream(ABC):
     def _renamed(self, table: pa.Table) -> pa.Table:
         return table.rename_columns([self.columns.get(name, name) for name in table.column_names])
 
-    def _uniform(self, table: pa.Table) -> pa.Table:
+    def _completed(self, table: pa.Table) -> pa.Table:
         for field in self.schema:
-            place = table.schema.get_field_index(field.name)
-            if place < 0:
+            if field.name not in table.column_names:
                 table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-            elif field.type == pa.string() and pa.types.is_primitive(table.schema.field(place).type):
-                table = _as_text(table, field.name)
         return table
 
 
@@ -171,7 +175,7 @@ class HubStream(Stream):
 
     def __init__(self, dataset: IterableDataset, name: str, columns: Mapping[str, str] | None = None) -> None:
         super().__init__(name, columns)
-        self.dataset = dataset.with_format("arrow")
+        self.dataset, self.features = dataset.with_format("arrow"), dataset.features
 
     @property
     def parts(self) -> int:
@@ -189,9 +193,21 @@ class HubStream(Stream):
             one.load_state_dict(position)
         try:
             for table in one.iter(batch_size=CHUNK):
+                self._check_kinds(part, table, texts)
                 yield one.state_dict(), table
+        except UserError:
+            raise
         except (OSError, ValueError, pa.ArrowException, DatasetsError) as error:
             raise UserError(f"{self.part_name(part)}: {error.__cause__ or error}") from None
+
+    def _check_kinds(self, part: int, table: pa.Table, texts: Collection[str]) -> None:
+        for name in set(texts) & set(table.column_names):
+            kind = table.schema.field(name).type
+            if not _is_text(kind) and not pa.types.is_null(kind):  # 007 has become 7: too late to make it text
+                raise UserError(
+                    f"{self.part_name(part)}: column {name!r} is text in the first rows, but {kind} further on; name "
+                    "the files themselves in train_file, where every cell is read as it stands"
+                )
 
 
 class MemoryStream(Stream):
@@ -205,7 +221,7 @@ class MemoryStream(Stream):
 
     def __init__(self, dataset: Dataset, name: str, columns: Mapping[str, str] | None = None) -> None:
         super().__init__(name, columns)
-        self.dataset = dataset.with_format("arrow")
+        self.dataset, self.features = dataset.with_format("arrow"), dataset.features
         self.sizes = [len(dataset)]
 
     @property
@@ -286,16 +302,19 @@ def collect(stream: Stream, wanted: Callable[[Rows], npt.NDArray[np.bool_]], lim
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
     """Lays tables end to end; a column that is text in one of them and numbers in another becomes text."""
-    names = dict.fromkeys(name for table in tables for name in table.column_names)
-    for name in names:
+    for name in dict.fromkeys(name for table in tables for name in table.column_names):
         kinds = {table.schema.field(name).type for table in tables if name in table.column_names} - {pa.null()}
-        if len(kinds) > 1 and pa.string() in kinds:
+        if len(kinds) > 1 and any(map(_is_text, kinds)):
             tables = [_as_text(table, name) for table in tables]
     return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
 
 
 def _as_text(table: pa.Table, name: str) -> pa.Table:
     place = table.schema.get_field_index(name)
-    if place < 0 or table.schema.field(place).type == pa.string():
+    if place < 0 or _is_text(table.schema.field(place).type):
         return table
     return table.set_column(place, name, as_texts(table.column(place).to_pylist()))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

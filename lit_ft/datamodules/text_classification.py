@@ -17,7 +17,7 @@ from lit_ft.data.columns import (
 )
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.label_description import LabelCoder, LabelColumns, count_labels, numbered_labels
-from lit_ft.data.labels import ProblemType
+from lit_ft.data.labels import ProblemType, class_names
 from lit_ft.data.raw import Kind, RawRows, Rows
 from lit_ft.data.samplers import Key, balanced_weights
 from lit_ft.data.store import FeatureStore
@@ -163,7 +163,19 @@ class TextClassificationDataModule(TransformerDataModule):
         train = list((raw.get("train") or self.load_rows("train")).values())
         if not self.description["label_columns"]:  # rows to predict do not say which column it is
             self.description["label_columns"] = require_label_column(train[0].data.column_names, train[0].place)
-        return self._label_columns.describe(train, given, "labels" in known, self.notes)
+        described = self._label_columns.describe(train, given, "labels" in known, self.notes)
+        if self.hparams["streaming"] and described["problem_type"] != "regression":
+            self._require_names(train[0], given)
+        return described
+
+    def _require_names(self, first_rows: RawRows, given: list[str] | None) -> None:
+        columns = self.description["label_columns"]
+        in_columns = len(columns) > 1 or class_names(first_rows.data.features, columns[0])
+        if not (given or in_columns or self.hparams["label_names"]):
+            raise UserError(
+                f"{first_rows.place}: streaming does not read all rows in advance, so their labels are not known: set "
+                "label_names"
+            )
 
     @property
     def _coder(self) -> LabelCoder:

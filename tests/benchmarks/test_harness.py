@@ -153,7 +153,7 @@ def names(content: dict[str, Any]) -> list[list[str]]:
 
 
 def test_tokenizing(options: list[str], tiny: Callable[..., str]) -> None:
-    content = script("tokenizing").main([*options, "--rows", "40", "--rowwise_rows", "10", "--format", "csv"])
+    content = script("tokenizing").main([*options, "--rows", "40", "--rowwise_rows", "10"])
     assert names(content) == [
         ["lit_ft", "map(batched=True)", "map, row by row"],
         ["lit_ft", "tokenizer(), in batches", "map(batched=True)"],
@@ -166,6 +166,14 @@ def test_tokenizing(options: list[str], tiny: Callable[..., str]) -> None:
         for part in each["contestants"].values()
         for value in part["values"]
     )
+
+
+def test_rows_of_the_users_own(options: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("body,stars\n" + "".join(f'"it leaks, {number} times",{number % 11}\n' for number in range(22)))
+    command = ["--train_file", str(path), "--text", "body", "--label", "stars", "--batch_size", "8"]
+    content = script("loader").main([*options, *command, "--num_workers", "0", "--steps", "1"])
+    assert "all 22 rows" in content["checks"][0]
 
 
 def test_loader(options: list[str]) -> None:

@@ -5,13 +5,14 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import Dataset
 
 from lit_ft.data import streams
 from lit_ft.data.sources import HubSource
 from lit_ft.data.stream_order import held_out
-from lit_ft.data.streams import PART, FileStream, HubStream, MemoryStream, Stream, collect, open_hub
+from lit_ft.data.streams import PART, FileStream, HubStream, MemoryStream, Stream, collect, joined, open_hub
 from lit_ft.errors import UserError
 from tests.data.stream_files import FORMATS, in_files, rows, stream_of
 
@@ -75,6 +76,25 @@ def test_later_chunks_have_the_columns_of_the_first_and_its_texts(tmp_path: Path
     assert read(FileStream([tmp_path / "a.jsonl"]))[7:] == [
         {"text": text, "note": None, "label": None} for text in ("5", "1.5", "True")
     ]
+
+
+def test_text_that_datasets_takes_for_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # it reads csv 10,000 rows at a time and guesses anew each time: 007 would be 7
+    monkeypatch.setattr(streams, "CHUNK", 5000)
+    (tmp_path / "a.csv").write_text("text,label\n" + "a,1\n" * 10_000 + "007,1.5\n")
+    stream = open_hub(HubSource(str(tmp_path)), "train")
+    with pytest.raises(UserError, match="split 'train': column 'text' is text in the first rows, but int64 further on"):
+        list(stream.chunks(0))
+    (tmp_path / "a.csv").write_text("text,label\n" + "a,1\n" * 10_000 + "b,1.5\n")
+    assert read(stream)[-2:] == [{"text": "a", "label": 1}, {"text": "b", "label": 1.5}]
+    assert FileStream([tmp_path / "a.csv"]).schema.field("label").type == "string"
+
+
+def test_numbers_become_text_beside_text_only() -> None:
+    tables = [pa.table({"a": [1], "b": [1]}), pa.table({"a": ["x"], "b": [1.5]}), pa.table({"a": [2.5]})]
+    assert joined(tables).to_pydict() == {"a": ["1", "x", "2.5"], "b": [1, 1.5, None]}
+    large = pa.table({"a": pa.array(["y"], pa.large_string())})
+    assert joined([large, tables[1]]).column("a").to_pylist() == ["y", "x"]
 
 
 def test_wrong_names_and_nothing_to_read(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, BinaryIO, Literal, cast
 
 import pyarrow as pa
@@ -73,8 +74,15 @@ def opened(path: Path, byte: int = 0) -> Iterator[BinaryIO]:
 
 def shorten(value: Any, length: int = 60) -> str:
     """Returns the beginning of a text, or of what a value is written as, for a message."""
-    text = value if isinstance(value, str) else str(value)
-    return repr(text if len(text) <= length else text[:length] + "...")
+    text = str(value)
+    text = text if len(text) <= length else text[:length] + "..."
+    return repr(text) if isinstance(value, str) else text
+
+
+def piped(path: Path, command: str) -> str:
+    """Returns the line for a shell that writes a file anew through a command."""
+    unpacked = path.name.removesuffix(".gz")
+    return f"{'zcat' if path.suffix == '.gz' else 'cat'} {quote(path.name)} | {command} > {quote('new-' + unpacked)}"
 
 
 @dataclass(frozen=True)
@@ -121,4 +129,4 @@ def _recode(what: str, path: Path) -> str:
     encoding = what.removeprefix("is ")
     if not encoding.startswith("UTF"):
         return ""
-    return f", not UTF-8; convert it: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
+    return f", not UTF-8; convert it: {piped(path, f'iconv -f {encoding} -t UTF-8')}"

@@ -165,7 +165,7 @@ def _parse(layout: _Layout, content: bytes, text: str, at: Position) -> pa.Table
         ),
     )
     if broken:
-        raise _ragged(layout, broken[0], text, at["line"])
+        raise _ragged(layout, broken[0], text, at)
     given = layout.options.column_names is not None
     if not given and at["byte"] == layout.first["byte"]:
         check_not_data(layout.names, table, layout.path, at["line"] - 1)
@@ -192,7 +192,7 @@ def _check_marks(layout: _Layout, content: bytes, line: int) -> None:
         check_line_ends(outside, layout.path, line, layout.newline)
 
 
-def _ragged(layout: _Layout, row: Any, text: str, line: int) -> UserError:
+def _ragged(layout: _Layout, row: Any, text: str, at: Position) -> UserError:
     records = fields_of(io.StringIO(text, newline=""), layout.delimiter, layout.options.quoting)
     read = 0
     for fields in records:
@@ -203,10 +203,11 @@ def _ragged(layout: _Layout, row: Any, text: str, line: int) -> UserError:
     if layout.options.column_names is not None:
         reason += f"; column_names gives {len(layout.names)} names"
     likely = likely_delimiter([row.text], layout.delimiter, layout.options.quoting, len(layout.names))
-    if likely and row.actual_columns == 1:
+    first = at["byte"] == layout.first["byte"] and read == 0
+    if likely and first and row.actual_columns == 1:
         hint = f"is the delimiter {likely}? set delimiter"
     elif layout.options.quoting == "minimal" and '"' in row.text:
         hint = "stray quotes in the text? try `quoting: none`"
     else:
         hint = f"a field that holds {layout.delimiter!r} or a line end must stand in double quotes"
-    return UserError(f"{layout.path}: line {line + read}: {reason}; {hint}")
+    return UserError(f"{layout.path}: line {at['line'] + read}: {reason}; {hint}")

@@ -39,7 +39,7 @@ def check_names(names: Sequence[str], place: str) -> None:
             raise _is_data(place, f"{shorten(name)} is too long for a column's name")
         if not name.strip():
             raise UserError(
-                f"{place}: column {number} of the header has no name (header: {shorten(list(names), 200)}); name it, "
+                f"{place}: column {number} of the header has no name ({shorten(list(names), 200)}); name it, "
                 "or take the column out (pandas: to_csv(index=False))"
             )
         if found := re.search("[\n\r\ufeff]", name):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lit_ft.data.formats.common import BLOCK, LONGEST, Chunks, Position, TextStart, opened
+from lit_ft.data.formats.common import BLOCK, LONGEST, Chunks, Position, TextStart, opened, piped
 from lit_ft.errors import UserError
 
 Offsets = npt.NDArray[np.int64]
@@ -80,13 +80,13 @@ def decode(content: bytes, path: Path, line: int) -> str:
         line += content.count(b"\n", 0, error.start)
         raise UserError(
             f"{path}: line {line} is not UTF-8 (byte {content[error.start]:#04x}); "
-            f"convert the file: iconv -f latin1 -t utf-8 {path.name}"
+            f"convert the file: {piped(path, 'iconv -f latin1 -t utf-8')}"
         ) from None
     if (place := content.find(b"\0")) >= 0:
         line += content.count(b"\n", 0, place)
+        tr_null = r"tr -d '\000'"
         raise UserError(
-            f"{path}: line {line} holds a NUL byte: the file is damaged or no text; "
-            f"take it out: tr -d '\\000' < {path.name}"
+            f"{path}: line {line} holds a NUL byte: the file is damaged or no text; take it out: {piped(path, tr_null)}"
         )
     return text
 
@@ -105,8 +105,9 @@ def check_line_ends(content: bytes, path: Path, line: int, newline: bytes) -> No
 
 def mixed_line_ends(path: Path, line: int, newline: bytes) -> UserError:
     """Returns the error for a line end of another kind than the file's others."""
+    one_kind = r"tr '\r' '\n'"
     found, others = ("carriage return", "line feeds") if newline == b"\n" else ("line feed", "carriage returns")
     return UserError(
         f"{path}: line {line} holds a lone {found}, but lines of this file end in {others}: one row or two? "
-        f"make them alike: tr '\\r' '\\n' < {path.name}, or delete it: tr -d '\\r' < {path.name}"
+        f"make them alike: {piped(path, one_kind)}, or delete it (tr -d '\\r')"
     )
