@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN = .venv/bin
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: quickstart test check soak clean
+.PHONY: quickstart test check soak benchmarks clean
 
 quickstart: .venv/quickstart.stamp  ## fine-tune, test, predict and export on the sample data
 	$(BIN)/lit-ft quickstart
@@ -18,6 +18,9 @@ check: .venv/dev.stamp
 
 soak: .venv/dev.stamp  ## what takes longer than CI may
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m soak
+
+benchmarks: .venv/dev.stamp  ## everything against what it replaces; hours at full size
+	PYTHON=$(BIN)/python benchmarks/run_all.sh
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

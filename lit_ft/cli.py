@@ -20,7 +20,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 import lit_ft.datamodules
 import lit_ft.modules
-from lit_ft.__main__ import entry as entry
 from lit_ft.callbacks import (
     DataReport,
     HFExport,

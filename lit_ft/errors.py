@@ -8,7 +8,14 @@ class UserError(ValueError):
     """Input that cannot be used as it is; the message names the place and the fix.
 
     The command line prints the message alone, without a traceback. In Python it is an ordinary `ValueError`.
+
+    Args:
+        message: what was found where, and the fix.
     """
+
+    def __init__(self, message: str) -> None:
+        # a loader's worker hands its error on as text, the traceback before it
+        super().__init__(message.rpartition(f"{__name__}.UserError: ")[2].strip())
 
 
 class RowError(UserError):

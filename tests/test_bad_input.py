@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lit_ft import cli
+from lit_ft.__main__ import entry
 from lit_ft.errors import UserError
 from lit_ft.ops.building import ModelSource
 
@@ -177,6 +178,6 @@ def test_console_command_ends_without_traceback(
     ]
     monkeypatch.setattr("sys.argv", ["lit-ft", *words, f"--model.model_name_or_path={tiny('bert')}"])
     with pytest.raises(SystemExit) as ended:
-        cli.entry()
+        entry()
     assert ended.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("lit-ft: error: nowhere.csv: no such file")

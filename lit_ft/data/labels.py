@@ -118,9 +118,16 @@ class LabelReader:
             self.problem_type
         ]
         labels = []
+        known: dict[Any, Any] = {}  # the same few labels again and again
         for row, cell in enumerate(cells):
+            memorable = type(cell[0]) in (str, int) and len(cell) == 1  # 1 and True are equal, but not the same label
+            if memorable and cell in known:
+                labels.append(known[cell])
+                continue
             try:
                 labels.append(convert(cell))
+                if memorable:
+                    known[cell] = labels[-1]
             except (ValueError, TypeError, IndexError) as error:
                 raise RowError(row, f"column {self.columns}: {error}") from None
         return labels

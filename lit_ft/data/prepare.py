@@ -74,7 +74,13 @@ def prepare(
         overwrite: prepare anew.
     """
     folder = None if overwrite else _earlier(key, root)
-    return opened(folder or once(key, lambda path: _build(path, work, num_proc or 1), root, overwrite))
+    for _ in range(3):
+        folder = folder or once(key, lambda path: _build(path, work, num_proc or 1), root, overwrite)
+        try:
+            return opened(folder)
+        except FileNotFoundError:  # cleared, or made anew by somebody else, in this very moment
+            folder = None
+    raise UserError(f"{root}: prepared data disappears as soon as it is made; is somebody clearing the folder?")
 
 
 def _earlier(key: dict[str, Any], root: Path) -> Path | None:

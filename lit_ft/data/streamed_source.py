@@ -1,5 +1,6 @@
 """Where streamed training rows come from: a data module's source whose training rows are never all read."""
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from lit_ft.data.raw import Kind, RawRows, RawSource, Scratch, Strata
 from lit_ft.data.stream_order import Source, held_out
 from lit_ft.data.streams import FileStream, MemoryStream, Stream, collect, open_hub
 from lit_ft.errors import UserError
+
+log = logging.getLogger("lit_ft")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,11 @@ class StreamedSource(RawSource):
             wanted = partial(held_out, percentage=self.validation_split_percentage, seed=self.seed)
             table = collect(stream, wanted, self.limits.get("validation"))
             numbers = np.asarray(table["row_number"])
+            if len(numbers) == self.limits.get("validation"):
+                log.info(
+                    f"{stream.name}: {len(numbers)} rows held out for validation; further rows of these "
+                    f"{self.validation_split_percentage} % are used nowhere (max_eval_samples)"
+                )
             rows = _data_set(table.drop_columns(["row_number"]), stream)
             return {"": RawRows(rows, stream.name, kept=numbers, naming=stream.where)}
         return super().load(kind, strata, scratch)

@@ -1,5 +1,6 @@
 """Texts -> token ids of at most `max_seq_length`, cut or windowed by our own rule; every token lost is counted."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from lit_ft.data.ragged import Array, Ragged
 from lit_ft.data.sources import resolve_path
 from lit_ft.errors import UserError
+
+log = logging.getLogger("lit_ft")
 
 TruncationSide = Literal["first", "last", "head_and_tail"]
 
@@ -48,6 +51,11 @@ def load_tokenizer(
         raise UserError(f"{name!r} holds no tokenizer: there is a configuration, but no vocabulary beside it")
     if tokenizer.pad_token is None:  # GPT-2, Llama: padding is masked, so any known token will do
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        log.info(f"{name}: no padding token; padding is {tokenizer.pad_token!r}, which the attention mask hides")
+    if not tokenizer.is_fast:
+        log.info(
+            f"{name}: no fast (Rust) tokenizer; its Python one takes many times as long (use_fast_tokenizer: true?)"
+        )
     return tokenizer
 
 

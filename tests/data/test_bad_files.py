@@ -55,7 +55,8 @@ BAD = [
     ("a.csv", "great film,pos\nawful,neg\nfine,pos\nso so,pos\n", "line 1: .*'pos' appears again in 2 .*column_names"),
     ("a.csv", f'"{LONG}",x\nb,y\n', "line 1: .*is too long for a column's name.*set column_names"),
     ("a.csv", "text,label\na,1\ntext,label\nb,2\n", r"row 2 repeats the columns' names \['text', 'label'\]; delete it"),
-    ("a.csv", ",text\n0,a\n1,b\n", r"line 1: column 1 of the header has no name.*to_csv\(index=False\)"),
+    ("a.csv", "text,label,\na,1,\nb,2,\n", r"line 1: column 3 of the header has no name \(\['text', 'label', ''\]\)"),
+    ("a.csv", 'text,label\n"Good" film,1\n', """line 2: the quote .* closed in the middle of a field: '"Good" f"""),
     ("a.csv", "text, \na,b\n", "column 2 of the header has no name"),
     ("a.csv", '"te\nxt",label\na,b\n', r"column 1 of the header, 'te\\nxt', holds a line end"),
     ("a.csv", b"\xef\xbb\xbf\xef\xbb\xbftext,label\na,b\n", "column 1 of the header, .* holds a byte-order mark"),
@@ -116,6 +117,7 @@ def test_bad_files(tmp_path: Path, name: str, content: str | bytes, message: str
         "word,tag\nthe,X\nword,Y\nof,X\n",  # a cell that happens to be a name
         "text,2020\na,x\nb,1\n",
         "text\ntext\nb\n",
+        ",text\n0,a\n1,b\n",  # pandas' index
     ],
 )
 def test_files_that_only_look_wrong(tmp_path: Path, content: str) -> None:

@@ -1,6 +1,7 @@
 """Training rows as a stream, through the data module and a Trainer; the stream itself: tests/data/test_streaming.py."""
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,11 @@ def make(tiny):
 
 
 def labels_of(data: TextClassificationDataModule, batches: int) -> list:
-    return [label for _, batch in zip(range(batches), data.train_dataloader()) for label in batch["labels"].tolist()]
+    return [label for batch in islice(data.train_dataloader(), batches) for label in batch["labels"].tolist()]
 
 
 def test_labels_come_from_where_they_are_known_in_advance(make) -> None:
-    with pytest.raises(UserError, match="streaming does not read all rows in advance.*set label_names"):
+    with pytest.raises(UserError, match=r"streaming does not read all rows in advance.*set label_names"):
         make()
     assert set(labels_of(make(label_names=["yes", "no"]), 9)) == {0, 1}
     features = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})

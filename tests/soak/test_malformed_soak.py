@@ -2,12 +2,14 @@
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.data.test_malformed import check, common, malformed
+from tests.data.test_malformed import FORMATS, check, in_every_run_alike, malformed
 
 
 @pytest.mark.soak
-@settings(common, max_examples=2000)
-@given(malformed())
-def test_many_malformed_files(file: tuple[str, bytes]) -> None:
-    check(*file)
+@pytest.mark.parametrize("kind", FORMATS)
+@settings(in_every_run_alike, max_examples=2000 // len(FORMATS))
+@given(data=st.data())
+def test_many_malformed_files(kind: str, data: st.DataObject) -> None:
+    check(*data.draw(malformed(kind)))

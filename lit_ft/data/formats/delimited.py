@@ -174,16 +174,18 @@ def _parse(layout: _Layout, content: bytes, text: str, at: Position) -> pa.Table
 
 
 def _check_marks(layout: _Layout, content: bytes, line: int) -> None:
-    """Refuses a quote that is never closed, and line ends of several kinds outside of quotes."""
+    """Refuses quotes that do not enclose a field (they would be lost), and line ends of several kinds around fields."""
     if layout.quoted is None or b'"' not in content:
         check_line_ends(content, layout.path, line, layout.newline)
         return
+    behind = (b"", b"\r", b"\n", layout.delimiter.encode())
     for match in layout.quoted.finditer(content):
-        if not match["closed"]:
+        if not match["closed"] or content[match.end() : match.end() + 1] not in behind:
             line += content.count(layout.newline, 0, match.start())
-            found = shorten(match.group()[:200].decode(errors="replace"))
+            what = "is never closed" if not match["closed"] else "is closed in the middle of a field"
+            found = shorten(content[match.start() : match.end() + 20][:200].decode(errors="replace"))
             raise UserError(
-                f"{layout.path}: line {line}: the quote that opens here is never closed: {found}; "
+                f"{layout.path}: line {line}: the quote that opens here {what}: {found}; "
                 "stray quotes in the text? try `quoting: none`"
             )
     if layout.newline == b"\r" or content.count(b"\r") != content.count(b"\r\n"):

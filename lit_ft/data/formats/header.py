@@ -37,10 +37,11 @@ def check_names(names: Sequence[str], place: str) -> None:
     for number, name in enumerate(names, start=1):
         if len(name) > LONGEST_NAME:
             raise _is_data(place, f"{shorten(name)} is too long for a column's name")
-        if not name.strip():
+        pandas_index = number == 1 < len(names) and not name
+        if not name.strip() and not pandas_index:
             raise UserError(
-                f"{place}: column {number} of the header has no name ({shorten(list(names), 200)}); name it, "
-                "or take the column out (pandas: to_csv(index=False))"
+                f"{place}: column {number} of the header has no name ({shorten(list(names), 200)}); "
+                "name it, or take the column out"
             )
         if found := re.search("[\n\r\ufeff]", name):
             what = "a byte-order mark" if found.group() == "\ufeff" else "a line end (a stray quote before it?)"

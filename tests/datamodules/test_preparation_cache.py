@@ -1,0 +1,175 @@
+"""What is prepared is never stale and never missed: one option, row or file at a time, through the data module."""
+
+import inspect
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from lit_ft import TextClassificationDataModule, TextClassificationModule
+from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.datamodules.preparing import PreparingDataModule
+from lit_ft.errors import UserError
+
+ROWS = [
+    {"text": f"text number {n} of some length", "label": ("no", "yes")[n % 2], "other": f"o {n}"} for n in range(40)
+]
+
+CHANGES = {
+    "use_fast_tokenizer": False, "model_revision": "other", "trust_remote_code": True, "add_tokens": ["zyxwv"],
+    "tokenizer_kwargs": {"padding_side": "left"}, "quoting": "none", "delimiter": ";", "column_names": ["a", "b"],
+    "validation_split_percentage": 20, "max_train_samples": 30, "max_eval_samples": 1, "max_predict_samples": 3,
+    "sample_head": True, "max_seq_length": 7, "truncation_side": "last", "stride": 1,
+    "on_bad_rows": {"duplicate": "drop"}, "column_mapping": {"other": "another"}, "text_column_names": "other",
+    "text_pair_column_names": "other", "text_column_delimiter": "/", "label_column_name": "label",
+    "problem_type": "single_label", "label_names": ["no", "yes"],
+}  # fmt: skip
+"""Options that change, or may change, what is prepared."""
+SAME = {
+    "batch_size": 3, "eval_batch_size": 5, "num_workers": 1, "preprocessing_num_workers": 2, "data_seed": 7,
+    "pad_to_max_length": True, "pad_to_multiple_of": 8, "train_sampling_strategy": "sequential",
+    "max_tokens_per_batch": 1000, "shuffle_buffer_size": 5, "stopping_strategy": "all_exhausted",
+    "multiprocessing_context": "spawn", "class_balanced_sampling": True, "cache_dir": "elsewhere",
+    "predict_file": "not there.csv", "predict_split_name": "x", "test_file": "not there.csv", "test_split_name": "x",
+}  # fmt: skip
+"""Options of other stages, of loading, or of the machine."""
+ELSEWHERE = {
+    "model_name_or_path", "tokenizer_name", "gguf_file", "dataset", "dataset_name", "dataset_config_name",
+    "dataset_revision", "train_file", "validation_file", "train_split_name", "validation_split_name", "sources",
+    "streaming", "probabilities", "preparation_dir", "overwrite_cache", "label_delimiter",
+}  # fmt: skip
+"""Options that say where rows or tokenizer come from (tested below and in test_text_classification_data.py)."""
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture
+def prepare(tiny, tmp_path: Path):
+    """Prepares for fit; returns how many prepared folders there are then."""
+    path = write(tmp_path / "train.jsonl", ROWS)
+
+    def run(**options) -> int:
+        TextClassificationDataModule(
+            **{"model_name_or_path": tiny("bert"), "train_file": path, "text_column_names": "text", **options}
+        ).prepare_data()
+        return len(list((tmp_path / "prepared").glob("*/content.json")))
+
+    return run
+
+
+def test_every_option_is_in_one_of_the_tables() -> None:
+    known = {
+        name
+        for kind in (TextClassificationDataModule, TransformerDataModule, PreparingDataModule)
+        for name in inspect.signature(kind.__init__).parameters
+    } - {"self", "kwargs"}
+    assert known == set(CHANGES) | set(SAME) | ELSEWHERE
+
+
+@pytest.mark.parametrize("option", CHANGES)
+def test_an_option_that_changes_the_result_prepares_anew(option: str, prepare) -> None:
+    assert prepare() == 1
+    assert prepare(**{option: CHANGES[option]}) == 2
+
+
+def test_other_options_do_not(prepare) -> None:
+    assert prepare() == 1
+    for option, value in SAME.items():
+        assert prepare(**{option: value}) == 1, option
+
+
+def test_rows_decide_not_times(prepare, tmp_path: Path) -> None:
+    assert prepare() == 1
+    write(tmp_path / "train.jsonl", ROWS)
+    assert prepare() == 1
+    write(tmp_path / "train.jsonl", [*ROWS[:-1], {**ROWS[-1], "text": "text number 39 of some lengtH"}])
+    assert prepare() == 2
+    write(tmp_path / "train.jsonl", ROWS)
+    assert prepare() == 2
+
+
+def test_another_tokenizer_or_place(prepare, tiny, tmp_path: Path) -> None:
+    assert prepare() == 1
+    assert prepare(tokenizer_name=tiny("gpt2")) == 2
+    assert prepare(preparation_dir=str(tmp_path / "elsewhere")) == 2
+    assert len(list((tmp_path / "elsewhere").glob("*/content.json"))) == 1
+
+
+def _prepare_slowly(options: dict, started: Path) -> None:
+    class Slow(TextClassificationDataModule):
+        def tokenize(self, rows: dict, split: str) -> dict:
+            started.touch()
+            time.sleep(60)
+            return super().tokenize(rows, split)
+
+    Slow(**options).prepare_data()
+
+
+def test_a_kill_in_the_middle_leaves_nothing_that_counts(tiny, tmp_path: Path) -> None:
+    options = {
+        "model_name_or_path": tiny("bert"),
+        "train_file": write(tmp_path / "t.jsonl", ROWS),
+        "text_column_names": "text",
+    }
+    process = multiprocessing.get_context("fork").Process(target=_prepare_slowly, args=(options, tmp_path / "started"))
+    process.start()
+    while not (tmp_path / "started").exists():
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not list((tmp_path / "prepared").glob("*/content.json"))
+    data = TextClassificationDataModule(**options)
+    data.setup("fit")
+    assert len(data.features["train"][""]) == 38
+
+
+def test_a_file_that_changes_between_preparation_and_training_is_an_error(tiny, tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    data = TextClassificationDataModule(
+        model_name_or_path=tiny("bert"), train_file=write(path, ROWS), text_column_names="text"
+    )
+    data.prepare_data()
+    write(path, ROWS[1:])
+    with pytest.raises(UserError, match=r"train\.jsonl changed while its rows were in use"):
+        Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False).fit(
+            TextClassificationModule(model_name_or_path=tiny("bert")), data
+        )
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_loader_processes_give_the_batches_of_the_main_one(tiny, tmp_path: Path, context: str) -> None:
+    options = {
+        "model_name_or_path": tiny("bert"),
+        "train_file": write(tmp_path / "t.jsonl", ROWS),
+        "text_column_names": "text",
+    }
+    batches = []
+    for loading in ({}, {"num_workers": 2, "multiprocessing_context": context}):
+        data = TextClassificationDataModule(**options, **loading)
+        data.setup("fit")
+        batches.append([*data.train_dataloader(), *data.val_dataloader()[0]])
+    for ours, theirs in zip(*batches, strict=True):
+        assert set(ours) == set(theirs)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_token_budget_bounds_every_batch(tiny, tmp_path: Path) -> None:
+    rows = [{"text": "word " * (n % 9 + 1), "label": ("no", "yes")[n % 2]} for n in range(80)]
+    data = TextClassificationDataModule(model_name_or_path=tiny("bert"), dataset=rows, max_tokens_per_batch=60)
+    data.setup("fit")
+    batches = list(data.train_dataloader())
+    assert len(batches) == data.num_train_batches
+    assert max(batch["input_ids"].numel() for batch in batches) <= 60
+    assert sum(len(batch["labels"]) for batch in batches) == 76
+    padding = sum(int((batch["attention_mask"] == 0).sum()) for batch in batches)
+    assert padding < 0.1 * sum(batch["input_ids"].numel() for batch in batches)
