@@ -15,7 +15,7 @@ from lit_ft import TextClassificationDataModule, TextClassificationModule
 class WithoutOrderNumbers(TextClassificationDataModule):
     """An order number says nothing about what somebody wants, and takes up to six tokens."""
 
-    def tokenize(self, rows: dict[str, list[Any]], split: str) -> dict[str, list[Any]]:
+    def tokenize(self, rows: dict[str, list[Any]], split: str) -> dict[str, Any]:
         """Tokenizes the texts without order numbers."""
         texts = [re.sub(r"\b[A-Z]{2}-?\d{4,}\b", "my order", text) for text in rows["text"]]
         return super().tokenize({**rows, "text": texts}, split)

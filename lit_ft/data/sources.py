@@ -3,15 +3,17 @@
 import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, get_dataset_split_names, load_dataset, load_from_disk
 from datasets.data_files import EmptyDatasetError
 from datasets.exceptions import DataFilesNotFoundError, DatasetsError
 
+from lit_ft.data.fingerprints import Stamp, files_below, stamp
 from lit_ft.data.readers import check_file, file_format, rows_to_table
 from lit_ft.errors import UserError, did_you_mean
 
@@ -99,6 +101,11 @@ class HubSource:
 
     def splits(self) -> set[str]:
         """Names of the splits there are."""
+        if self.folder is not None and not _is_saved(self.folder):
+            try:
+                return set(get_dataset_split_names(str(self.folder), self.config_name))
+            except (OSError, ValueError, RuntimeError, DatasetsError):
+                pass  # loading says what is wrong
         return set(self._parts(self.config_name))
 
     def _parts(self, config_name: str | None) -> Mapping[str, Dataset]:
@@ -106,11 +113,13 @@ class HubSource:
         if folder.is_file() and folder.suffix != ".py":
             raise UserError(f"dataset_name {self.name!r} is a file; name it in train_file (or validation_file, ...)")
         try:
-            if any((folder / marker).is_file() for marker in ("dataset_dict.json", "dataset_info.json", "state.json")):
+            if _is_saved(folder):
                 loaded = load_from_disk(str(folder))
+            elif folder.is_dir():
+                stamps = tuple(stamp(path) for path in files_below(folder))
+                loaded = _loaded_folder(str(folder), config_name, stamps)
             else:
-                path = str(folder) if folder.exists() else self.name
-                loaded = load_dataset(path, config_name, revision=self.revision)
+                loaded = load_dataset(self.name, config_name, revision=self.revision)
         except RuntimeError as error:
             if "scripts are no longer supported" not in str(error):
                 raise
@@ -128,6 +137,16 @@ class HubSource:
             reason = error.__cause__ or error  # datasets wraps what it cannot read into an error that does not say why
             raise UserError(f"dataset_name {self.name!r}: {reason}") from None
         return loaded if isinstance(loaded, Mapping) else {"train": loaded}
+
+
+def _is_saved(folder: Path) -> bool:
+    return any((folder / marker).is_file() for marker in ("dataset_dict.json", "dataset_info.json", "state.json"))
+
+
+@lru_cache(maxsize=4)
+def _loaded_folder(folder: str, config_name: str | None, stamps: tuple[Stamp, ...]) -> Any:
+    # `datasets` trusts the files' times: a file that was edited and has its old time would give the old rows
+    return load_dataset(folder, config_name, download_mode="force_redownload")
 
 
 def in_memory(data: Any, place: str = "dataset") -> dict[str, Dataset]:

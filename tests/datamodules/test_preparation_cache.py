@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from lightning.pytorch import Trainer
 
 from lit_ft import TextClassificationDataModule, TextClassificationModule
@@ -173,3 +174,37 @@ def test_a_token_budget_bounds_every_batch(tiny, tmp_path: Path) -> None:
     assert sum(len(batch["labels"]) for batch in batches) == 76
     padding = sum(int((batch["attention_mask"] == 0).sum()) for batch in batches)
     assert padding < 0.1 * sum(batch["input_ids"].numel() for batch in batches)
+
+
+def texts_in(data: TextClassificationDataModule) -> list[str]:
+    store = data.features["train"][""].store
+    return sorted(data.tokenizer.batch_decode([store[number]["input_ids"] for number in range(len(store))]))
+
+
+@pytest.mark.parametrize("kind", ["files", "saved"])
+def test_an_edited_folder_is_never_stale(kind: str, tiny, tmp_path: Path) -> None:
+    """Not even where the file's size and time are put back, which `datasets` itself trusts."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    rows = [{"text": f"order {n}", "label": ("no", "yes")[n % 2]} for n in range(6)]
+
+    def fill(word: str) -> None:
+        changed = [{**row, "text": row["text"].replace("order", word)} for row in rows]
+        if kind == "saved":
+            Dataset.from_list(changed).save_to_disk(str(folder))
+        else:
+            write(folder / "train.jsonl", changed)
+        for path in folder.iterdir():
+            os.utime(path, (1_700_000_000, 1_700_000_000))
+
+    for word in ("order", "refun"):
+        fill(word)
+        data = TextClassificationDataModule(
+            model_name_or_path=tiny("bert"),
+            dataset_name=str(folder),
+            validation_split_percentage=0,
+            text_column_names="text",
+        )
+        data.setup("fit")
+        wanted = data.tokenizer.batch_decode(data.tokenizer([f"{word} {n}" for n in range(6)])["input_ids"])
+        assert texts_in(data) == sorted(wanted)

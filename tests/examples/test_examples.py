@@ -75,7 +75,7 @@ def test_subclass_changes_what_is_tokenized(tiny: Callable[..., str], tmp_path: 
     numbers = {at: re.search(r"LK-\d+", row["text"][:150]) for at, row in enumerate(read_csv(sample / "test.csv"))}
     numbers = {at: found[0].lower() for at, found in numbers.items() if found}
     assert len(numbers) > 3
-    features = data.features["test"][""].features
+    features = data.features["test"][""].store
     for at, number in numbers.items():
         text = data.tokenizer.decode(features[at]["input_ids"]).replace(" ", "").replace("##", "")
         assert "myorder" in text

@@ -1,0 +1,87 @@
+import math
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+
+from lit_ft.data import label_description
+from lit_ft.data.label_description import DistinctCells, LabelColumns, count_labels, numbered_labels
+from lit_ft.data.raw import RawRows
+from lit_ft.errors import RowError, UserError
+
+
+def rows(cells: list, place: str = "t.csv", name: str = "label") -> RawRows:
+    return RawRows(Dataset.from_dict({name: cells}), place)
+
+
+def columns(kind: str | None = None, **options) -> LabelColumns:
+    return LabelColumns(["label"], kind, **{"names": None, "delimiter": None, **options})
+
+
+def test_distinct_cells_and_where_they_came_first() -> None:
+    found = DistinctCells(["label"], [rows(["b", "a", "b", None, ""]), rows(["c", "a"], "u.csv")])
+    assert found.columns == {"label": ["b", "a", None, "", "c"]}
+    assert (found.rows, found.complete) == (5, True)
+    assert [found.where(number) for number in (0, 4)] == ["t.csv: row 1", "u.csv: row 1"]
+    floats = DistinctCells(["label"], [rows([math.nan, 1.0, math.nan, None])])
+    assert len(floats.columns["label"]) == 3
+    lists = DistinctCells(["label"], [rows([["a", "b"], ["a"], ["a", "b"]])])
+    assert lists.columns["label"] == [["a", "b"], ["a"]]
+
+
+def test_names_of_several_sources_are_one_list() -> None:
+    notes: list[str] = []
+    found = columns().describe([rows(["b", "a"]), rows(["c"], "u.csv")], None, False, notes)
+    assert found == {"problem_type": "single_label", "multi_hot": False, "labels": ["a", "b", "c"]}
+    assert notes == ["t.csv: labels read as single_label"]
+
+
+def test_class_label_columns_of_another_order_name_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(names: list[str], ids: list[int]) -> RawRows:
+        features = Features({"label": ClassLabel(names=names), "text": Value("string")})
+        return RawRows(Dataset.from_dict({"label": ids, "text": ["x"] * len(ids)}, features=features), "d")
+
+    one, other = named(["no", "yes"], [0, 1, -1]), named(["yes", "no"], [0, 1, 1])
+    found = columns().describe([one, other], None, False, [])
+    assert found["labels"] == ["no", "yes"]
+    coder = columns().coder(found)
+    (batch,) = other.batches(["label"])
+    assert batch == {"label": ["yes", "no", "no"]}
+    assert coder.encode(coder.read(batch), strict=True)[0].tolist() == [1, 0, 0]
+    (batch,) = one.batches()
+    assert coder.encode(coder.read(batch), strict=True)[0].tolist() == [0, 1, -100]
+
+
+def test_more_labels_than_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_description, "MOST", 3)
+    many = rows([f"l{number}" for number in range(9)])
+    with pytest.raises(UserError, match=r"t\.csv: column 'label' has more than 3 different labels"):
+        columns("single_label").describe([many], None, False, [])
+    numbers = rows([number / 7 for number in range(9)])
+    assert columns().describe([numbers], None, False, [])["problem_type"] == "regression"
+
+
+def test_unknown_labels_are_errors_or_marked() -> None:
+    found = {"problem_type": "single_label", "labels": ["a", "b"], "multi_hot": False}
+    coder = columns().coder(found)
+    labels = coder.read({"label": ["a", "c", None, "c", "b"]})
+    with pytest.raises(RowError, match=r"row 2, column \['label'\]: label 'c' is unknown"):
+        coder.encode(labels, strict=True)
+    encoded, unknown = coder.encode(labels, strict=False)
+    assert (encoded.tolist(), unknown.tolist()) == ([0, -100, -100, -100, 1], [False, True, False, True, False])
+
+
+def test_counts() -> None:
+    def counted(kind: str, names: list[str], labels: list) -> dict:
+        return count_labels(np.array(labels), {"problem_type": kind, "labels": names})
+
+    single = counted("single_label", ["b", "a", "c"], [1, -100, 0, 1])
+    assert single == {"label_counts": [1, 2, 0], "num_train_rows": 4}
+    assert counted("multi_label", ["a", "b"], [[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])["label_counts"] == [2, 1]
+    assert counted("regression", ["x"], [[1.0]])["label_counts"] == []
+
+
+def test_strata_are_numbers_by_label() -> None:
+    assert numbered_labels(rows(["b", "a", "b", None, "a", None]), ["label"]).tolist() == [0, 1, 0, 2, 1, 2]
+    assert numbered_labels(rows([[1], [2], [1], [1]]), ["label"]).tolist() == [0, 1, 0, 0]
+    assert numbered_labels(rows([1.5, 2.5, 3.5]), ["label"]) is None
