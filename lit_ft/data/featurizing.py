@@ -81,7 +81,7 @@ class Featurizer:
         Raises:
             UserError: a row cannot be used.
         """
-        marks, tokens_cut = [], []
+        marks, tokens_cut = RowMarks.empty(stop - start), np.zeros(stop - start, np.int32)
         with (
             FeatureWriter(self.folder / f"features-{number:05}.arrow") as writer,
             ThreadPoolExecutor(1) as encoder,
@@ -93,11 +93,11 @@ class Featurizer:
                 except RowError as error:
                     raise error.at(lambda row, first=first: self.rows.where(first + row)) from None  # type: ignore[misc]
                 writer.add(columns)
-                marks.append(marked)
-                tokens_cut.append(cut)
+                marks.fill(first - start, marked)
+                tokens_cut[first - start : first - start + len(cut)] = cut
                 size = sum(len(text) for texts in content.texts for text in texts if text is not None)
                 advance(len(cut), size)
-        return concat(marks), np.concatenate(tokens_cut)
+        return marks, tokens_cut
 
     def _batches(self, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
         rows = self.rows if (start, stop) == (0, len(self.rows)) else self.rows.select(np.arange(start, stop))

@@ -138,7 +138,8 @@ def judge(sets: Sequence[SetMarks], actions: Mapping[str, Action]) -> Judgement:
         UserError: there are rows of a kind whose action is `error`, or a set has no row left.
     """
     judged = {number: _judge_set(one, _texts([]), actions) for number, one in enumerate(sets) if one.split == "train"}
-    train = _texts([sets[number].marks.only(kept) for number, (kept, _) in judged.items()])
+    scored = any(one.split in ("validation", "test") for one in sets)
+    train = _texts([sets[number].marks.only(kept) for number, (kept, _) in judged.items()] if scored else [])
     for number, one in enumerate(sets):
         if one.split != "train":
             judged[number] = _judge_set(one, _texts([]) if one.split == "predict" else train, actions)
@@ -203,9 +204,9 @@ def _rows_of(kind: str, one: SetMarks, kept: Mask, train: Train) -> Mask:
         return (marks.shows(kind) | _unlike_most(marks, kept)) & kept
     if kind in OF_A_ROW:
         return marks.shows(kind) & kept
-    chosen = np.flatnonzero(kept & (marks.exact != 0))
-    compared, rows = marks.only(chosen), np.zeros(len(kept), np.bool_)
-    rows[chosen] = {
+    rows: Mask = kept & (marks.exact != 0)
+    compared = marks if rows.all() else marks.only(rows)
+    rows[rows] = {
         "contradicting_labels": lambda: _contradicting(compared.normal, compared.label),
         "duplicate": lambda: _repeated(compared.keys("exact")),
         "near_duplicate": lambda: _repeated(compared.keys("normal")) & ~_repeated(compared.keys("exact")),
@@ -234,20 +235,30 @@ def _among(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> Mask:
     """Says which hashes there are among sorted ones `[rows]`; `np.isin` takes many times as long."""
     if not len(known):
         return np.zeros(len(hashes), np.bool_)
-    return np.asarray(known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)] == hashes)
+    places = np.searchsorted(known, hashes)
+    np.minimum(places, len(known) - 1, out=places)
+    return np.asarray(known[places] == hashes)
+
+
+def _twins(keys: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Returns the rows whose key is that of another row; few, so that what follows costs little memory."""
+    ordered = np.sort(keys)
+    return np.flatnonzero(_among(keys, np.unique(ordered[1:][ordered[1:] == ordered[:-1]])))
 
 
 def _repeated(keys: NDArray[np.uint64]) -> Mask:
     """Says which keys there were before `[rows]`."""
-    order = np.argsort(keys, kind="stable")
     repeated = np.zeros(len(keys), np.bool_)
+    twins = _twins(keys)
+    order = twins[np.argsort(keys[twins], kind="stable")]
     repeated[order[1:]] = keys[order[1:]] == keys[order[:-1]]
     return repeated
 
 
 def _contradicting(texts: NDArray[np.uint64], labels: NDArray[np.uint64]) -> Mask:
     """Says which labelled rows share their text with a row that is labelled otherwise `[rows]`."""
-    labelled = np.flatnonzero(labels)
+    twins = _twins(texts)
+    labelled = twins[labels[twins] != 0]
     order = labelled[np.argsort(texts[labelled], kind="stable")]
     rows = np.zeros(len(labels), np.bool_)
     if not len(order):

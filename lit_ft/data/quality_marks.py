@@ -68,6 +68,17 @@ class RowMarks:
         """Returns the bits of each row's line ends `[rows]`, as `quality_text` names them."""
         return self.flags >> _LINE_ENDS
 
+    @classmethod
+    def empty(cls, rows: int) -> "RowMarks":
+        """Returns marks to be filled."""
+        hashes = (np.zeros(rows, np.uint64) for _ in range(3))
+        return cls(*hashes, np.zeros(rows, np.uint16))
+
+    def fill(self, start: int, part: "RowMarks") -> None:
+        """Puts the marks of a batch where they belong."""
+        for name in ("exact", "normal", "label", "flags"):
+            getattr(self, name)[start : start + len(part)] = getattr(part, name)
+
     def only(self, rows: NDArray[Any]) -> "RowMarks":
         """Returns the marks of some rows: their indices, or a mask."""
         return RowMarks(self.exact[rows], self.normal[rows], self.label[rows], self.flags[rows])

@@ -1,5 +1,7 @@
 """The raw rows of a stage: which split comes from where, what is cut from train, how many rows are kept."""
 
+import os
+import pickle
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -82,8 +84,19 @@ class RawRows:
         """
         data = self.data if columns is None else self.data.select_columns(list(columns))
         names = {name: known for name in data.column_names if (known := class_names(data.features, name))}
-        for batch in data.iter(batch_size=size):
-            yield {name: named_cells(cells, names.get(name)) for name, cells in batch.items()}
+        for part in _in_parts(data):
+            for batch in part.iter(batch_size=size):
+                yield {name: named_cells(cells, names.get(name)) for name, cells in batch.items()}
+
+
+def _in_parts(data: Dataset, part_bytes: int = 1 << 26) -> Iterator[Dataset]:
+    """Yields a mapped data set in pieces, each mapped anew: what was read of the one before leaves the memory."""
+    mapped = sum(os.path.getsize(file["filename"]) for file in data.cache_files)
+    rows = len(data) if mapped <= part_bytes else max(1, len(data) * part_bytes // mapped)
+    for start in range(0, len(data), rows):
+        # a data set that is mapped from files pickles as their names
+        own = pickle.loads(pickle.dumps(data)) if rows < len(data) else data  # noqa: S301
+        yield own.select(range(start, min(start + rows, len(data))))
 
 
 def named_cells(cells: list[Any], names: list[str] | None) -> list[Any]:
