@@ -70,6 +70,12 @@ FILES = {
     "ragged csv": ("rows.csv", b"text,label\na,b\na,b,c\n", r"rows\.csv: .*Expected 2 columns, got 3"),
     "cut gzip": ("rows.csv.gz", gzip.compress(b"text,label\na,b\n" * 99)[:-20], r"rows\.csv\.gz: not a complete gzip"),
     "one label": ("rows.csv", b"text,label\na,x\nb,x\n", r"rows\.csv: column 'label' has one label only \(\['x'\]\)"),
+    "no labels": ("rows.jsonl", b'{"text": "a", "label": null}\n' * 2, r"rows\.jsonl: no row has a label in column"),
+    "nested text": (
+        "rows.jsonl",
+        b'{"text": {"en": "a"}, "label": "x"}\n{"text": {"en": "b"}, "label": "y"}\n',
+        r"rows\.jsonl: column 'text' is nested \(.*\), not text; name another column, or flatten it",
+    ),
     "null label": (
         "rows.csv",
         b"text,label\na,x\nb,\nc,y\n",
@@ -124,6 +130,8 @@ OPTIONS = {
     "stride": (["--data.max_seq_length=20", "--data.stride=19"], r"stride 19 must be below half"),
     "no rows left to train": (["--data.train_file=null"], r"no train rows: set train_file"),
     "batch size": (["--data.batch_size=0"], r"batch_size is 0; it must be at least 1"),
+    "workers": (["--data.num_workers=-1"], r"num_workers is -1; it must be at least 0"),
+    "seed of the order": (["--data.data_seed=-1"], r"data_seed is -1; it must be at least 0"),
     "share": (["--data.validation_split_percentage=150"], r"validation_split_percentage 150.* is not from 0 to 99"),
     "set name": (['--data.validation_file={"a/b": "x.csv"}'], r"'a/b' cannot name a set"),
     "folder": (["--trainer.default_root_dir=/proc/none"], r"default_root_dir '/proc/none' cannot be made"),

@@ -37,23 +37,26 @@ class FeatureDataset(TorchDataset[Any]):
         return self.__getitems__(key) if isinstance(key, list) else self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[Key | int]) -> list[dict[str, Any]]:
-        items = []
+        items, rows = [], []
         for key in keys:
             epoch, index = key if isinstance(key, tuple) else (0, key)
             item = self.store[0 if index == FILLER else index]
             row = int(item["row"])
+            rows.append(row)
             item |= {
                 "key": (epoch, index),
                 "row": row,
                 "windows": 1 if self.windows is None else int(self.windows[row]),
             }
-            if self.info is not None:
-                item["info"] = self.info[row]
             if index == FILLER:
                 item["row"] = FILLER
                 if "labels" in item:
                     item["labels"] = _unlabelled(item["labels"])
             items.append(item)
+        if self.info is not None:
+            columns = self.info[rows]
+            for number, item in enumerate(items):
+                item["info"] = {name: cells[number] for name, cells in columns.items()}
         return items
 
 

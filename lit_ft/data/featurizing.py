@@ -22,6 +22,8 @@ from lit_ft.errors import RowError, UserError
 
 BATCH = 2048
 """Rows that are encoded at a time."""
+MOST_TEXT = 1 << 22
+"""Characters that are encoded at a time, where rows are long."""
 
 Batch = dict[str, list[Any]]
 
@@ -89,51 +91,82 @@ class Featurizer:
             for first, batch, encoded in _ahead(self._batches(start, stop), encoder, self._tokenize):
                 try:
                     content = self.task.row_content(batch, self.kind)
-                    columns, cut, marked = self._checked(first, content, encoded.result())
+                    columns, cut, marked = checked(content, encoded.result(), self.unknown_id)
                 except RowError as error:
                     raise error.at(lambda row, first=first: self.rows.where(first + row)) from None  # type: ignore[misc]
-                writer.add(columns)
+                if len(columns["row"]):
+                    writer.add({**columns, "row": np.asarray(columns["row"]) + first})
                 marks.fill(first - start, marked)
                 tokens_cut[first - start : first - start + len(cut)] = cut
-                size = sum(len(text) for texts in content.texts for text in texts if text is not None)
-                advance(len(cut), size)
+                advance(len(cut), sum(_bytes(text) for texts in content.texts for text in texts if text is not None))
         return marks, tokens_cut
 
     def _batches(self, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
         rows = self.rows if (start, stop) == (0, len(self.rows)) else self.rows.select(np.arange(start, stop))
         for batch in rows.batches(self.task.input_columns(self.kind), BATCH):
-            yield start, batch
-            start += len(next(iter(batch.values())))
+            for piece in _pieces(batch):
+                yield start, piece
+                start += len(next(iter(piece.values())))
 
     def _tokenize(self, batch: Batch) -> dict[str, Any]:
         return self.task.tokenize(batch, self.kind)
 
-    def _checked(
-        self, first: int, content: RowContent, features: dict[str, Any]
-    ) -> tuple[dict[str, Any], Array, RowMarks]:
-        columns = {name: as_column(values) for name, values in features.items()}
-        row, ids = columns.pop("row"), columns["input_ids"]
-        assert isinstance(row, np.ndarray)
-        assert isinstance(ids, Ragged)
-        size = len(content.texts[0])
 
-        one_each = len(row) == size and bool((row == np.arange(size)).all())
+def checked(
+    content: RowContent, features: dict[str, Any], unknown_id: int | None
+) -> tuple[dict[str, Column], Array, RowMarks]:
+    """Marks a batch of rows by their content and their features.
 
-        def of_rows(counts: Column) -> Array:
-            assert isinstance(counts, np.ndarray)
-            if one_each:
-                return counts
-            return np.bincount(row, weights=counts, minlength=size).astype(np.int64)
+    Args:
+        content: what the rows are compared by.
+        features: what a task's `tokenize` returned.
+        unknown_id: id of the unknown token; `None` = there is none.
 
-        none = np.zeros(len(row))
-        cut, unknown_label = (of_rows(columns.pop(name, none)) for name in ("tokens_cut", "unknown_label"))
-        unknown = of_rows(ids.sums(ids.values == (-1 if self.unknown_id is None else self.unknown_id)))
-        tokens = of_rows(ids.lengths)
-        marks = row_marks(content.texts, content.labels)
-        seen = {"cut": cut > 0, "unknown_label": unknown_label > 0, "unknown_tokens": unknown > MOST_UNKNOWN * tokens}
-        for kind, which in seen.items():
-            marks = marks.flagged(kind, which)
-        return {**columns, "row": row + first}, cut, marks
+    Returns:
+        The columns to be stored, the tokens that each row lost `[rows]`, and the rows' marks.
+    """
+    columns = {name: as_column(values) for name, values in features.items()}
+    row, ids = columns.pop("row"), columns["input_ids"]
+    assert isinstance(row, np.ndarray)
+    if not len(row):  # of an empty list nobody knows what it would hold
+        row, ids = np.zeros(0, np.int64), Ragged.of([])
+    assert isinstance(ids, Ragged)
+    size = len(content.texts[0])
+
+    one_each = len(row) == size and bool((row == np.arange(size)).all())
+
+    def of_rows(counts: Column) -> Array:
+        assert isinstance(counts, np.ndarray)
+        if one_each:
+            return counts
+        return np.bincount(row, weights=counts, minlength=size).astype(np.int64)
+
+    none = np.zeros(len(row))
+    cut, unknown_label = (of_rows(columns.pop(name, none)) for name in ("tokens_cut", "unknown_label"))
+    unknown = of_rows(ids.sums(ids.values == (-1 if unknown_id is None else unknown_id)))
+    tokens = of_rows(ids.lengths)
+    marks = row_marks(content.texts, content.labels)
+    seen = {"cut": cut > 0, "unknown_label": unknown_label > 0, "unknown_tokens": unknown > MOST_UNKNOWN * tokens}
+    for kind, which in seen.items():
+        marks = marks.flagged(kind, which)
+    return {**columns, "row": row}, cut, marks
+
+
+def _pieces(batch: Batch) -> Iterator[Batch]:
+    """Cuts a batch where its rows are long: encoding takes some hundred bytes a token."""
+    columns = list(batch.values())
+    lengths = np.array([sum(len(cell) for cell in row if isinstance(cell, str)) for row in zip(*columns, strict=True)])
+    if lengths.sum() <= MOST_TEXT:
+        yield batch
+        return
+    piece = np.cumsum(lengths) // MOST_TEXT
+    edges = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(lengths)]
+    for start, stop in pairwise(edges):
+        yield {name: cells[start:stop] for name, cells in batch.items()}
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _ahead(

@@ -62,24 +62,22 @@ class LabelColumns:
         wholes = [RawRows(rows.uncut, rows.place, rows.parts) for rows in sets]
         for whole in wholes:
             check_columns(self.columns, whole.data.column_names, whole.place)
-        place, features = wholes[0].place, wholes[0].data.features
+        place = wholes[0].place
         cells = DistinctCells(self.columns, wholes)
-        try:
-            kind = self.problem_type or infer_problem_type(cells.columns, features, self.delimiter, cells.rows)
-        except UserError as error:
-            raise UserError(f"{place}: {error}") from None
+        if not cells.rows:
+            raise UserError(f"{place}: no row has a label in column {self.columns[0]!r}: every cell is empty or null")
+        kind = self.problem_type or self.infer(wholes, cells)
         if self.problem_type is None:
             notes.append(f"{place}: labels read as {kind}")
-        own_names = self.names or (class_names(features, self.columns[0]) if len(self.columns) == 1 else None)
+        own_names = self.own_names(wholes)
         multi_hot = self.holds_vectors(kind, cells.columns[self.columns[0]], own_names)
         reader = LabelReader(self.columns, kind, own_names, self.delimiter, multi_hot)
         try:
             labels: list[Any] = reader.read(cells.columns)
         except RowError as error:
             raise error.at(cells.where) from None
-        if not cells.complete and kind != "regression":
-            raise UserError(f"{place}: column {self.columns[0]!r} has more than {MOST:,} different labels")
-        names = sorted_names(labels, reader)
+        more = [] if cells.complete or kind == "regression" else _names_of_all(reader, wholes)
+        names = sorted_names([*labels, more] if kind == "multi_label" else [*labels, *more], reader)
         if kind == "single_label" and len(names) < 2:
             raise UserError(f"{place}: column {self.columns[0]!r} has one label only ({names}); two or more are needed")
         if given and kind != "regression":
@@ -91,6 +89,26 @@ class LabelColumns:
             except UserError as error:
                 raise UserError(f"{cells.where(number)}, column {self.columns}: {error}") from None
         return {"problem_type": kind, "multi_hot": multi_hot, "labels": names}
+
+    def infer(self, sets: Sequence[RawRows], cells: "DistinctCells | None" = None) -> ProblemType:
+        """Reads the problem type off the labels.
+
+        Raises:
+            UserError: they allow two readings.
+        """
+        cells = cells or DistinctCells(self.columns, sets)
+        try:
+            return infer_problem_type(cells.columns, sets[0].data.features, self.delimiter, cells.rows)
+        except UserError as error:
+            raise UserError(f"{sets[0].place}: {error}") from None
+
+    def own_names(self, sets: Sequence[RawRows]) -> list[str] | None:
+        """Returns the names as given, or those that a ClassLabel column carries, of whichever set has them."""
+        if self.names or len(self.columns) > 1:
+            return self.names
+        found = [names for rows in sets if (names := class_names(rows.data.features, self.columns[0]))]
+        # ids of other sets are meant in the first order; names that only a later one has come behind
+        return list(dict.fromkeys(name for names in found for name in names)) or None
 
     def cells(self, sets: Sequence[RawRows]) -> list[Any]:
         """Returns the different cells of the first label column."""
@@ -106,6 +124,24 @@ class LabelColumns:
             self.columns, description["problem_type"], self.names, self.delimiter, description["multi_hot"]
         )
         return LabelCoder(reader, LabelEncoder(description))
+
+
+def _names_of_all(reader: LabelReader, sets: Sequence[RawRows]) -> list[str]:
+    """Collects the names of all rows, where their different combinations are too many to be looked at."""
+    found: set[str] = set()
+    for rows in sets:
+        first = 0
+        for batch in rows.batches(reader.columns):
+            try:
+                labels = reader.read(batch)
+            except RowError as error:
+                raise error.at(lambda row, rows=rows, first=first: rows.where(first + row)) from None  # type: ignore[misc]
+            for label in labels:
+                found.update([label] if isinstance(label, str) else label or [])
+            if len(found) > MOST:
+                raise UserError(f"{rows.place}: column {reader.columns[0]!r} has more than {MOST:,} different labels")
+            first += len(labels)
+    return list(found)
 
 
 class DistinctCells:
@@ -215,15 +251,13 @@ def numbered_labels(rows: RawRows, columns: list[str]) -> Array | None:
     return found
 
 
-def count_labels(labels: Array, description: Description) -> Description:
+def count_labels(labels: Array, description: Description, total: Description) -> None:
     """Counts the rows of each label in the order of the ids, of encoded labels.
 
     Args:
         labels: what `LabelCoder.encode` returned, one per row.
         description: what `LabelColumns.describe` returned.
-
-    Returns:
-        `label_counts` (empty for regression) and `num_train_rows`.
+        total: `label_counts` (empty for regression) and `num_train_rows` are added up here.
     """
     kind, names = description["problem_type"], description["labels"]
     if kind == "regression":
@@ -232,7 +266,9 @@ def count_labels(labels: Array, description: Description) -> Description:
         counts = np.bincount(labels[labels >= 0], minlength=len(names)).tolist()
     else:
         counts = np.nansum(labels, axis=0).astype(int).tolist()
-    return {"label_counts": counts, "num_train_rows": len(labels)}
+    before = total.get("label_counts", [0] * len(counts))
+    total["label_counts"] = [one + other for one, other in zip(before, counts, strict=True)]
+    total["num_train_rows"] = total.get("num_train_rows", 0) + len(labels)
 
 
 def _aligned(names: list[str], given: list[str], place: str, fixed: bool, notes: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_ft.data.fingerprints import Stamp
-from lit_ft.data.raw import COVERED, Kind, RawRows, RawSource, Scratch, Strata
+from lit_ft.data.raw import COVERED, Kind, RawRows, RawSource, Scratch, Strata, named_sets
 from lit_ft.data.readers import ReadOptions
 from lit_ft.data.sources import Files, HubSource
 from lit_ft.data.stream_order import Source
@@ -42,7 +42,10 @@ class MixedSource:
         """Returns the sets of one kind by name; see `RawSource.sets`."""
         found = {} if kind == "train" else {name or "own": where for name, where in self.own.sets(kind).items()}
         for member, source in self.members.items() if kind != "predict" else ():
-            found |= {_joined(member, name): where for name, where in source.sets(kind).items()}
+            named = {_joined(member, name): where for name, where in source.sets(kind).items()}
+            for name in named.keys() & found.keys():
+                raise UserError(f"two {kind} sets are named {name!r}: give sources.{member} another name")
+            found |= named
         return {"": found["own"]} if list(found) == ["own"] else found
 
     def stem(self, kind: Kind) -> str:
@@ -63,6 +66,7 @@ class MixedSource:
 
     def load(self, kind: Kind, strata: Strata, scratch: Scratch) -> dict[str, RawRows]:
         """Loads the rows of one kind, by set; see `RawSource.load`."""
+        self.sets(kind)  # raises where two sets have one name
         own = {} if kind == "train" else self.own.load(kind, strata, scratch)
         found = {name or "own": rows for name, rows in own.items()}
         for member, source in self.members.items() if kind != "predict" else ():
@@ -84,17 +88,22 @@ def mixed_source(own: RawSource, sources: Mapping[str, Mapping[str, Any]]) -> Ra
         return own
     if own.files.get("train") is not None or own.dataset is not None or own.hub is not None:
         raise UserError("training rows come from `sources`: move train_file, dataset_name or dataset into one of them")
-    members = {name: _member(name, options or {}, own) for name, options in sources.items()}
+    members = {name: _member(name, options or {}, own) for name, options in named_sets(sources).items()}
     # a validation split is cut from the sources, never from what only evaluates
     return MixedSource(replace(own, validation_split_percentage=0), members)
 
 
 def _member(name: str, options: Mapping[str, Any], own: RawSource) -> RawSource:
+    if not isinstance(options, Mapping):
+        raise UserError(f"sources.{name} is {options!r}; write its options, such as {{train_file: {options}}}")
     for option in options:
         if option not in OPTIONS:
             raise UserError(
                 f"sources.{name} has no option {option!r}{did_you_mean(option, OPTIONS)}; options: {sorted(OPTIONS)}"
             )
+    for option in ("max_train_samples", "max_eval_samples"):
+        if not isinstance(options.get(option, 1), int | None):
+            raise UserError(f"sources.{name}: {option} is {options[option]!r}, expected a number of rows")
     hub = options.get("dataset_name")
     if hub is None and options.get("dataset") is None and options.get("train_file") is None:
         raise UserError(f"sources.{name} has no training rows: set train_file or dataset_name in it")
@@ -110,7 +119,7 @@ def _member(name: str, options: Mapping[str, Any], own: RawSource) -> RawSource:
             options.get("quoting", own.read.quoting),
             options.get("delimiter", own.read.delimiter),
         ),
-        column_mapping={**own.column_mapping, **options.get("column_mapping", {})},
+        column_mapping={**own.column_mapping, **(options.get("column_mapping") or {})},
         validation_split_percentage=options.get("validation_split_percentage", own.validation_split_percentage),
         limits={
             "train": options.get("max_train_samples", own.limits.get("train")),

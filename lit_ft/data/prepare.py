@@ -13,8 +13,8 @@ from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars,
 
 from lit_ft.data.cache import find, once
 from lit_ft.data.featurizing import Featurizer, Task, featurize
-from lit_ft.data.quality import Action, SetMarks, judge
-from lit_ft.data.quality_marks import RowMarks
+from lit_ft.data.quality import Action, Hashes, SetMarks, judge
+from lit_ft.data.quality_marks import Form, RowMarks
 from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.store import FeatureStore
@@ -74,8 +74,9 @@ def prepare(
         overwrite: prepare anew.
     """
     folder = None if overwrite else _earlier(key, root)
+    earlier = find(str(key.get("known", {}).get("prepared")), root)
     for _ in range(3):
-        folder = folder or once(key, lambda path: _build(path, work, num_proc or 1), root, overwrite)
+        folder = folder or once(key, lambda path: _build(path, work, num_proc or 1, earlier), root, overwrite)
         try:
             return opened(folder)
         except FileNotFoundError:  # cleared, or made anew by somebody else, in this very moment
@@ -120,7 +121,7 @@ def _opened_set(folder: Path) -> PreparedSet:
     return PreparedSet(store, Dataset.load_from_disk(str(info)) if info.exists() else None)
 
 
-def _build(folder: Path, load: Callable[[Path], Work], processes: int) -> None:
+def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: Path | None) -> None:
     scratch = folder / "raw"
     with _no_bars():
         work = load(scratch)
@@ -129,19 +130,22 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int) -> None:
         for kind, sets in work.rows.items()
         for number, (name, rows) in enumerate(sets.items())
     ]
-    marks = []
+    marks, lost = [], []
     for kind, number, name, rows in places:
         target = folder / f"{kind}-{number}"
         target.mkdir()
         job = Featurizer(work.task, rows, kind, work.unknown_id, target)
         found, tokens_cut = featurize(job, processes)
-        work.notes += _remarks(rows, kind, found, tokens_cut)
         marks.append(SetMarks(kind, name, rows.place, found, rows.where))
-        if kind == "train":
+        lost.append(tokens_cut)
+        if kind == "train" and len(marks) == len(work.rows["train"]):
             judge(marks, work.on_bad_rows)  # what is an error there is said before other sets are tokenized
-    judged = judge(marks, work.on_bad_rows)
-    for (kind, number, _, rows), kept in zip(places, judged.kept, strict=True):
+    judged = judge(marks, work.on_bad_rows, _texts_in(earlier) if "train" not in work.rows else None)
+    for form, hashes in judged.texts.items() if "train" in work.rows else ():
+        np.save(folder / f"train_{form}.npy", hashes)
+    for (kind, number, _, rows), kept, one, cut in zip(places, judged.kept, marks, lost, strict=True):
         target = folder / f"{kind}-{number}"
+        work.notes += _remarks(rows, kind, one.marks, cut, np.ones(len(cut), bool) if kept is None else kept)
         if kept is not None and not kept.all():
             store = FeatureStore(sorted(target.glob("features-*.arrow")))
             np.save(target / "kept.npy", np.flatnonzero(kept[store.column("row")]))
@@ -161,17 +165,25 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int) -> None:
     (folder / "content.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _remarks(rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array) -> list[str]:
-    """Says what rows lose in training or scoring."""
-    remarks = []
-    if tokens_cut.any():
+def _texts_in(prepared: Path | None) -> Hashes | None:
+    """Returns the texts that an earlier stage trained on, which say what a test set has in common with them."""
+    forms: tuple[Form, Form] = ("exact", "normal")
+    if prepared is None or not all((prepared / f"train_{form}.npy").exists() for form in forms):
+        return None
+    return {form: np.load(prepared / f"train_{form}.npy", mmap_mode="r") for form in forms}
+
+
+def _remarks(rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array, kept: Array) -> list[str]:
+    """Says what rows that stay lose in training or scoring."""
+    remarks, cut = [], tokens_cut[kept]
+    if cut.any():
         remarks.append(
-            f"{rows.place}: {int((tokens_cut > 0).sum())} of {len(rows)} rows are longer than max_seq_length and "
-            f"lose {int(tokens_cut.sum())} tokens (raise max_seq_length, or set stride to read them in windows)"
+            f"{rows.place}: {int((cut > 0).sum())} of {len(rows)} rows are longer than max_seq_length and "
+            f"lose {int(cut.sum())} tokens (raise max_seq_length, or set stride to read them in windows)"
         )
-    unlabelled = marks.shows("unlabelled")
+    unlabelled = marks.shows("unlabelled") & kept
     if kind in ("validation", "test") and unlabelled.any():
-        if unlabelled.all():
+        if unlabelled[kept].all():
             raise UserError(f"{rows.place}: no row has a label, so there is nothing to score; use predict")
         remarks.append(
             f"{rows.place}: {int(unlabelled.sum())} of {len(rows)} rows have no label (empty, null or -1) and are not "

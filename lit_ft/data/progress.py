@@ -43,7 +43,7 @@ class PreparationProgress:
             log.info(f"{self.place}: {self.done:,} rows tokenized, {self._rate()}")
 
     def advance(self, rows: int, size: int) -> None:
-        """Counts rows done, and the characters that they hold."""
+        """Counts rows done, and the bytes of text that they hold."""
         self.done, self.size = self.done + rows, self.size + size
         if self._bar.live.is_started:
             self._bar.update(self._task, completed=self.done, rate=self._rate())

@@ -7,14 +7,15 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_ft.data.quality_marks import OF_A_ROW, RowMarks
+from lit_ft.data.quality_marks import OF_A_ROW, Form, RowMarks
 from lit_ft.data.quality_report import Found, Report, SetReport, Split
 from lit_ft.data.quality_text import CR, CRLF, LF
 from lit_ft.errors import UserError, did_you_mean
 
 Action = Literal["keep", "drop", "error"]
 Mask = NDArray[np.bool_]
-Train = dict[str, NDArray[np.uint64]]
+Hashes = dict[Form, NDArray[np.uint64]]
+"""Sorted hashes, of texts as they stand and in normal form."""
 
 EXAMPLES = 5
 """Rows that a report names of each kind."""
@@ -91,10 +92,11 @@ class SetMarks:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Which rows stay `[rows]` (one mask per set; `None` = all), and what is to be reported."""
+    """Which rows stay `[rows]` (one mask per set; `None` = all), what is to be reported, and the texts trained on."""
 
     kept: list[Mask | None]
     report: Report
+    texts: Hashes
 
 
 _Judged = tuple[Mask, SetReport]
@@ -123,40 +125,46 @@ def check_actions(on_bad_rows: Mapping[str, str]) -> dict[str, Action]:
     return actions
 
 
-def judge(sets: Sequence[SetMarks], actions: Mapping[str, Action]) -> Judgement:
+def judge(sets: Sequence[SetMarks], actions: Mapping[str, Action], trained_on: Hashes | None = None) -> Judgement:
     """Decides which rows stay.
 
-    Training sets are judged first: what is dropped from them, no row was seen in. Of duplicates the first row stays,
-    of contradicting rows none, of rows seen in train that of train. Rows to predict all stay, as each needs its
+    Training sets are judged first, as one: what is dropped from them, no row was seen in. Of duplicates the first row
+    stays, of contradicting rows none, of rows seen in train that of train. Rows to predict all stay, as each needs its
     prediction; rows without a label are no error where they are only scored.
 
     Args:
         sets: all sets of a stage.
         actions: what `check_actions` returned.
+        trained_on: the texts of an earlier stage's training rows, where this one has none: its `Judgement.texts`.
 
     Raises:
         UserError: there are rows of a kind whose action is `error`, or a set has no row left.
     """
-    judged = {number: _judge_set(one, _texts([]), actions) for number, one in enumerate(sets) if one.split == "train"}
-    scored = any(one.split in ("validation", "test") for one in sets)
-    train = _texts([sets[number].marks.only(kept) for number, (kept, _) in judged.items()] if scored else [])
+    judged: dict[int, _Judged] = {}
+    own: list[RowMarks] = []
+    for number, one in enumerate(sets):
+        if one.split == "train":
+            judged[number] = _judge_set(one, _sorted([]), _sorted([part.keys for part in own]), actions)
+            own.append(one.marks.only(judged[number][0]))
+    texts = _sorted([part.texts for part in own]) if own else trained_on or _sorted([])
     for number, one in enumerate(sets):
         if one.split != "train":
-            judged[number] = _judge_set(one, _texts([]) if one.split == "predict" else train, actions)
+            known = _sorted([]) if one.split == "predict" else texts
+            judged[number] = _judge_set(one, known, _sorted([]), actions)
     masks = [judged[number][0] for number in range(len(sets))]
     reports = [judged[number][1] for number in range(len(sets))]
     meaning = {kind: bad.are for kind, bad in KINDS.items() if any(kind in report["found"] for report in reports)}
     report: Report = {"on_bad_rows": dict(actions), "meaning": meaning, "sets": reports}
-    return Judgement([None if mask.all() else mask for mask in masks], report)
+    return Judgement([None if mask.all() else mask for mask in masks], report, texts)
 
 
-def _judge_set(one: SetMarks, train: Train, actions: Mapping[str, Action]) -> _Judged:
+def _judge_set(one: SetMarks, train: Hashes, earlier: Hashes, actions: Mapping[str, Action]) -> _Judged:
     kept = np.ones(len(one.marks), np.bool_)
     report: SetReport = {
         "split": one.split, "name": one.name, "place": one.place, "rows": len(kept), "kept": len(kept), "found": {}
     }  # fmt: skip
     for kind in KINDS:
-        rows = _rows_of(kind, one, kept, train)
+        rows = _rows_of(kind, one, kept, train, earlier)
         if not rows.any():
             continue
         action = _action(kind, one.split, actions)
@@ -197,8 +205,8 @@ def _error(kind: str, one: SetMarks, rows: Mask) -> UserError:
     )
 
 
-def _rows_of(kind: str, one: SetMarks, kept: Mask, train: Train) -> Mask:
-    """Returns which of the kept rows are of a kind `[rows]`."""
+def _rows_of(kind: str, one: SetMarks, kept: Mask, train: Hashes, earlier: Hashes) -> Mask:
+    """Returns which of the kept rows are of a kind `[rows]`; `earlier` rows are those of training sets before."""
     marks = one.marks
     if kind == "mixed_line_ends":
         return (marks.shows(kind) | _unlike_most(marks, kept)) & kept
@@ -208,8 +216,8 @@ def _rows_of(kind: str, one: SetMarks, kept: Mask, train: Train) -> Mask:
     compared = marks if rows.all() else marks.only(rows)
     rows[rows] = {
         "contradicting_labels": lambda: _contradicting(compared.normal, compared.label),
-        "duplicate": lambda: _repeated(compared.keys("exact")),
-        "near_duplicate": lambda: _repeated(compared.keys("normal")) & ~_repeated(compared.keys("exact")),
+        "duplicate": lambda: _known(compared, earlier, "exact"),
+        "near_duplicate": lambda: _known(compared, earlier, "normal") & ~_known(compared, earlier, "exact"),
         "seen_in_train": lambda: _among(compared.normal, train["normal"]),
     }[kind]()
     return rows
@@ -222,13 +230,17 @@ def _unlike_most(marks: RowMarks, kept: Mask) -> Mask:
     return np.isin(ends, [kind for kind in counts if kind != most])
 
 
-def _texts(parts: Sequence[RowMarks]) -> Train:
-    """Returns the sorted hashes of all texts, as they stand and in normal form."""
+def _sorted(parts: Sequence[Callable[[Form], NDArray[np.uint64]]]) -> Hashes:
+    """Returns the sorted hashes of all parts, by form; `parts` are methods of marks."""
     none = np.zeros(0, np.uint64)
-    return {
-        "exact": np.sort(np.concatenate([none, *(part.exact for part in parts)])),
-        "normal": np.sort(np.concatenate([none, *(part.normal for part in parts)])),
-    }
+    forms: tuple[Form, Form] = ("exact", "normal")
+    return {form: np.sort(np.concatenate([none, *(part(form) for part in parts)])) for form in forms}
+
+
+def _known(marks: RowMarks, earlier: Hashes, form: Form) -> Mask:
+    """Says which texts with their label there were before, in this set or an earlier one `[rows]`."""
+    keys = marks.keys(form)
+    return np.asarray(_repeated(keys) | _among(keys, earlier[form]))
 
 
 def _among(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> Mask:
@@ -270,7 +282,7 @@ def _contradicting(texts: NDArray[np.uint64], labels: NDArray[np.uint64]) -> Mas
     return rows
 
 
-_EXACTLY: dict[str, Callable[[RowMarks, Train], Mask]] = {
+_EXACTLY: dict[str, Callable[[RowMarks, Hashes], Mask]] = {
     "contradicting_labels": lambda marks, train: _contradicting(marks.exact, marks.label),
     "seen_in_train": lambda marks, train: _among(marks.exact, train["exact"]),
 }

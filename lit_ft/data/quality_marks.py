@@ -32,6 +32,9 @@ _LINE_ENDS = np.uint16(len(OF_A_ROW))
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
+Form = Literal["exact", "normal"]
+
+
 @dataclass(frozen=True)
 class RowMarks:
     """What is kept of some rows: 26 bytes each.
@@ -71,8 +74,8 @@ class RowMarks:
     @classmethod
     def empty(cls, rows: int) -> "RowMarks":
         """Returns marks to be filled."""
-        hashes = (np.zeros(rows, np.uint64) for _ in range(3))
-        return cls(*hashes, np.zeros(rows, np.uint16))
+        exact, normal, label = np.zeros((3, rows), np.uint64)
+        return cls(exact, normal, label, np.zeros(rows, np.uint16))
 
     def fill(self, start: int, part: "RowMarks") -> None:
         """Puts the marks of a batch where they belong."""
@@ -83,10 +86,13 @@ class RowMarks:
         """Returns the marks of some rows: their indices, or a mask."""
         return RowMarks(self.exact[rows], self.normal[rows], self.label[rows], self.flags[rows])
 
-    def keys(self, form: Literal["exact", "normal"]) -> NDArray[np.uint64]:
+    def texts(self, form: Form) -> NDArray[np.uint64]:
+        """Returns the hash of the texts, as they stand or in normal form `[rows]`."""
+        return self.exact if form == "exact" else self.normal
+
+    def keys(self, form: Form) -> NDArray[np.uint64]:
         """Returns a hash of text and label together `[rows]`."""
-        texts: NDArray[np.uint64] = getattr(self, form)
-        return texts * _STEP + self.label
+        return self.texts(form) * _STEP + self.label
 
 
 def row_marks(texts: Sequence[Sequence[str | None]], labels: Sequence[Any] | None) -> RowMarks:
@@ -129,20 +135,6 @@ def concat(parts: Sequence[RowMarks]) -> RowMarks:
     """Puts the marks of batches one behind the other."""
     names = ("exact", "normal", "label", "flags")
     return RowMarks(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
-def many_unknown(ids: NDArray[Any], offsets: NDArray[Any], unknown_id: int | None) -> NDArray[np.bool_]:
-    """Says in which rows more than `MOST_UNKNOWN` of the tokens are unknown; special tokens count as tokens.
-
-    Args:
-        ids: token ids of all rows, one behind the other.
-        offsets: where each row begins, and the last one ends `[rows + 1]`.
-        unknown_id: id of the unknown token; `None` where there is none, or where it ends every text, too (GPT-2).
-    """
-    if unknown_id is None:
-        return np.zeros(len(offsets) - 1, np.bool_)
-    before = np.concatenate([[0], np.cumsum(ids == unknown_id)])
-    return np.asarray(np.diff(before[offsets]) > MOST_UNKNOWN * np.diff(offsets))
 
 
 def label_hash(label: Any) -> int:

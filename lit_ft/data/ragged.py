@@ -70,13 +70,15 @@ def as_column(values: Any) -> Column:
     """
     if isinstance(values, (Ragged, np.ndarray)):
         return values
-    first = next((value for value in values if value is not None), None)
-    if not isinstance(first, (list, tuple, np.ndarray)):
+    if not len(values) or not isinstance(values[0], (list, tuple, np.ndarray)):
         return np.asarray(values)
-    inner = next((value for row in values for value in row), 0)
-    if isinstance(inner, (list, tuple, np.ndarray)):
+    parts = [np.asarray(row) for row in values]
+    if any(part.ndim != 1 for part in parts):
         raise TypeError("features may be numbers or lists of numbers; flatten deeper lists and keep their lengths")
-    return Ragged.of(values, np.float32 if isinstance(inner, float) else np.int32)
+    flat = np.concatenate([part for part in parts if len(part)] or [np.zeros(0, np.int32)])
+    offsets = offsets_of(np.array([len(part) for part in parts]))
+    kinds = {"f": np.float32, "i": np.int32, "u": np.int32, "b": np.int32}
+    return Ragged(flat.astype(kinds.get(flat.dtype.kind, flat.dtype)), offsets)
 
 
 def concatenate(parts: Sequence[Column]) -> Column:

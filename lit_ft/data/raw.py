@@ -130,11 +130,12 @@ class Scratch:
 
     def read(self, names: Files, options: ReadOptions) -> FileRows:
         """Returns the rows of some files, memory-mapped."""
-        if str(names) not in self.done:
+        key = str((names, options))
+        if key not in self.done:
             folder = self.folder / str(len(self.done))
             folder.mkdir(parents=True)
-            self.done[str(names)] = read_files(names, options, folder)
-        return self.done[str(names)]
+            self.done[key] = read_files(names, options, folder)
+        return self.done[key]
 
 
 @dataclass(frozen=True)
@@ -187,13 +188,13 @@ class RawSource:
         """Returns the sets of one kind by name: their files, or their split's name; a single unnamed set is `""`."""
         files = self.files.get(kind)
         if files is not None:
-            return _named(files) if isinstance(files, dict) else {"": files}
+            return named_sets(files) if isinstance(files, dict) else {"": files}
         names = self.split_names.get(kind)
         if self.dataset is None and self.hub is None:
             return {}
         if names is None:
             return {"": kind} if kind in self._known_splits() else {}
-        return _named(names) if isinstance(names, dict) else {"": names}
+        return named_sets(names) if isinstance(names, dict) else {"": names}
 
     def stem(self, kind: Kind) -> str:
         """Returns a name for the one unnamed set of a kind: its file's, without extensions, or its split's."""
@@ -270,7 +271,8 @@ class RawSource:
         if self.files.get(kind) is not None:
             names = [where] if isinstance(where, str) else where
             rows = scratch.read(where, self.read)
-            return self._renamed(RawRows(rows.data, ", ".join(names), rows.parts), kind)
+            place = ", ".join(names) if len(names) < 4 else f"{names[0]} ... {names[-1]} ({len(names)} files)"
+            return self._renamed(RawRows(rows.data, place, rows.parts), kind)
         return self._renamed(RawRows(self._split(str(where)), f"{self._name()}, split {where!r}"), kind)
 
     def _renamed(self, rows: RawRows, kind: Kind) -> RawRows:
@@ -310,7 +312,12 @@ class RawSource:
         )
 
 
-def _named(sets: Mapping[str, Any]) -> dict[str, Any]:
+def named_sets(sets: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns sets by name, where all names can be part of a metric's and of a file's.
+
+    Raises:
+        UserError: one cannot.
+    """
     for name in sets:
         if not re.fullmatch(r"[\w.-]+", name):
             raise UserError(

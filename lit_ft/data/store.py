@@ -1,7 +1,7 @@
 """Features on disk: Arrow files of flat arrays, written in one go and memory-mapped by every process."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +13,8 @@ from lit_ft.data.ragged import Array, Column, Ragged, as_column, concatenate, fr
 
 CHUNK = 1 << 15
 """Features of a record batch: few enough to be written from memory, many enough that files open quickly."""
+CHUNK_VALUES = 1 << 22
+"""Numbers of a record batch, where features are long."""
 
 
 class FeatureWriter:
@@ -38,10 +40,12 @@ class FeatureWriter:
 
     def add(self, columns: Mapping[str, Any]) -> None:
         """Appends features; every call must bring the same columns."""
-        made = {name: as_column(values) for name, values in columns.items()}
+        made = {name: _stored(name, as_column(values)) for name, values in columns.items()}
         self.features += length_of(made.values())
         self._waiting.append(made)
-        if sum(length_of(part.values()) for part in self._waiting) >= CHUNK:
+        features = sum(length_of(part.values()) for part in self._waiting)
+        values = sum(_size(column) for part in self._waiting for column in part.values())
+        if features >= CHUNK or values >= CHUNK_VALUES:
             self._flush()
 
     def _flush(self) -> None:
@@ -54,6 +58,24 @@ class FeatureWriter:
         if self._writer is None:
             self._writer = pa.RecordBatchFileWriter(str(self.path), batch.schema)
         self._writer.write_batch(batch)
+
+
+def _stored(name: str, column: Column) -> Column:
+    """Returns a column as it is stored: numbers, no booleans.
+
+    Raises:
+        TypeError: it holds something else.
+    """
+    values = column.values if isinstance(column, Ragged) else column
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"features may hold numbers only, but column {name!r} holds {values.dtype}")
+    if values.dtype.kind != "b":
+        return column
+    return Ragged(values.astype(np.uint8), column.offsets) if isinstance(column, Ragged) else values.astype(np.uint8)
+
+
+def _size(column: Column) -> int:
+    return len(column.values) if isinstance(column, Ragged) else column.size
 
 
 class FeatureStore:
@@ -95,6 +117,15 @@ class FeatureStore:
         whole = concatenate([chunk[name] for chunk in self.chunks])
         assert not isinstance(whole, Ragged), f"{name!r} is ragged: too large to copy"
         return whole if self.kept is None else whole[self.kept]
+
+    def parts(self, *names: str) -> Iterator[list[Array]]:
+        """Yields columns of numbers piece by piece, so that a wide one is never in memory as a whole."""
+        for start, chunk in zip(self.starts, self.chunks, strict=False):
+            columns = [np.asarray(chunk[name]) for name in names]
+            if self.kept is not None:
+                first, last = np.searchsorted(self.kept, [start, start + len(columns[0])])
+                columns = [column[self.kept[first:last] - start] for column in columns]
+            yield columns
 
     def lengths(self, name: str = "input_ids") -> Array:
         """Returns the length of each feature, `[features]`, read off the offsets."""

@@ -12,16 +12,21 @@ from lit_ft.data.collators import Batch, Feature
 from lit_ft.data.streaming import StreamBatch, StreamDataset
 from lit_ft.errors import UserError
 
-PLACE = "stream_place"
-"""What a batch of the loader carries beside the task's tensors, until `StreamLoader.take`."""
+
+class PlacedBatch(dict[str, Any]):
+    """A batch with its place in the stream: an attribute, so that `model(**batch)` sees nothing of it."""
+
+    def __init__(self, batch: Batch, place: str) -> None:
+        super().__init__(batch)
+        self.place = place
 
 
 class StreamLoader(DataLoader[Any]):
     """Loads a `StreamDataset` in workers, and knows the place after the batches that were used.
 
-    Workers run ahead, so the place travels with each batch (`batch["stream_place"]`); whoever uses a batch calls
-    `take` on it. Every pass (`iter`) goes on behind the last batch taken. Lightning saves and restores the state of a
-    loader by itself; `state_dict` has to be called in all processes together.
+    Workers run ahead, so the place travels with each batch (`PlacedBatch`); whoever uses a batch, and saves the place,
+    calls `take` on it. Every pass (`iter`) goes on behind the last batch taken. Lightning saves and restores the state
+    of a loader by itself; `state_dict` has to be called in all processes together.
 
     Args:
         dataset: the stream.
@@ -47,12 +52,11 @@ class StreamLoader(DataLoader[Any]):
         self._stream.start = [(stream, self._places[stream]) for stream in streams]
         return super().__iter__()
 
-    def take(self, batch: Batch) -> Batch:
-        """Notes that a batch is used, and returns it without its place."""
-        place = batch.pop(PLACE)
-        stream = json.loads(place)["stream"]
-        self._places[stream], self._next = place, (stream + 1) % len(self._places)
-        return batch
+    def take(self, batch: PlacedBatch) -> Batch:
+        """Notes that a batch is used, and returns it as a plain dict."""
+        stream = json.loads(batch.place)["stream"]
+        self._places[stream], self._next = batch.place, (stream + 1) % len(self._places)
+        return dict(batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the place behind the last batch taken, of all processes, as plain values."""
@@ -84,5 +88,5 @@ class StreamLoader(DataLoader[Any]):
         return {**self._stream.settings(), "num_workers": len(self._places)}
 
 
-def _collated(collate: Callable[[list[Feature]], Batch], batch: StreamBatch) -> Batch:
-    return {**collate(batch.features), PLACE: batch.place}
+def _collated(collate: Callable[[list[Feature]], Batch], batch: StreamBatch) -> PlacedBatch:
+    return PlacedBatch(collate(batch.features), batch.place)

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features
 
-from lit_ft.data.fingerprints import stamp
 from lit_ft.data.raw import Kind, RawRows, RawSource, Scratch, Strata
 from lit_ft.data.stream_order import Source, held_out
 from lit_ft.data.streams import FileStream, MemoryStream, Stream, collect, open_hub
@@ -61,14 +60,10 @@ class StreamedSource(RawSource):
     def fingerprint(self, kind: Kind, root: Path) -> Any:
         """Returns plain values that change with the rows; of streamed files only size and time: they may be huge."""
         if kind == "train" or (kind == "validation" and self.cuts_validation()):
-            files = {str(path): list(stamp(path)) for path in self._stream_paths()}
-            return [files, self.stream.stream.fingerprint(), self.stream.held_out]
+            files = {str(path): list(stamp) for path, stamp in self.stamps("train").items()}
+            memory = None if self.dataset is None else self._split(str(*self.sets("train").values()))._fingerprint
+            return [files, memory, self.stream.stream.fingerprint(), self.stream.held_out]
         return super().fingerprint(kind, root)
-
-    def _stream_paths(self) -> list[Path]:
-        if self.files.get("train") is None:
-            return []
-        return [path for where in self.sets("train").values() for path in self._paths(where)]  # type: ignore[arg-type]
 
     def load(self, kind: Kind, strata: Strata, scratch: Scratch) -> dict[str, RawRows]:
         """Loads rows, by set; of train, the first ones."""

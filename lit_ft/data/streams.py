@@ -15,7 +15,7 @@ from datasets.exceptions import DatasetsError
 from lit_ft.data.digests import digest
 from lit_ft.data.formats.rows import texts as as_texts
 from lit_ft.data.labels import class_names
-from lit_ft.data.readers import ReadOptions, read_chunks
+from lit_ft.data.readers import ReadOptions, file_format, read_chunks
 from lit_ft.data.sources import HubSource, resolve_path
 from lit_ft.errors import UserError, did_you_mean
 
@@ -149,6 +149,7 @@ class FileStream(Stream):
         if missing := [path for path in paths if not path.is_file()]:
             raise UserError(f"{missing[0]}: no such file")
         self.sizes = [path.stat().st_size for path in paths]
+        self._columns: tuple[int, list[str]] | None = None
 
     @property
     def parts(self) -> int:
@@ -161,7 +162,17 @@ class FileStream(Stream):
 
     def read(self, part: int, position: Position | None, texts: Collection[str]) -> Iterator[tuple[Position, pa.Table]]:
         """Reads a file; formats that can seek are not read from their beginning."""
-        return read_chunks(self.paths[part], self.options, position, CHUNK, texts)
+        for after, table in read_chunks(self.paths[part], self.options, position, CHUNK, texts):
+            self._check_columns(part, table.column_names)
+            yield after, table
+
+    def _check_columns(self, part: int, columns: list[str]) -> None:
+        if self._columns is None:
+            self._columns = (part, columns)
+        first, wanted = self._columns
+        whole = file_format(self.paths[part]) not in ("json", "jsonl")  # keys of JSON may be missing in some rows
+        if whole and set(columns) != set(wanted):
+            raise UserError(f"{self.paths[part]} has columns {columns}, but {self.paths[first]} has {wanted}")
 
 
 class HubStream(Stream):

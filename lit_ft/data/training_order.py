@@ -10,6 +10,7 @@ import numpy as np
 from lit_ft.data.orders import (
     Rows,
     StoppingStrategy,
+    TokenBatches,
     length_grouped,
     mixed,
     mixed_length,
@@ -72,19 +73,25 @@ class TrainingOrder:
             order = partial(self._grouped, order, store.lengths(), batch_size * num_replicas)
         return GlobalOrderSampler(order, rows, batch_size, num_replicas, rank)
 
-    def settings(self, rows: int, units_per_step: int) -> dict[str, Any]:
-        """Returns, as plain values, what must be the same for a place within an epoch to mean the same rows."""
+    def settings(self, sampler: StepSampler[Any], weighted: bool) -> dict[str, Any]:
+        """Returns, as plain values, what must be the same for a place within an epoch to mean the same rows.
+
+        Args:
+            sampler: what `sampler` returned.
+            weighted: rows are drawn by weights.
+        """
         grouped = self.strategy == "group_by_length" and self.max_tokens is None
         return {
             "data_seed": self.seed,
-            "training rows": rows,
+            "number of training batches" if self.max_tokens else "number of training rows": sampler.units,
+            "class-balanced sampling": weighted,
             "train_sampling_strategy": self.strategy,
             "max_tokens_per_batch": self.max_tokens,
             "pad_to_multiple_of": self.multiple_of if self.max_tokens else None,
             "probabilities": None if self.probabilities is None else list(self.probabilities),
             "stopping_strategy": self.stopping_strategy if self.probabilities else None,
             # runs of batches are sorted by length: other batches, other runs
-            "batch_size x processes": units_per_step if grouped else None,
+            "batch_size x processes": sampler.units_per_step if grouped else None,
         }
 
     def _check(self, sizes: Sequence[int], weights: Array | None) -> None:
@@ -111,12 +118,10 @@ class TrainingOrder:
 
     def _budgeted(self, lengths: Array, num_replicas: int, rank: int) -> TokenBudgetSampler:
         assert self.max_tokens is not None
-        sequential = self.strategy == "sequential"
-        boundaries = token_boundaries(lengths, self.max_tokens, sequential)
+        boundaries = token_boundaries(lengths, self.max_tokens, self.strategy == "sequential")
+        return TokenBudgetSampler(partial(self._batches, lengths, boundaries), len(boundaries) - 1, num_replicas, rank)
 
-        def batches(epoch: int) -> Any:
-            if sequential:
-                return sequential_token_batches(boundaries)
-            return token_batch_order(lengths, boundaries, self.seed, epoch)
-
-        return TokenBudgetSampler(batches, len(boundaries) - 1, num_replicas, rank)
+    def _batches(self, lengths: Array, boundaries: Rows, epoch: int) -> TokenBatches:
+        if self.strategy == "sequential":
+            return sequential_token_batches(boundaries)
+        return token_batch_order(lengths, boundaries, self.seed, epoch)

@@ -13,13 +13,14 @@ from lit_ft.data.collators import Batch, Feature, pad
 from lit_ft.data.features import FeatureDataset
 from lit_ft.data.orders import StoppingStrategy, shuffled
 from lit_ft.data.quality_report import table
+from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind
 from lit_ft.data.samplers import ContiguousSampler, Key, StepSampler, TokenBudgetSampler
 from lit_ft.data.store import FeatureStore
-from lit_ft.data.stream_loader import PLACE, StreamLoader
+from lit_ft.data.stream_loader import PlacedBatch, StreamLoader
 from lit_ft.data.training_order import SamplingStrategy, TrainingOrder
 from lit_ft.datamodules.preparing import PreparingDataModule
-from lit_ft.datamodules.streaming import check_streaming, stream_loader
+from lit_ft.datamodules.streaming import check_streaming, check_validation, stream_loader
 from lit_ft.errors import UserError
 
 log = logging.getLogger("lit_ft")
@@ -30,6 +31,10 @@ STAGES: dict[str, tuple[Kind, ...]] = {
     "test": ("test",),
     "predict": ("predict",),
 }
+LEAST = {
+    "batch_size": 1, "eval_batch_size": 1, "max_seq_length": 1, "pad_to_multiple_of": 1, "preprocessing_num_workers": 1,
+    "num_workers": 0, "shuffle_buffer_size": 0, "data_seed": 0,
+}  # fmt: skip
 
 
 class TransformerDataModule(PreparingDataModule):
@@ -80,11 +85,13 @@ class TransformerDataModule(PreparingDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for option, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if size is not None and size < 1:
-                raise UserError(f"{option} is {size}; it must be at least 1")
+        for option, least in LEAST.items():
+            value = self.hparams[option]
+            if value is not None and value < least:
+                raise UserError(f"{option} is {value}; it must be at least {least}")
         self.features: dict[Kind, dict[str, FeatureDataset]] = {}
         self._train_sizes: list[int] = []
+        self._weights: Array | None = None
         self._stream: StreamLoader | None = None
         self._order: StepSampler[Any] | None = None
         self._start: tuple[int, int] | None = None
@@ -105,6 +112,8 @@ class TransformerDataModule(PreparingDataModule):
     def prepare_data(self) -> None:
         """Tokenizes the rows of the coming stage, once per machine; does nothing when that was done before."""
         stage = str(self.trainer.state.fn.value) if self.trainer and self.trainer.state.fn else "fit"
+        if stage == "fit" and self.hparams["streaming"]:
+            check_streaming(self)
         self.prepare_stage(STAGES[stage], overwrite=self.hparams["overwrite_cache"])
 
     def setup(self, stage: str = "fit") -> None:
@@ -117,8 +126,11 @@ class TransformerDataModule(PreparingDataModule):
                 log.info(note)
         for kind, sets in prepared.sets.items():
             self.features[kind] = {name: FeatureDataset(each.features, each.info) for name, each in sets.items()}
+        if stage == "fit":
+            self._start = None  # of an earlier fit; Lightning restores after `setup`
         if stage == "fit" and self.hparams["streaming"]:
             check_streaming(self)
+            check_validation(self)
         elif stage == "fit":
             stores = [each.features for each in prepared.sets["train"].values()]
             self.features["train"] = {"": FeatureDataset(FeatureStore.joined(stores))}
@@ -149,7 +161,7 @@ class TransformerDataModule(PreparingDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the place in the epoch: Lightning itself would go on with the epoch's first rows."""
-        if self.trainer is None or self.hparams["streaming"]:
+        if self.trainer is None or "train" not in self.features:
             return {}  # a stream's loader has a state of its own
         epoch, progress = self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress
         place = {"settings": self._order_settings()}
@@ -163,13 +175,13 @@ class TransformerDataModule(PreparingDataModule):
         Raises:
             UserError: the place lies within an epoch, and rows come in another order now.
         """
-        if self.hparams["streaming"] or (self.trainer is not None and self.trainer.state.fn != "fit"):
+        if not state_dict or self.hparams["streaming"] or (self.trainer and self.trainer.state.fn != "fit"):
             return  # Lightning restores in every stage, but only training has a place
         then, now = state_dict["settings"], self._order_settings()
-        changed = [name for name in now if then[name] != now[name]]
+        changed = [name for name in now if then.get(name) != now[name]]
         if state_dict["units"] and changed:
             raise UserError(
-                f"the checkpoint lies within an epoch; there {changed[0]} was {then[changed[0]]}, now it is "
+                f"the checkpoint lies within an epoch; there {changed[0]} was {then.get(changed[0])}, now it is "
                 f"{now[changed[0]]}: keep it, or go on from a checkpoint at the end of an epoch"
             )
         self._start = (state_dict["epoch"], state_dict["units"])
@@ -186,7 +198,7 @@ class TransformerDataModule(PreparingDataModule):
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Notes the place of a streamed batch that is about to be used."""
-        return self._stream.take(batch) if self._stream is not None and PLACE in batch else batch
+        return self._stream.take(batch) if self._stream is not None and isinstance(batch, PlacedBatch) else batch
 
     # The parts
 
@@ -205,9 +217,9 @@ class TransformerDataModule(PreparingDataModule):
     def _train_sampler(self) -> StepSampler[Any]:
         replicas, rank = self.processes
         if self._order is None or self._order.num_replicas != replicas:
-            store = self.features["train"][""].store
+            store, self._weights = self.features["train"][""].store, self.train_weights()
             self._order = self._training_order.sampler(
-                store, self._train_sizes, self.train_weights(), self.hparams["batch_size"], replicas, rank
+                store, self._train_sizes, self._weights, self.hparams["batch_size"], replicas, rank
             )
         return self._order
 
@@ -224,8 +236,7 @@ class TransformerDataModule(PreparingDataModule):
         )
 
     def _order_settings(self) -> dict[str, Any]:
-        sampler = self._train_sampler
-        return self._training_order.settings(sampler.units, sampler.units_per_step)
+        return self._training_order.settings(self._train_sampler, self._weights is not None)
 
     def set_names(self, kind: Kind) -> list[str]:
         """Names of the evaluation sets of one kind, in the order of their loaders."""
@@ -277,4 +288,4 @@ class TransformerDataModule(PreparingDataModule):
 
     def __getstate__(self) -> dict[str, Any]:
         # worker processes get the data module without the run that it is in
-        return {**self.__dict__, "_tokenizer": self.tokenizer, "trainer": None}
+        return {**self.__dict__, "_tokenizer": self.tokenizer, "trainer": None, "_order": None, "_stream": None}

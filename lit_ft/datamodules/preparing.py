@@ -26,6 +26,12 @@ from lit_ft.errors import UserError
 log = logging.getLogger("lit_ft")
 
 
+def _plain(options: Any) -> Any:
+    if not hasattr(options, "items"):
+        return options
+    return {name: value for name, value in options.items() if name != "dataset"}
+
+
 class PreparingDataModule(TokenizingDataModule):
     """Rows, tokenized once; see `TransformerDataModule`, which serves them.
 
@@ -131,7 +137,9 @@ class PreparingDataModule(TokenizingDataModule):
         on_bad_rows: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["dataset"], logger=False)
+        # rows in memory are no hyperparameters: they would go into every checkpoint
+        self.save_hyperparameters(ignore=["dataset", "sources"], logger=False)
+        self.hparams["sources"] = None if sources is None else {name: _plain(each) for name, each in sources.items()}
         self.on_bad_rows = check_actions(on_bad_rows or {})
         kind = StreamedSource if streaming else RawSource
         self.source = mixed_source(
@@ -160,7 +168,9 @@ class PreparingDataModule(TokenizingDataModule):
         )
         self.description: dict[str, Any] = {}
         self.notes: list[str] = []
+        self.said_cut = False
         self._used: dict[Path, Stamp] = {}
+        self._scratch: Scratch | None = None
 
     # What a task writes
 
@@ -226,12 +236,16 @@ class PreparingDataModule(TokenizingDataModule):
             "options": {name: value for name, value in self.hparams.items() if name not in covered},
             "tokenizer": tokenizer_digest(self.tokenizer),
             "known": known,
+            "max_seq_length": self.encoder.max_seq_length,
             "head": [config.id2label, config.architectures, config.problem_type] if config else None,
             "train": self._train_fingerprint(root) if not known and "train" not in kinds else None,
             "rows": {kind: self.source.fingerprint(self._origin(kind), root) for kind in kinds},
         }
         workers = self.hparams["preprocessing_num_workers"]
-        return prepare(key, lambda scratch: self._work(kinds, known, scratch), root, workers, overwrite)
+        try:
+            return prepare(key, lambda scratch: self._work(kinds, known, scratch), root, workers, overwrite)
+        finally:
+            self._scratch = None  # its files are gone
 
     def _train_fingerprint(self, root: Path) -> Any:
         try:
@@ -247,7 +261,14 @@ class PreparingDataModule(TokenizingDataModule):
         if self.hparams["streaming"]:
             rows.pop("train", None)
         check_unchanged(self._used)
-        return Work(rows, self.description, self, self.notes, self.on_bad_rows, self.tokenizer.unk_token_id)
+        return Work(rows, self.description, self, self.notes, self.on_bad_rows, self.unknown_id)
+
+    @property
+    def unknown_id(self) -> int | None:
+        """Id of the unknown token; `None` where it has other uses, such as ending every text (GPT-2)."""
+        tokenizer = self.tokenizer
+        others = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.cls_token_id)
+        return None if tokenizer.unk_token_id in others else tokenizer.unk_token_id
 
     def load_rows(self, kind: Kind) -> dict[str, RawRows]:
         """Loads the raw rows of one kind of split, by set; only while rows are prepared.
@@ -256,6 +277,7 @@ class PreparingDataModule(TokenizingDataModule):
             UserError: there are none, or they cannot be read.
         """
         origin = self._origin(kind)
+        assert self._scratch is not None, "rows are loaded while they are prepared, at no other time"
         loaded = self.source.load(origin, self.strata, self._scratch)
         if not loaded and kind != "validation":
             option = "predict_file or test_file" if kind == "predict" else f"{kind}_file or {kind}_split_name"

@@ -1,36 +1,53 @@
 """A data module's training rows as a stream: what it needs of the Trainer, and its loader."""
 
+import logging
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from lit_ft.data.featurizing import checked
 from lit_ft.data.quality import KINDS
+from lit_ft.data.quality_marks import OF_A_ROW
 from lit_ft.data.ragged import as_column, taken
 from lit_ft.data.stream_loader import StreamLoader
 from lit_ft.data.streaming import StreamDataset
 from lit_ft.errors import RowError, UserError
 
+log = logging.getLogger("lit_ft")
+
 
 def check_streaming(data: Any) -> None:
-    """Refuses what a stream cannot do.
+    """Refuses what a stream cannot do, before anything is prepared.
 
     Raises:
         UserError: an option needs all rows, or the Trainer waits for an end that never comes.
     """
     options = data.hparams
-    for option, plain in (("train_sampling_strategy", "random"), ("max_tokens_per_batch", None)):
-        if options[option] != plain:
+    plain = {"train_sampling_strategy": "random", "max_tokens_per_batch": None, "class_balanced_sampling": False}
+    for option, value in plain.items():
+        if options.get(option, value) != value:
             raise UserError(f"{option} needs to know all rows, streaming does not: leave one of the two out")
-    if data.train_weights is not None and options.get("class_balanced_sampling"):
-        raise UserError("class_balanced_sampling needs to know all rows, streaming does not: leave one of the two out")
-    trainer = data.trainer
-    if trainer is None:
-        return
-    if trainer.max_steps < 0:
+    for kind, action in data.on_bad_rows.items():
+        if kind not in OF_A_ROW and action != "keep":
+            raise UserError(f"on_bad_rows: {kind}: {action} needs to know all rows, streaming does not: leave one out")
+    if len(data.source.streams) > 1 and options["probabilities"] is None:
+        raise UserError("a stream does not know how many rows a source has: set probabilities, one for each source")
+    if data.trainer is not None and data.trainer.max_steps < 0:
         raise UserError("streaming never comes to the end of an epoch: set trainer.max_steps")
-    if data.set_names("validation") and trainer.limit_val_batches and not isinstance(trainer.val_check_interval, int):
+
+
+def check_validation(data: Any) -> None:
+    """Refuses a validation that would never come.
+
+    Raises:
+        UserError: the Trainer waits for the end of an epoch.
+    """
+    trainer = data.trainer
+    if trainer is None or not data.set_names("validation") or not trainer.limit_val_batches:
+        return
+    if not isinstance(trainer.val_check_interval, int):
         raise UserError(
             "streaming never comes to the end of an epoch: set trainer.val_check_interval to the number of steps "
             "between validations (such as 500), or trainer.limit_val_batches: 0"
@@ -65,25 +82,23 @@ def features_of(data: Any, rows: dict[str, list[Any]]) -> dict[str, Any]:
     """Tokenizes streamed rows; of the row checks, those that need no other row.
 
     Raises:
-        RowError: a row without a label, or with an unknown one, unless `on_bad_rows` drops it.
+        RowError: a row is of a kind whose action is `error`.
     """
-    content, actions = data.row_content(rows, "train"), data.on_bad_rows
-    empty = np.array([not all(text and text.strip() for text in texts) for texts in zip(*content.texts, strict=True)])
-    bad = {"empty_text": empty}
-    if content.labels is not None:
-        bad["unlabelled"] = np.array([label is None for label in content.labels])
     features = {name: as_column(values) for name, values in data.tokenize(rows, "train").items()}
     row = np.asarray(features["row"])
-    for kind in ("unknown_label", "cut"):
-        flags = features.pop({"cut": "tokens_cut"}.get(kind, kind), None)
-        if flags is not None:
-            bad[kind] = np.bincount(row, weights=flags, minlength=len(empty)) > 0  # type: ignore[arg-type]
-    dropped = np.zeros(len(empty), bool)
-    for kind, rows_of_kind in bad.items():
-        if actions[kind] == "error" and rows_of_kind.any():
-            raise RowError(int(rows_of_kind.argmax()), KINDS[kind].are)
-        dropped |= rows_of_kind & (actions[kind] == "drop")
-    if not dropped.any():
-        return features
-    kept = np.flatnonzero(~dropped[row])
-    return {name: taken(column, kept) for name, column in features.items()}
+    columns, cut, marks = checked(data.row_content(rows, "train"), features, data.unknown_id)
+    if cut.any() and not data.said_cut:
+        data.said_cut = True  # once in each loader process
+        log.info(f"streamed rows are longer than max_seq_length, such as one that loses {int(cut.max())} tokens")
+    dropped = np.zeros(len(marks), bool)
+    for kind in OF_A_ROW:
+        shown, action = marks.shows(kind), data.on_bad_rows[kind]
+        if action == "error" and shown.any():
+            bad = KINDS[kind]
+            fix = f"{bad.fix}, or set on_bad_rows: {{{kind}: drop}}"
+            raise RowError(int(shown.argmax()), f"one of the rows that {bad.are}: {fix}")
+        dropped |= shown & (action == "drop")
+    if dropped.any():
+        kept = np.flatnonzero(~dropped[row])
+        return {name: taken(column, kept) for name, column in columns.items()}
+    return columns

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from datasets import ClassLabel, Value
 
 from lit_ft.data.collators import Batch, Feature, stack
 from lit_ft.data.columns import (
@@ -17,7 +18,7 @@ from lit_ft.data.columns import (
 )
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.label_description import LabelCoder, LabelColumns, count_labels, numbered_labels
-from lit_ft.data.labels import ProblemType, class_names
+from lit_ft.data.labels import ProblemType
 from lit_ft.data.raw import Kind, RawRows, Rows
 from lit_ft.data.samplers import Key, balanced_weights
 from lit_ft.data.store import FeatureStore
@@ -65,13 +66,14 @@ class TextClassificationDataModule(TransformerDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._coder_of: tuple[dict[str, Any], LabelCoder] | None = None
 
     def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds columns, problem type and label names; see the base."""
         every = [rows for sets in raw.values() for rows in sets.values()]
         self.description = {**known, **self._columns(every, known, labels_needed="predict" not in raw)}
         if "train" in raw or not {"labels", "problem_type", "multi_hot"} <= set(known):
-            self.description |= self._labels(raw, known)
+            self.description = {**self.description, **self._labels(raw, known)}
         return self.description
 
     def input_columns(self, split: Kind) -> list[str]:
@@ -99,10 +101,14 @@ class TextClassificationDataModule(TransformerDataModule):
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """Counts the rows of each label; see the base."""
-        # the windows of a row count once
-        first = [np.diff(store.column("row"), prepend=-1) > 0 for store in train]
-        labels = [store.column("labels")[begins] for store, begins in zip(train, first, strict=True)]
-        return count_labels(np.concatenate(labels), self.description)
+        total: dict[str, Any] = {}
+        for store in train:
+            last = -1
+            for row, labels in store.parts("row", "labels"):
+                begins = np.diff(row, prepend=last) > 0  # the windows of a row count once
+                last = row[-1] if len(row) else last
+                count_labels(labels[begins], self.description, total)
+        return total
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads the features and stacks the labels; see the base."""
@@ -143,6 +149,12 @@ class TextClassificationDataModule(TransformerDataModule):
             labels = require_label_column(present, first.place)
         for rows in every:
             check_columns(texts + pairs + (labels if labels_needed else []), rows.data.column_names, rows.place)
+            for name in texts + pairs:
+                if not isinstance(feature := rows.data.features[name], (Value, ClassLabel)):
+                    raise UserError(
+                        f"{rows.place}: column {name!r} is nested ({feature}), not text; name another column, or "
+                        "flatten it in the file"
+                    )
         return {"text_columns": texts, "pair_columns": pairs, "label_columns": labels}
 
     @property
@@ -163,23 +175,26 @@ class TextClassificationDataModule(TransformerDataModule):
         train = list((raw.get("train") or self.load_rows("train")).values())
         if not self.description["label_columns"]:  # rows to predict do not say which column it is
             self.description["label_columns"] = require_label_column(train[0].data.column_names, train[0].place)
-        described = self._label_columns.describe(train, given, "labels" in known, self.notes)
-        if self.hparams["streaming"] and described["problem_type"] != "regression":
-            self._require_names(train[0], given)
-        return described
+        if self.hparams["streaming"]:
+            self._require_names(train, given)
+        return self._label_columns.describe(train, given, "labels" in known, self.notes)
 
-    def _require_names(self, first_rows: RawRows, given: list[str] | None) -> None:
-        columns = self.description["label_columns"]
-        in_columns = len(columns) > 1 or class_names(first_rows.data.features, columns[0])
-        if not (given or in_columns or self.hparams["label_names"]):
+    def _require_names(self, first_rows: list[RawRows], given: list[str] | None) -> None:
+        columns = self._label_columns
+        if given or len(columns.columns) > 1 or columns.own_names(first_rows):
+            return
+        if (columns.problem_type or columns.infer(first_rows)) != "regression":
             raise UserError(
-                f"{first_rows.place}: streaming does not read all rows in advance, so their labels are not known: set "
-                "label_names"
+                f"{first_rows[0].place}: streaming does not read all rows in advance, so their labels are not known: "
+                "set label_names"
             )
 
     @property
     def _coder(self) -> LabelCoder:
-        return self._label_columns.coder(self.description)
+        # made once for a description: tens of thousands of names take long
+        if self._coder_of is None or self._coder_of[0] is not self.description:
+            self._coder_of = (self.description, self._label_columns.coder(self.description))
+        return self._coder_of[1]
 
     def _joined(self, rows: dict[str, list[Any]], which: str) -> list[str] | None:
         names = self.description[which]

@@ -73,9 +73,14 @@ def test_unknown_labels_are_errors_or_marked() -> None:
 
 def test_counts() -> None:
     def counted(kind: str, names: list[str], labels: list) -> dict:
-        return count_labels(np.array(labels), {"problem_type": kind, "labels": names})
+        total: dict = {}
+        for part in (labels[:1], labels[1:]):
+            count_labels(
+                np.array(part).reshape(len(part), *np.shape(labels)[1:]), {"problem_type": kind, "labels": names}, total
+            )
+        return total
 
-    single = counted("single_label", ["b", "a", "c"], [1, -100, 0, 1])
+    single = counted("single_label", ["b", "a", "c"], [1, 1, -100, 0])
     assert single == {"label_counts": [1, 2, 0], "num_train_rows": 4}
     assert counted("multi_label", ["a", "b"], [[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])["label_counts"] == [2, 1]
     assert counted("regression", ["x"], [[1.0]])["label_counts"] == []

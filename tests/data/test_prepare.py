@@ -132,3 +132,34 @@ def test_prepared_once_per_key(tmp_path: Path) -> None:
     assert len(calls) == 3
     keys = [json.loads(path.read_text())["a"] for path in tmp_path.glob("*/key.json")]
     assert sorted(keys) == [1, 2]
+
+
+def test_a_test_set_is_compared_with_what_was_trained_on(tmp_path: Path) -> None:
+    key = dict.fromkeys(("lit_ft", "class", "options", "tokenizer"))
+    fitted = prepare({**key, "rows": "train"}, work(), tmp_path, None, overwrite=False)
+
+    def test_rows(scratch: Path) -> Work:
+        sets = {"test": {"": some(["new", "bb", "BB."], "x.csv")}}
+        return Work(sets, {}, Task(), [], check_actions({"seen_in_train": "drop"}), None)
+
+    known = {**key, "rows": "test", "known": {"prepared": fitted.folder.name}}
+    tested = prepare(known, test_rows, tmp_path, None, overwrite=False)
+    assert columns(tested.sets["test"][""].features)["row"] == [0]
+    (found,) = [one["found"]["seen_in_train"] for one in tested.report["sets"]]
+    assert (found["count"], found["exact"]) == (2, 1)
+
+
+def test_long_rows_are_encoded_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    class Counting(Task):
+        def tokenize(self, rows: dict[str, list], split: str) -> dict:
+            sizes.append(sum(map(len, rows["text"])))
+            return super().tokenize(rows, split)
+
+    monkeypatch.setattr("lit_ft.data.featurizing.MOST_TEXT", 100)
+    texts = ["x" * (number % 60 + 1) for number in range(200)]
+    load = lambda scratch: Work({"train": {"": some(texts, "t.csv")}}, {}, Counting(), [], check_actions({}))  # noqa: E731
+    features = prepare(KEY, load, tmp_path, None, False).sets["train"][""].features
+    assert max(sizes) <= 100 + 60
+    assert columns(features)["row"] == [row for row, text in enumerate(texts) for _ in range(2 - len(text) % 2)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lit_ft.data.quality import KINDS, SetMarks, check_actions, judge
-from lit_ft.data.quality_marks import OF_A_ROW, RowMarks, concat, many_unknown, row_marks
+from lit_ft.data.quality_marks import OF_A_ROW, RowMarks, concat, row_marks
 from lit_ft.errors import UserError
 
 KEEP = {**check_actions({}), "unlabelled": "keep", "unknown_label": "keep"}
@@ -156,13 +156,6 @@ def test_not_unlabelled() -> None:
 def test_one_empty_side_makes_an_empty_pair() -> None:
     pairs = [["a", "a", "", "", "a"], ["b", "", "b", None, "b"]]
     assert found(marked("train", pairs)) == [{"empty_text": [1, 2, 3], "duplicate": [4]}]
-
-
-def test_unknown_tokens() -> None:
-    ids = np.array([9, 9, 9, 1, 9, 9, 9, 9, 1, 9, 9, 9, 1], np.int32)
-    offsets = np.array([0, 4, 9, 12, 12, 13])
-    assert many_unknown(ids, offsets, 1).tolist() == [True, False, False, False, True]  # 1/4, 1/5, 0/3, 0/0, 1/1
-    assert not many_unknown(ids, offsets, None).any()
 
 
 def test_flags_from_elsewhere() -> None:
@@ -335,6 +328,7 @@ def plain_form(text: str) -> str:
 def plain_judge(sets: list[tuple[str, list[str], list]], drop: set[str]) -> list[tuple[list[bool], dict]]:
     """Row by row, with dicts of texts; knows the kinds that compare rows, and empty and unlabelled ones."""
     results, train_texts, train_forms = {}, set(), set()
+    trained: set = set()  # texts and labels of the training sets so far
     for number, (split, texts, labels) in sorted(enumerate(sets), key=lambda item: item[1][0] != "train"):
         alive, counts = [True] * len(texts), {}
 
@@ -354,12 +348,13 @@ def plain_judge(sets: list[tuple[str, list[str], list]], drop: set[str]) -> list
             seen.setdefault(plain_form(texts[row]), set()).add(labels[row])
         several = [row for row in rows() if labels[row] is not None and len(seen[plain_form(texts[row])] - {None}) > 1]
         take("contradicting_labels", several)
-        exact, twice = set(), []
+        earlier = trained if split == "train" else set()
+        exact, twice = set(earlier), []
         for row in rows():
             twice += [row] if (texts[row], labels[row]) in exact else []
             exact.add((texts[row], labels[row]))
         take("duplicate", twice)
-        exact, normal, near = set(), set(), []
+        exact, normal, near = set(earlier), {(plain_form(text), label) for text, label in earlier}, []
         for row in rows():
             key, form = (texts[row], labels[row]), (plain_form(texts[row]), labels[row])
             near += [row] if form in normal and key not in exact else []
@@ -367,6 +362,7 @@ def plain_judge(sets: list[tuple[str, list[str], list]], drop: set[str]) -> list
             normal.add(form)
         take("near_duplicate", near)
         if split == "train":
+            trained |= {(texts[row], labels[row]) for row in rows()}
             train_texts |= {texts[row] for row in rows()}
             train_forms |= {plain_form(texts[row]) for row in rows()}
         else:

@@ -43,8 +43,21 @@ def test_what_a_task_may_return() -> None:
     floats = as_column([[0.5], [1.0]])
     assert isinstance(floats, Ragged)
     assert floats.values.dtype == np.float32
+    for lists in ([[0, 0.5], [0.7]], [[1], [0.5]], [np.array([0.5], np.float32)], [[], [0.5]]):
+        made = as_column(lists)
+        assert isinstance(made, Ragged)
+        np.testing.assert_allclose(made.values, [float(value) for row in lists for value in row], rtol=1e-6)
     with pytest.raises(TypeError, match="flatten deeper lists"):
         as_column([[[1]]])
+
+
+def test_what_cannot_be_stored_is_refused_when_it_is_written(tmp_path: Path) -> None:
+    with FeatureWriter(tmp_path / "a.arrow") as writer:
+        writer.add({"flag": [True, False], "flags": [[True], []], "row": [0, 1]})
+        with pytest.raises(TypeError, match="column 'text' holds <U1"):
+            writer.add({"text": ["a"], "row": [2]})
+    store = FeatureStore([tmp_path / "a.arrow"])
+    assert [(item["flag"], item["flags"].tolist()) for item in map(store.__getitem__, range(2))] == [(1, [1]), (0, [])]
 
 
 def write(path: Path, start: int, count: int) -> Path:
@@ -75,6 +88,7 @@ def test_a_choice_of_features_and_joined_stores(tmp_path: Path) -> None:
     wanted = [12, 19, *range(10), 12, 19]
     assert [int(joined[number]["row"]) for number in range(len(joined))] == wanted
     assert joined.column("row").tolist() == wanted
+    assert [row for (part,) in joined.parts("row") for row in part.tolist()] == sorted(wanted[:2]) + wanted[2:]
     assert joined.lengths("ids").tolist() == [number % 4 for number in wanted]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
@@ -158,3 +159,17 @@ def test_sizes_of_parts_are_known_where_they_cost_nothing(tmp_path: Path) -> Non
     hub = stream_of("hub parquet", tmp_path / "hub", SIZES)
     assert (hub.sizes, hub.parts, list(accumulate(SIZES))) == (None, 2, [40, 57])
     assert isinstance(hub, HubStream)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_with_other_columns_is_refused(kind: str, tmp_path: Path) -> None:
+    first, other = in_files(tmp_path, kind, [3, 3])
+    if kind == "csv":
+        other.write_text(other.read_text().replace("text", "texxt", 1))
+    else:
+        table = pq.read_table(other)
+        pq.write_table(table.rename_columns([name.replace("text", "texxt") for name in table.column_names]), other)
+    stream = FileStream([first, other])
+    assert len(read(stream, 0)) == 3
+    with pytest.raises(UserError, match=f"{other.name} has columns .*'texxt'.*, but .*{first.name} has .*'text'"):
+        read(stream, 1)

@@ -115,3 +115,16 @@ def test_refusals(make, sources: dict, change: dict, options: dict, message: str
 def test_probabilities_without_sources(make, sources: dict) -> None:
     with pytest.raises(UserError, match="probabilities mix several sources"):
         make(train_file=sources["tickets"]["train_file"], probabilities=[1.0]).train_dataloader()
+
+
+def test_two_sets_of_one_name_are_refused(make, sources) -> None:
+    own = sources["tickets"]["validation_file"]
+    with pytest.raises(UserError, match=r"two validation sets are named 'own': give sources\.own another name"):
+        make(sources={"own": sources["tickets"], "reviews": sources["reviews"]}, validation_file=own)
+
+
+def test_a_source_may_leave_its_columns_as_they_are(make, sources) -> None:
+    data = make(sources={"a": {**sources["tickets"], "column_mapping": None}, "b": dict(sources["tickets"])})
+    assert data.description["num_train_rows"] == 40
+    with pytest.raises(UserError, match=r"sources\.a is 'train\.csv'; write its options, such as .train_file"):
+        make(sources={"a": "train.csv"})

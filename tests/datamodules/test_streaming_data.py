@@ -131,3 +131,16 @@ def test_bad_rows_are_errors_or_dropped(make) -> None:
 def test_what_a_stream_cannot_do(make, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(label_names=["no", "yes"], **options)
+
+
+def test_a_plain_loop_gets_batches_that_a_model_takes(make) -> None:
+    data = make(label_names=["no", "yes"], num_workers=1)
+    batch = next(iter(data.train_dataloader()))
+    assert set(batch) == {"input_ids", "token_type_ids", "attention_mask", "labels"}
+    assert all(isinstance(tensor, torch.Tensor) for tensor in batch.values())
+
+
+def test_a_row_without_a_label_is_named_with_the_fix(make) -> None:
+    rows = [{"text": f"text {n}", "label": None if n == 30 else ("no", "yes")[n % 2]} for n in range(50)]
+    with pytest.raises(UserError, match=r"row 31, one of the rows that have no label.*on_bad_rows: \{unlabelled: drop"):
+        labels_of(make(dataset=rows, label_names=["no", "yes"], validation_split_percentage=0), 10)
