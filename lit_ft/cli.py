@@ -108,7 +108,11 @@ class LitFtCLI(LightningCLI):
             parser_class=Parser,
             seed_everything_default=42,
             trainer_defaults=DEFAULTS,
-            parser_kwargs={"prog": "lit-ft", "description": "Fine-tune transformers with Lightning, from YAML."},
+            parser_kwargs={
+                "prog": "lit-ft",
+                "description": "Fine-tune transformers with Lightning, from YAML. Also: lit-ft quickstart, "
+                "lit-ft cache list, lit-ft cache clear.",
+            },
             args=args,
         )
 

@@ -24,6 +24,8 @@ from lit_ft.errors import RowError, UserError
 
 Description = dict[str, Any]
 
+MOST_BYTES = 1 << 35
+"""Of multi-label targets, which are stored as vectors."""
 MOST = 100_000
 """Different cells that are looked at; a column of numbers may have more."""
 
@@ -82,6 +84,12 @@ class LabelColumns:
             raise UserError(f"{place}: column {self.columns[0]!r} has one label only ({names}); two or more are needed")
         if given and kind != "regression":
             names = _aligned(names, given, place, fixed, notes)
+        size = sum(len(rows.data) for rows in sets) * len(names) * 4
+        if kind == "multi_label" and size > MOST_BYTES:
+            raise UserError(
+                f"{place}: {len(names):,} labels make vectors of {size / 1e9:.0f} GB for these rows: keep fewer, "
+                "or set problem_type to single_label if a row has one"
+            )
         encoder = LabelEncoder({"problem_type": kind, "labels": names})
         for number, label in enumerate(labels):  # names the row of a label that is none of the names
             try:
@@ -218,6 +226,8 @@ class LabelCoder:
         Raises:
             RowError: a label is unknown.
         """
+        if self.encoder.problem_type == "multi_label":
+            return self._vectors(labels, strict)
         unknown = np.zeros(len(labels), bool)
         known: dict[str, Any] = {}  # of single labels: few, and the same ones again and again
         encoded = []
@@ -235,6 +245,22 @@ class LabelCoder:
                         known[label] = value
             encoded.append(value)
         return np.array(encoded, np.int64 if self.encoder.problem_type == "single_label" else np.float32), unknown
+
+    def _vectors(self, labels: list[Any], strict: bool) -> tuple[Array, Array]:
+        """Encodes lists of names; without a Python number for each label that a row does not have."""
+        vectors = np.zeros((len(labels), len(self.encoder.names)), np.float32)
+        unknown = np.zeros(len(labels), bool)
+        for row, names in enumerate(labels):
+            if names is None:
+                vectors[row] = np.nan
+                continue
+            try:
+                vectors[row, [self.encoder.id_of(name) for name in names]] = 1
+            except UserError as error:
+                if strict:
+                    raise RowError(row, f"column {self.reader.columns}: {error}") from None
+                unknown[row], vectors[row] = True, np.nan
+        return vectors, unknown
 
 
 def numbered_labels(rows: RawRows, columns: list[str]) -> Array | None:

@@ -258,7 +258,7 @@ class LabelEncoder:
             UserError: the label is none of the names.
         """
         if self.problem_type == "single_label":
-            return IGNORED if label is None else self._id(label)
+            return IGNORED if label is None else self.id_of(label)
         if label is None:
             return [math.nan] * len(self.names)
         if self.problem_type == "regression":
@@ -267,10 +267,15 @@ class LabelEncoder:
             return list(label)
         vector = [0.0] * len(self.names)
         for name in label:
-            vector[self._id(name)] = 1.0
+            vector[self.id_of(name)] = 1.0
         return vector
 
-    def _id(self, name: str) -> int:
+    def id_of(self, name: str) -> int:
+        """Returns the id of a name.
+
+        Raises:
+            UserError: it is none of the names.
+        """
         number = self.ids.get(name, self.ids.get(name.lower()))
         if number is None and not _has_numbers(self.names) and name.isdecimal() and int(name) < len(self.names):
             number = int(name)

@@ -73,13 +73,18 @@ class StreamedSource(RawSource):
             return {"": RawRows(_data_set(table, stream), stream.name)}
         if kind == "validation" and self.cuts_validation():
             stream = self.stream.stream
+            if self.limits.get("validation") is None:
+                log.info(
+                    f"{stream.name}: one pass over all rows, to hold {self.validation_split_percentage} % of them out "
+                    "for validation, in memory; max_eval_samples ends it earlier"
+                )
             wanted = partial(held_out, percentage=self.validation_split_percentage, seed=self.seed)
             table = collect(stream, wanted, self.limits.get("validation"))
             numbers = np.asarray(table["row_number"])
             if len(numbers) == self.limits.get("validation"):
                 log.info(
                     f"{stream.name}: {len(numbers)} rows held out for validation; further rows of these "
-                    f"{self.validation_split_percentage} % are used nowhere (max_eval_samples)"
+                    f"{self.validation_split_percentage} %, if there are, are used nowhere (max_eval_samples)"
                 )
             rows = _data_set(table.drop_columns(["row_number"]), stream)
             return {"": RawRows(rows, stream.name, kept=numbers, naming=stream.where)}

@@ -114,6 +114,7 @@ class TransformerDataModule(PreparingDataModule):
         stage = str(self.trainer.state.fn.value) if self.trainer and self.trainer.state.fn else "fit"
         if stage == "fit" and self.hparams["streaming"]:
             check_streaming(self)
+        self._used = {}  # from here on files must stay as they are
         self.prepare_stage(STAGES[stage], overwrite=self.hparams["overwrite_cache"])
 
     def setup(self, stage: str = "fit") -> None:
@@ -195,6 +196,7 @@ class TransformerDataModule(PreparingDataModule):
         shift = sampler.steps_before(self._start[1]) - progress.ready
         for name in ("ready", "started", "processed", "completed"):
             setattr(progress, name, getattr(progress, name) + shift)
+        self._start = None  # a loader that is made anew later has the sampler, which knows the place
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Notes the place of a streamed batch that is about to be used."""

@@ -34,7 +34,11 @@ def check_streaming(data: Any) -> None:
             raise UserError(f"on_bad_rows: {kind}: {action} needs to know all rows, streaming does not: leave one out")
     if len(data.source.streams) > 1 and options["probabilities"] is None:
         raise UserError("a stream does not know how many rows a source has: set probabilities, one for each source")
-    if data.trainer is not None and data.trainer.max_steps < 0:
+    if (
+        data.trainer is not None
+        and data.trainer.max_steps < 0
+        and not isinstance(data.trainer.limit_train_batches, int)
+    ):
         raise UserError("streaming never comes to the end of an epoch: set trainer.max_steps")
 
 
@@ -47,7 +51,7 @@ def check_validation(data: Any) -> None:
     trainer = data.trainer
     if trainer is None or not data.set_names("validation") or not trainer.limit_val_batches:
         return
-    if not isinstance(trainer.val_check_interval, int):
+    if not isinstance(trainer.val_check_interval, int) and not isinstance(trainer.limit_train_batches, int):
         raise UserError(
             "streaming never comes to the end of an epoch: set trainer.val_check_interval to the number of steps "
             "between validations (such as 500), or trainer.limit_val_batches: 0"

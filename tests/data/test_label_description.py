@@ -90,3 +90,34 @@ def test_strata_are_numbers_by_label() -> None:
     assert numbered_labels(rows(["b", "a", "b", None, "a", None]), ["label"]).tolist() == [0, 1, 0, 2, 1, 2]
     assert numbered_labels(rows([[1], [2], [1], [1]]), ["label"]).tolist() == [0, 1, 0, 0]
     assert numbered_labels(rows([1.5, 2.5, 3.5]), ["label"]) is None
+
+
+def test_more_combinations_of_labels_than_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_description, "MOST", 6)
+    cells = [[f"l{number % 4}", f"m{number % 5 // 4}"] for number in range(40)]
+    found = columns().describe([rows(cells)], None, False, [])
+    assert (found["problem_type"], found["labels"]) == ("multi_label", ["l0", "l1", "l2", "l3", "m0", "m1"])
+
+
+def test_targets_that_no_disk_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_description, "MOST_BYTES", 100)
+    with pytest.raises(UserError, match=r"t\.csv: 40 labels make vectors"):
+        columns().describe([rows([[f"l{number}"] for number in range(40)])], None, False, [])
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_ids_and_names_in_two_sources_are_the_same_labels(swapped: bool) -> None:
+    features = Features({"label": ClassLabel(names=["neg", "pos"])})
+    named = RawRows(Dataset.from_dict({"label": [0, 1]}, features=features), "named")
+    sets = [rows([0, 1, 1]), named]
+    assert columns().describe(sets[::-1] if swapped else sets, None, False, [])["labels"] == ["neg", "pos"]
+
+
+def test_multi_label_vectors() -> None:
+    coder = columns("multi_label").coder({"problem_type": "multi_label", "labels": ["a", "b"], "multi_hot": False})
+    encoded, unknown = coder.encode(coder.read({"label": [["b"], [], ["c"], ["a", "b"]]}), strict=False)
+    assert encoded[[0, 1, 3]].tolist() == [[0, 1], [0, 0], [1, 1]]
+    assert np.isnan(encoded[2]).all()
+    assert unknown.tolist() == [False, False, True, False]
+    with pytest.raises(RowError, match=r"row 3, .*label 'c' is unknown"):
+        coder.encode([["b"], [], ["c"]], strict=True)

@@ -4,6 +4,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from datasets import Dataset
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_ft import TextClassificationDataModule, TextClassificationModule
 from lit_ft.datamodules.base import TransformerDataModule
@@ -136,11 +138,13 @@ def test_a_kill_in_the_middle_leaves_nothing_that_counts(tiny, tmp_path: Path) -
 
 def test_a_file_that_changes_between_preparation_and_training_is_an_error(tiny, tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
-    data = TextClassificationDataModule(
-        model_name_or_path=tiny("bert"), train_file=write(path, ROWS), text_column_names="text"
-    )
-    data.prepare_data()
-    write(path, ROWS[1:])
+
+    class Edited(TextClassificationDataModule):
+        def setup(self, stage: str = "fit") -> None:
+            write(path, ROWS[1:])
+            super().setup(stage)
+
+    data = Edited(model_name_or_path=tiny("bert"), train_file=write(path, ROWS), text_column_names="text")
     with pytest.raises(UserError, match=r"train\.jsonl changed while its rows were in use"):
         Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False).fit(
             TextClassificationModule(model_name_or_path=tiny("bert")), data
@@ -219,3 +223,109 @@ def test_an_edited_folder_is_never_stale(kind: str, tiny, tmp_path: Path) -> Non
         data.setup("fit")
         wanted = data.tokenizer.batch_decode(data.tokenizer([f"{word} {n}" for n in range(6)])["input_ids"])
         assert texts_in(data) == sorted(wanted)
+
+
+@pytest.mark.parametrize("kind", ["memory", "saved", "files"])
+def test_other_streamed_rows_have_another_validation_set(kind: str, tiny, tmp_path: Path) -> None:
+    seen = []
+    for word in ("order", "refund"):
+        rows = [{"text": f"{word} {n}", "label": ("no", "yes")[n % 2]} for n in range(100)]
+        options: dict = {"dataset": rows}
+        if kind == "saved":
+            Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
+            options = {"dataset_name": str(tmp_path / "saved")}
+        if kind == "files":
+            options = {"train_file": write(tmp_path / "rows.jsonl", rows)}
+        data = TextClassificationDataModule(
+            model_name_or_path=tiny("bert"), streaming=True, label_names=["no", "yes"], **options
+        )
+        data.setup("fit")
+        store = data.features["validation"][""].store
+        seen.append(data.tokenizer.decode(store[0]["input_ids"]))
+    assert "order" in seen[0]
+    assert "refund" in seen[1]
+
+
+def test_the_models_limit_is_part_of_the_key(tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny("bert"), folder)
+    rows = [{"text": "word " * 150, "label": ("no", "yes")[n % 2]} for n in range(8)]
+    longest = []
+    for limit in (160, 64):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": limit}))
+        data = TextClassificationDataModule(model_name_or_path=str(folder), dataset=rows, max_seq_length=None)
+        data.setup("fit")
+        longest.append(int(data.features["train"][""].store.lengths().max()))
+    assert longest[0] > longest[1] == 64
+
+
+def test_one_file_read_in_two_ways(tiny, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a;b,no\nc;d,yes\n" * 5)
+    source = {"train_file": str(tmp_path / "t.csv"), "validation_split_percentage": 0}
+    data = TextClassificationDataModule(
+        model_name_or_path=tiny("bert"),
+        text_column_names="text",
+        sources={
+            "comma": {**source, "column_names": ["text", "label"]},
+            "semicolon": {**source, "column_names": ["label", "text"], "delimiter": ";"},
+        },
+    )
+    data.setup("fit")
+    assert set(data.description["labels"]) == {"no", "yes", "a", "c"}
+
+
+def test_rows_in_memory_are_not_in_the_checkpoint(tiny, tmp_path: Path) -> None:
+    model = tiny("bert")
+    data = TextClassificationDataModule(
+        model_name_or_path=model, sources={"one": {"dataset": ROWS}}, text_column_names="text"
+    )
+    module = TextClassificationModule(model_name_or_path=model)
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    trainer = Trainer(max_epochs=2, limit_val_batches=0, **quiet)
+    trainer.fit(module, data)
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    saved = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    assert saved["datamodule_hyper_parameters"]["sources"] == {"one": {}}
+
+
+def test_one_data_module_in_several_fits(tiny, tmp_path: Path) -> None:
+    model = tiny("bert")
+    data = TextClassificationDataModule(model_name_or_path=model, dataset=ROWS, text_column_names="text", batch_size=4)
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "limit_val_batches": 0}
+    saving = ModelCheckpoint(tmp_path, filename="x", every_n_train_steps=4)
+    Trainer(max_steps=4, callbacks=[saving], **quiet).fit(TextClassificationModule(model_name_or_path=model), data)
+    for resume, steps in ((tmp_path / "x.ckpt", 10), (None, 10)):  # 38 rows in batches of 4
+        trainer = Trainer(max_epochs=1, enable_checkpointing=False, **quiet)
+        trainer.fit(TextClassificationModule(model_name_or_path=model), data, ckpt_path=resume, weights_only=False)
+        assert trainer.global_step == steps
+    trainer.test(
+        TextClassificationModule(model_name_or_path=model),
+        TextClassificationDataModule(
+            model_name_or_path=model, dataset={"train": ROWS, "test": ROWS}, text_column_names="text"
+        ),
+        verbose=False,
+    )
+    trainer.save_checkpoint(tmp_path / "y.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("rows", "actions", "message"),
+    [
+        ([{"text": "\u200b", "label": "no"}], {"empty_text": "error"}, r"row \d+, one of the rows that have no text"),
+        ([{"text": "na\u00c3\u00afve caf\u00c3\u00a9", "label": "no"}], {"mojibake": "error"}, "look garbled"),
+        ([{"text": "a", "label": "no"}], {"duplicate": "drop"}, "on_bad_rows: duplicate: drop needs to know all rows"),
+    ],
+)
+def test_row_checks_of_a_stream(rows: list, actions: dict, message: str, tiny) -> None:
+    data = TextClassificationDataModule(
+        model_name_or_path=tiny("bert"), dataset=rows * 20, streaming=True, label_names=["no", "yes"],
+        on_bad_rows=actions, validation_split_percentage=0,
+    )  # fmt: skip
+
+    def first_batch() -> None:
+        data.setup("fit")
+        next(iter(data.train_dataloader()))
+
+    with pytest.raises(UserError, match=message):
+        first_batch()
