@@ -234,7 +234,10 @@ def _sorted(parts: Sequence[Callable[[Form], NDArray[np.uint64]]]) -> Hashes:
     """Returns the sorted hashes of all parts, by form; `parts` are methods of marks."""
     none = np.zeros(0, np.uint64)
     forms: tuple[Form, Form] = ("exact", "normal")
-    return {form: np.sort(np.concatenate([none, *(part(form) for part in parts)])) for form in forms}
+    hashes: Hashes = {form: np.concatenate([none, *(part(form) for part in parts)]) for form in forms}
+    for each in hashes.values():
+        each.sort()
+    return hashes
 
 
 def _known(marks: RowMarks, earlier: Hashes, form: Form) -> Mask:
