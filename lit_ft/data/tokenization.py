@@ -1,6 +1,7 @@
 """Texts -> token ids of at most `max_seq_length`, cut or windowed by our own rule; every token lost is counted."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,15 @@ from lit_ft.data.sources import resolve_path
 from lit_ft.errors import UserError
 
 log = logging.getLogger("lit_ft")
+
+
+def _without_threads() -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+if hasattr(os, "register_at_fork"):
+    # a forked process has none of the encoder's threads, and with TOKENIZERS_PARALLELISM=true it would wait for them
+    os.register_at_fork(after_in_child=_without_threads)
 
 TruncationSide = Literal["first", "last", "head_and_tail"]
 

@@ -1,5 +1,6 @@
 import copy
 import itertools
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,14 @@ def test_added_tokens_stay_whole() -> None:
     assert len(tokenizer) == size + 1
     assert TextEncoder(tokenizer, 16)(["a zyxwv"]).input_ids[0][-2] == size
     assert len(add_tokens_to(tokenizer, None)) == size + 1
+
+
+def test_a_forked_process_can_encode_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    encoder = TextEncoder(make_tokenizer(), 16)
+    encoder(TEXTS * 50)  # starts the encoder's threads, which the forked process will lack
+    process = multiprocessing.get_context("fork").Process(target=encoder, args=(TEXTS * 50,))
+    process.start()
+    process.join(timeout=60)
+    process.kill()
+    assert process.exitcode == 0
