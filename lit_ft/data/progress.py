@@ -34,7 +34,7 @@ class PreparationProgress:
         self._since = time.perf_counter()
         if self._bar.console.is_terminal:
             self._bar.start()
-            self._task = self._bar.add_task(f"Tokenizing {self.place}", total=self.rows, rate="")
+            self._task = self._bar.add_task(f"Tokenizing {self.place.rpartition('/')[2]}", total=self.rows, rate="")
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
