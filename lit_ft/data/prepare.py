@@ -92,12 +92,10 @@ def _earlier(key: dict[str, Any], root: Path) -> Path | None:
     folder = find(str(key.get("known", {}).get("prepared")), root)
     if folder is None:
         return None
-    before, now = (
-        json.loads((folder / "key.json").read_text(encoding="utf-8")),
-        json.loads(json.dumps(key, default=str)),
-    )
-    same = all(before[part] == now[part] for part in ("lit_ft", "class", "options", "tokenizer", "rows"))
-    return folder if same else None
+    before = json.loads((folder / "key.json").read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(key, default=str))
+    parts = ("lit_ft", "class", "options", "tokenizer", "max_seq_length", "rows")
+    return folder if all(before.get(part) == now.get(part) for part in parts) else None
 
 
 def opened(folder: Path) -> Prepared:
@@ -146,7 +144,7 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
     for (kind, number, _, rows), kept, one, cut in zip(places, judged.kept, marks, lost, strict=True):
         target = folder / f"{kind}-{number}"
         work.notes += _remarks(rows, kind, one.marks, cut, np.ones(len(cut), bool) if kept is None else kept)
-        if kept is not None and not kept.all():
+        if kept is not None:
             store = FeatureStore(sorted(target.glob("features-*.arrow")))
             np.save(target / "kept.npy", np.flatnonzero(kept[store.column("row")]))
         if columns := work.task.info_columns(rows.data.column_names, kind):
