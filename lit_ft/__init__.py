@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "CausalLMDataModule": "lit_ft.datamodules",
+    "CausalLMModule": "lit_ft.modules",
+    "MaskedLMDataModule": "lit_ft.datamodules",
+    "MaskedLMModule": "lit_ft.modules",
     "TextClassificationDataModule": "lit_ft.datamodules",
     "TextClassificationModule": "lit_ft.modules",
     "TransformerDataModule": "lit_ft.datamodules",
     "TransformerModule": "lit_ft.modules",
 }
 __all__ = [
+    "CausalLMDataModule",
+    "CausalLMModule",
+    "MaskedLMDataModule",
+    "MaskedLMModule",
     "TextClassificationDataModule",
     "TextClassificationModule",
     "TransformerDataModule",
@@ -20,8 +28,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from lit_ft.datamodules import TextClassificationDataModule, TransformerDataModule
-    from lit_ft.modules import TextClassificationModule, TransformerModule
+    from lit_ft.datamodules import (
+        CausalLMDataModule,
+        MaskedLMDataModule,
+        TextClassificationDataModule,
+        TransformerDataModule,
+    )
+    from lit_ft.modules import CausalLMModule, MaskedLMModule, TextClassificationModule, TransformerModule
 
 
 def __getattr__(name: str) -> Any:

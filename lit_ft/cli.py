@@ -29,6 +29,7 @@ from lit_ft.callbacks import (
     RunCheckpoint,
     RunLogger,
     RunProgress,
+    Samples,
     Throughput,
 )
 from lit_ft.callbacks.run_logger import run_folder
@@ -194,7 +195,7 @@ class LitFtCLI(LightningCLI):
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(each, ModelCheckpoint) and not isinstance(each, RunCheckpoint) for each in callbacks):
             callbacks[:] = [each for each in callbacks if not isinstance(each, RunCheckpoint)]
-        callbacks[0:0] = [Throughput(), LabelReport(), DataReport()]
+        callbacks[0:0] = [Throughput(), LabelReport(), DataReport(), Samples()]
         return trainer
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:

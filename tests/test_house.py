@@ -21,7 +21,17 @@ FLOORS = {
     "cli": 5,
     "commands": 6,
 }
-SHARED = {"__init__", "base", "tokenizing", "preparing", "streaming", "adamw", "normaliser", "evaluation"}
+SHARED = {
+    "__init__",
+    "base",
+    "tokenizing",
+    "preparing",
+    "streaming",
+    "adamw",
+    "normaliser",
+    "evaluation",
+    "language_modeling",
+}
 """Files of the wings that are no task."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 
@@ -76,6 +86,10 @@ def test_files_say_what_they_are_for_and_stay_readable(path: Path) -> None:
 
 def test_public_names_are_importable_and_lazy() -> None:
     assert set(lit_ft.__all__) == {
+        "CausalLMDataModule",
+        "CausalLMModule",
+        "MaskedLMDataModule",
+        "MaskedLMModule",
         "TextClassificationDataModule",
         "TextClassificationModule",
         "TransformerDataModule",

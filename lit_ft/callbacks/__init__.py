@@ -8,6 +8,7 @@ from lit_ft.callbacks.label_report import LabelReport
 from lit_ft.callbacks.predictions import PredictionWriter
 from lit_ft.callbacks.progress import RunProgress
 from lit_ft.callbacks.run_logger import RunLogger
+from lit_ft.callbacks.samples import Samples
 from lit_ft.callbacks.throughput import Throughput
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "RunCheckpoint",
     "RunLogger",
     "RunProgress",
+    "Samples",
     "Throughput",
 ]

@@ -15,8 +15,6 @@ from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files,
 from lit_ft.runs import EXPORT
 
 log = logging.getLogger("lit_ft")
-ROWS = 4
-"""Rows on which the exported folder must agree with the module."""
 TOLERANCE = 1e-4
 
 
@@ -36,9 +34,8 @@ class HFExport(RunCallback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Keeps a few rows for the check; exports, when asked to, what became the best since the last batch."""
-        if self._sample is None and self.enabled and hasattr(pl_module, "model_inputs"):
-            inputs = pl_module.model_inputs(batch)
-            self._sample = {name: value[:ROWS].cpu() for name, value in inputs.items() if isinstance(value, Tensor)}
+        if self._sample is None and self.enabled and hasattr(pl_module, "sample_inputs"):
+            self._sample = {name: value.cpu() for name, value in pl_module.sample_inputs(batch).items()}
         score = getattr(trainer.checkpoint_callback, "best_model_score", None)
         if self.on_improvement and score is not None and float(score) != self._exported:
             self._export_best(trainer, pl_module)

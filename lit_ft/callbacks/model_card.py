@@ -20,10 +20,7 @@ TEMPLATE = """---
 Fine-tuned from `{{ base }}` with lit_ft ({{ module }}).
 
 ```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", "this/folder", top_k=None)
-classify("a text", truncation=True)
+{{ example }}
 ```
 
 ## Task
@@ -88,6 +85,7 @@ def model_card(module: Any, checkpoint: dict[str, Any]) -> str:
         title=f"{base.removeprefix('package://').rstrip('/')}, fine-tuned",
         base=base,
         module=type(module).__name__,
+        example=module.card_example,
         task="\n".join(
             f"- {name}: {value}" for name, value in description.items() if name in ("problem_type", "labels")
         ),
@@ -118,7 +116,8 @@ def _run_options(trainer: Any) -> dict[str, Any]:
 
 DATA_OPTIONS = (
     "dataset_name", "dataset_config_name", "dataset_revision", "train_file", "validation_file", "test_file",
-    "max_seq_length", "truncation_side", "stride", "validation_split_percentage", "max_train_samples",
+    "max_seq_length", "block_size", "packing", "mlm_probability", "truncation_side", "stride",
+    "validation_split_percentage", "max_train_samples",
 )  # fmt: skip
 TRAINING_OPTIONS = (
     "learning_rate", "weight_decay", "lr_scheduler_type", "num_warmup_steps", "warmup_ratio", "layerwise_lr_decay",

@@ -22,9 +22,13 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Counts on the device; only every `log_every_n_steps` is the count read, so that steps are not held up."""
-        if not isinstance(batch, dict) or "attention_mask" not in batch:
+        if not isinstance(batch, dict) or not {"attention_mask", "position_ids"} & batch.keys():
             return
-        self._tokens = self._tokens + batch["attention_mask"].sum()
+        if "attention_mask" in batch:
+            self._tokens = self._tokens + batch["attention_mask"].sum()
+        else:  # of packed documents; padding is documents of one token
+            positions = batch["position_ids"]
+            self._tokens = self._tokens + (positions > 0).sum() + (positions == 1).sum()
         if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             rate = float(self._tokens) * trainer.world_size / (time.perf_counter() - self._since)
             pl_module.log("train_tokens/s", torch.tensor(rate), prog_bar=True, rank_zero_only=True)

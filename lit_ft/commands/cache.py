@@ -68,6 +68,9 @@ class Entry:
     @property
     def model(self) -> str:
         """The tokenizer, or the model that it belongs to."""
+        trained = self.key.get("trained_tokenizer")
+        if trained is not None:
+            return f"trained: {trained['vocab_size']:,} tokens"
         options = self.key.get("options") or {}
         return str(options.get("tokenizer_name") or options.get("model_name_or_path") or "")
 

@@ -1,12 +1,13 @@
 """Features -> padded tensors, by transformers' names."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from lit_ft.data.labels import IGNORED
 from lit_ft.data.ragged import Array
 
 Feature = dict[str, Any]
@@ -19,6 +20,7 @@ def pad(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int | None = None,
     pad_to_multiple_of: int | None = None,
+    padding_side: Literal["left", "right"] | None = None,
 ) -> Batch:
     """Pads token columns to the longest feature, as `DataCollatorWithPadding` does.
 
@@ -27,6 +29,7 @@ def pad(
         tokenizer: gives the padding values and the side.
         max_length: pad to this length instead (static shapes).
         pad_to_multiple_of: round the length up to a multiple of this.
+        padding_side: where padding goes, instead of the tokenizer's side.
 
     Returns:
         `input_ids`, `attention_mask` and, where given, `token_type_ids`, each `[batch, seq]` int64.
@@ -36,7 +39,7 @@ def pad(
     if pad_to_multiple_of:
         width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
     places = np.arange(width)
-    left = tokenizer.padding_side == "left"
+    left = (padding_side or tokenizer.padding_side) == "left"
     real = places >= (width - lengths)[:, None] if left else places < lengths[:, None]
     values = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
     batch = {
@@ -57,3 +60,13 @@ def _spread(rows: Sequence[Array], real: Array, value: int) -> torch.Tensor:
 def stack(values: Sequence[Any]) -> torch.Tensor:
     """Stacks numbers, or arrays of one length, into a tensor, `[batch]` or `[batch, n]`."""
     return torch.from_numpy(np.stack([np.asarray(value) for value in values]))
+
+
+def pad_labels(attention_mask: torch.Tensor, labels: Sequence[Array]) -> torch.Tensor:
+    """Lays labels, one per token, where the tokens are, `[batch, seq]`; -100 at padding.
+
+    Args:
+        attention_mask: 1 where there is a token, `[batch, seq]`.
+        labels: of each feature, `[tokens]`.
+    """
+    return _spread(labels, attention_mask.numpy().astype(bool), IGNORED)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from lit_ft.data.blocks import Grouping
 from lit_ft.data.progress import PreparationProgress
 from lit_ft.data.quality_marks import MOST_UNKNOWN, RowMarks, concat, row_marks
 from lit_ft.data.ragged import Array, Column, Ragged, as_column
@@ -49,6 +50,9 @@ class Task(Protocol):
 
     def tokenize(self, rows: Batch, split: Kind) -> dict[str, Any]:
         """Columns of features of a batch of rows."""
+
+    def grouping(self, split: Kind) -> Grouping | None:
+        """What makes other features of all features of a set together, such as blocks of text; `None` = nothing."""
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """What the description says of the prepared training features."""

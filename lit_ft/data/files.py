@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetInfo
 from lit_ft.data.formats.arrow_out import ArrowOut, disk_errors
 from lit_ft.data.formats.kinds import FileKinds, MixedColumn
 from lit_ft.data.readers import ReadOptions, file_format, read_chunks
+from lit_ft.data.row_lines import RowLines, RowNames
 from lit_ft.data.sources import Files, named_files
 from lit_ft.errors import UserError
 
@@ -23,10 +24,12 @@ class FileRows:
     Attributes:
         data: all rows, memory-mapped from one Arrow stream on disk.
         parts: each file, as the user named it, and the index in `data` of its first row.
+        naming: names a row by its index in `data`, where rows begin at some line of a text; else `None`.
     """
 
     data: Dataset
     parts: list[tuple[str, int]]
+    naming: RowNames | None
 
 
 def read_files(names: Files, options: ReadOptions, folder: Path) -> FileRows:
@@ -37,7 +40,7 @@ def read_files(names: Files, options: ReadOptions, folder: Path) -> FileRows:
 
     Args:
         names: one name, a list of names, or globs.
-        options: how delimited text is read.
+        options: how delimited and plain text are read.
         folder: where the rows are written to; the caller makes and removes it.
 
     Raises:
@@ -59,17 +62,20 @@ def read_files(names: Files, options: ReadOptions, folder: Path) -> FileRows:
 
 
 def _read(files: list[tuple[str, Path]], options: ReadOptions, folder: Path, as_text: frozenset[str]) -> FileRows:
-    segments, kinds, parts = _Segments(folder), FileKinds(as_text), []
+    segments, kinds, parts, lines = _Segments(folder), FileKinds(as_text), [], []
     for name, path in files:
         parts.append((name, segments.rows))
+        lines.append(RowLines(path, options))
         kinds.begin(path)
         cells = file_format(path) in ("csv", "tsv")
-        for _, chunk in read_chunks(path, options, as_text=as_text):
+        for after, chunk in read_chunks(path, options, as_text=as_text):
+            lines[-1].note(after)
             segments.write(chunk, kinds.add(chunk, cells), cells)
         kinds.end()
     features = kinds.features()
     stream = segments.whole(features.arrow_schema.remove_metadata(), kinds.empty_columns())
-    return FileRows(Dataset.from_file(str(stream), info=DatasetInfo(features=features)), parts)
+    naming = None if all(file.are_rows for file in lines) else RowNames(parts, lines)
+    return FileRows(Dataset.from_file(str(stream), info=DatasetInfo(features=features)), parts, naming)
 
 
 class _Segments:

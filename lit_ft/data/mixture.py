@@ -15,8 +15,8 @@ from lit_ft.errors import UserError, did_you_mean
 KINDS: tuple[Kind, ...] = ("train", "validation", "test")
 OPTIONS = {
     "dataset", "dataset_name", "dataset_config_name", "dataset_revision", "column_names", "quoting", "delimiter",
-    "column_mapping", "validation_split_percentage", "max_train_samples", "max_eval_samples",
-    *(f"{kind}_file" for kind in KINDS), *(f"{kind}_split_name" for kind in KINDS),
+    "sample_by", "keep_linebreaks", "column_mapping", "validation_split_percentage", "max_train_samples",
+    "max_eval_samples", *(f"{kind}_file" for kind in KINDS), *(f"{kind}_split_name" for kind in KINDS),
 }  # fmt: skip
 
 
@@ -118,6 +118,8 @@ def _member(name: str, options: Mapping[str, Any], own: RawSource) -> RawSource:
             options.get("column_names", own.read.column_names),
             options.get("quoting", own.read.quoting),
             options.get("delimiter", own.read.delimiter),
+            options.get("sample_by", own.read.sample_by),
+            options.get("keep_linebreaks", own.read.keep_linebreaks),
         ),
         column_mapping={**own.column_mapping, **(options.get("column_mapping") or {})},
         validation_split_percentage=options.get("validation_split_percentage", own.validation_split_percentage),

@@ -17,6 +17,7 @@ from lit_ft.data.quality import Action, Hashes, SetMarks, judge
 from lit_ft.data.quality_marks import Form, RowMarks
 from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.regrouping import regrouped
 from lit_ft.data.store import FeatureStore
 from lit_ft.errors import UserError
 
@@ -147,6 +148,8 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
         if kept is not None:
             store = FeatureStore(sorted(target.glob("features-*.arrow")))
             np.save(target / "kept.npy", np.flatnonzero(kept[store.column("row")]))
+        if (grouping := work.task.grouping(kind)) is not None:
+            work.notes += regrouped(target, grouping, rows.place)
         if columns := work.task.info_columns(rows.data.column_names, kind):
             with _no_bars():
                 rows.data.select_columns(columns).save_to_disk(str(target / "info"))

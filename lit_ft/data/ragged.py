@@ -92,9 +92,20 @@ def concatenate(parts: Sequence[Column]) -> Column:
 
 def taken(column: Column, rows: Array) -> Column:
     """Returns some rows of a column, by number."""
-    if isinstance(column, Ragged):
-        return Ragged.of([column[row] for row in rows.tolist()], column.values.dtype)  # type: ignore[misc]
-    return np.asarray(column[rows])
+    if not isinstance(column, Ragged):
+        return np.asarray(column[rows])
+    return rows_at(column.values, column.offsets[rows], column.lengths[rows])
+
+
+def rows_at(values: Array, starts: Array, lengths: Array) -> Ragged:
+    """Returns the rows that begin at `starts` in a flat array, in the order given; they may overlap."""
+    offsets = offsets_of(lengths)
+    if np.array_equal(starts[1:], starts[:-1] + lengths[:-1]):  # one after the other: nothing to gather
+        first = int(starts[0]) if len(starts) else 0
+        return Ragged(values[first : first + offsets[-1]], offsets)
+    places = np.repeat(starts - offsets[:-1], lengths)
+    places += np.arange(len(places))
+    return Ragged(values[places], offsets)
 
 
 def to_arrow(column: Column) -> pa.Array:

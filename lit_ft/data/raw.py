@@ -42,7 +42,7 @@ class RawRows:
         parts: name of each file and the number of its first row among the whole's; empty where there are no files.
         whole: all rows of the file or split, before the validation cut and the cap; `None` = `data`.
         kept: which of the whole's rows `data` holds, `[rows]`; `None` = all.
-        naming: names a row by its number in the whole, where neither files nor a split do.
+        naming: names a row by its number in the whole, where that takes more than files or a split.
     """
 
     data: Dataset
@@ -147,7 +147,8 @@ class RawSource:
         hub: a data set by name, or `None`.
         files: the files of each kind; they come before the data set's own splits.
         split_names: the split of each kind in the data set; a dict names several evaluation sets.
-        read: how delimited files are read.
+        read: how delimited and plain text are read.
+        read_to_predict: how files of rows to predict are read; `None` = as the others.
         column_mapping: new names for columns.
         validation_split_percentage: share cut from train where there is no validation split; 0 = none.
         seed: of the cut and of the samples.
@@ -160,6 +161,7 @@ class RawSource:
     files: Mapping[Kind, NamedFiles | None]
     split_names: Mapping[Kind, SplitNames | None]
     read: ReadOptions = field(default_factory=ReadOptions)
+    read_to_predict: ReadOptions | None = None
     column_mapping: Mapping[str, str] = field(default_factory=dict)
     validation_split_percentage: float = 5
     seed: int = 42
@@ -270,9 +272,9 @@ class RawSource:
     def _read(self, kind: Kind, where: Files | str, scratch: Scratch) -> RawRows:
         if self.files.get(kind) is not None:
             names = [where] if isinstance(where, str) else where
-            rows = scratch.read(where, self.read)
+            rows = scratch.read(where, (self.read_to_predict if kind == "predict" else None) or self.read)
             place = ", ".join(names) if len(names) < 4 else f"{names[0]} ... {names[-1]} ({len(names)} files)"
-            return self._renamed(RawRows(rows.data, place, rows.parts), kind)
+            return self._renamed(RawRows(rows.data, place, rows.parts, naming=rows.naming), kind)
         return self._renamed(RawRows(self._split(str(where)), f"{self._name()}, split {where!r}"), kind)
 
     def _renamed(self, rows: RawRows, kind: Kind) -> RawRows:

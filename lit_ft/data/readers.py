@@ -11,14 +11,23 @@ from functools import partial
 from pathlib import Path
 
 from lit_ft.data.formats.columnar import read_arrow, read_parquet
-from lit_ft.data.formats.common import Chunks, Position, Quoting, ReadOptions
+from lit_ft.data.formats.common import Chunks, Position, Quoting, ReadOptions, SampleBy
 from lit_ft.data.formats.delimited import read_delimited
 from lit_ft.data.formats.json_files import read_json
 from lit_ft.data.formats.rows import is_scalar, rows_to_table, texts
 from lit_ft.data.formats.text import read_text
 from lit_ft.errors import UserError, did_you_mean
 
-__all__ = ["Position", "Quoting", "ReadOptions", "check_file", "file_format", "read_chunks", "rows_to_table"]
+__all__ = [
+    "Position",
+    "Quoting",
+    "ReadOptions",
+    "SampleBy",
+    "check_file",
+    "file_format",
+    "read_chunks",
+    "rows_to_table",
+]
 
 _READERS: dict[str, Callable[[Path, ReadOptions, Position | None, int], Chunks]] = {
     "csv": partial(read_delimited, default_delimiter=","),
@@ -44,7 +53,7 @@ def read_chunks(
 
     Args:
         path: the file.
-        options: how delimited text is read.
+        options: how delimited and plain text are read.
         position: where to go on; `None` = the beginning.
         rows: most rows in a chunk.
         as_text: columns whose scalars become text in any case.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lit_ft.data.ragged import Array, Column, Ragged, as_column, concatenate, from_arrow, length_of, to_arrow
+from lit_ft.data.ragged import Array, Column, Ragged, as_column, concatenate, from_arrow, length_of, taken, to_arrow
 
 CHUNK = 1 << 15
 """Features of a record batch: few enough to be written from memory, many enough that files open quickly."""
@@ -126,6 +126,15 @@ class FeatureStore:
                 first, last = np.searchsorted(self.kept, [start, start + len(columns[0])])
                 columns = [column[self.kept[first:last] - start] for column in columns]
             yield columns
+
+    def pieces(self) -> Iterator[dict[str, Column]]:
+        """Yields all columns piece by piece, the features that count only."""
+        for start, chunk in zip(self.starts, self.chunks, strict=False):
+            if self.kept is None:
+                yield chunk
+                continue
+            first, last = np.searchsorted(self.kept, [start, start + length_of(chunk.values())])
+            yield {name: taken(column, self.kept[first:last] - start) for name, column in chunk.items()}
 
     def lengths(self, name: str = "input_ids") -> Array:
         """Returns the length of each feature, `[features]`, read off the offsets."""

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
+from lit_ft.data.blocks import Grouping
 from lit_ft.data.collators import Feature
 from lit_ft.data.orders import StoppingStrategy, mixed_length
-from lit_ft.data.ragged import as_column
+from lit_ft.data.ragged import Column, Ragged, as_column, length_of
 from lit_ft.data.raw import named_cells
 from lit_ft.data.stream_order import Block, Place, Shard, ShardReader, Source, hashed, uniform
 from lit_ft.errors import RowError, UserError
@@ -113,6 +114,7 @@ class StreamDataset(IterableDataset[StreamBatch]):
         stopping_strategy: see `Mixture`.
         num_replicas: number of processes.
         rank: this process.
+        group: makes what turns features into other features, such as blocks that run on from row to row.
 
     Attributes:
         start: the workers' streams in the order of the workers, with the place of each; set by `StreamLoader`.
@@ -132,6 +134,7 @@ class StreamDataset(IterableDataset[StreamBatch]):
         stopping_strategy: StoppingStrategy = "all_exhausted",
         num_replicas: int = 1,
         rank: int = 0,
+        group: Callable[[], Grouping | None] | None = None,
     ) -> None:
         if len(sources) > 1 and probabilities is None:
             raise UserError(
@@ -143,14 +146,20 @@ class StreamDataset(IterableDataset[StreamBatch]):
         self.sources, self.featurize, self.batch_size = list(sources), featurize, batch_size
         self.seed, self.shuffle_buffer_size = seed, shuffle_buffer_size
         self.probabilities, self.stopping_strategy = list(probabilities or [1.0]), stopping_strategy
-        self.num_replicas, self.rank = num_replicas, rank
+        self.num_replicas, self.rank, self._group = num_replicas, rank, group
         self.start: list[tuple[int, str | None]] | None = None
         for source in self.sources:
             _ = source.stream.schema  # raises here, not in a worker; and travels to the workers
 
+    def group(self) -> Grouping | None:
+        """Makes what turns features into other features; `None` = nothing does."""
+        return None if self._group is None else self._group()
+
     def settings(self) -> dict[str, Any]:
         """Returns, as plain JSON, what must be the same for a place to mean the same."""
+        grouping = self.group()
         return {
+            "grouping": None if grouping is None else grouping.settings(),
             "seed": self.seed,
             "shuffle_buffer_size": self.shuffle_buffer_size,
             "probabilities": self.probabilities,
@@ -177,23 +186,32 @@ class StreamDataset(IterableDataset[StreamBatch]):
                 features = []
 
     def _features(self, shard: Shard, place: Place | None) -> Iterator[tuple[Place, Feature]]:
-        """Yields each feature with the place after it: that of its batch of rows, and how many came of that."""
+        """Yields each feature with the place after it.
+
+        That is the place of its batch of rows, what groups held of earlier rows then, and how many features came since.
+        """
         mixture = Mixture(
             self.sources, self.probabilities, self.stopping_strategy, self.seed, shard, self.shuffle_buffer_size
         )
-        done = 0
+        grouping, done = self.group(), 0
         if place is not None:
             mixture.load(place["rows"])
             done = place["done"]
+            if grouping is not None:
+                grouping.load(place["held"])
         fruitful = mixture.readers[0].epoch
         while True:
             rows = mixture.place()
+            before = {"rows": rows} if grouping is None else {"rows": rows, "held": grouping.state()}
             made = self._featurized(mixture.draw(ROWS_AT_ONCE))
+            fruits = len(made)
+            if grouping is not None and made:
+                made = _grouped(grouping, made, (rows["draws"], *shard))
             for number, feature in enumerate(made[done:], done + 1):
-                yield {"rows": rows, "done": number}, feature
+                yield {**before, "done": number}, feature
             done = 0
             epoch = mixture.readers[0].epoch
-            fruitful = epoch if made else fruitful
+            fruitful = epoch if fruits else fruitful
             if epoch > fruitful + 1:
                 raise UserError(f"{self.sources[0].stream.name}: no row gives a feature to train on")
 
@@ -240,3 +258,18 @@ class StreamDataset(IterableDataset[StreamBatch]):
                     error.add_note(where(number))
                     raise
             raise
+
+
+def _grouped(grouping: Grouping, features: list[Feature], place: tuple[int, ...]) -> list[Feature]:
+    """Makes groups of features; their keys are hashes of the place in the stream, the epoch is that of the last row."""
+    epoch = features[-1]["key"][0]
+    names = [name for name, value in features[0].items() if isinstance(value, np.ndarray) and value.ndim]
+    columns: dict[str, Column] = {
+        name: Ragged.of([feature[name] for feature in features], features[0][name].dtype) for name in names
+    }
+    groups = grouping.add(columns)
+    keys = hashed(np.arange(length_of(groups.values())), *place) >> np.uint64(1)
+    return [
+        {**{name: column[number] for name, column in groups.items()}, "key": (epoch, int(key))}
+        for number, key in enumerate(keys)
+    ]

@@ -16,6 +16,7 @@ from lit_ft.data.digests import digest
 from lit_ft.data.formats.rows import texts as as_texts
 from lit_ft.data.labels import class_names
 from lit_ft.data.readers import ReadOptions, file_format, read_chunks
+from lit_ft.data.row_lines import RowLines
 from lit_ft.data.sources import HubSource, resolve_path
 from lit_ft.errors import UserError, did_you_mean
 
@@ -137,7 +138,7 @@ class FileStream(Stream):
 
     Args:
         paths: the files.
-        options: how delimited text is read.
+        options: how delimited and plain text are read.
         columns: see `Stream`.
     """
 
@@ -150,6 +151,7 @@ class FileStream(Stream):
             raise UserError(f"{missing[0]}: no such file")
         self.sizes = [path.stat().st_size for path in paths]
         self._columns: tuple[int, list[str]] | None = None
+        self._lines = [RowLines(path, self.options) for path in paths]
 
     @property
     def parts(self) -> int:
@@ -164,7 +166,13 @@ class FileStream(Stream):
         """Reads a file; formats that can seek are not read from their beginning."""
         for after, table in read_chunks(self.paths[part], self.options, position, CHUNK, texts):
             self._check_columns(part, table.column_names)
+            self._lines[part].note(after)
             yield after, table
+
+    def where(self, number: int) -> str:
+        """Names a row, by its number, for a message; a paragraph or a piece with the line it begins at."""
+        part = number >> PART
+        return f"{self.part_name(part)}: {self._lines[part].name(number & ((1 << PART) - 1))}"
 
     def _check_columns(self, part: int, columns: list[str]) -> None:
         if self._columns is None:

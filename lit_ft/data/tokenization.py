@@ -75,6 +75,15 @@ def add_tokens_to(tokenizer: PreTrainedTokenizerBase, tokens: list[str] | None) 
     return tokenizer
 
 
+def own_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """Copies a fast tokenizer's Rust encoder, without the truncation and padding that may be baked into its file."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = tokenizer.backend_tokenizer.encode_special_tokens
+    return backend
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Features of a batch of rows; with windows, several features can belong to one row.
@@ -120,10 +129,7 @@ class TextEncoder:
         fillers = (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id, 0)
         self.filler: int = next(token for token in fillers if token is not None)
         if tokenizer.is_fast:
-            self.backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-            self.backend.no_truncation()
-            self.backend.no_padding()
-            self.backend.encode_special_tokens = tokenizer.backend_tokenizer.encode_special_tokens
+            self.backend = own_backend(tokenizer)
             # XLNet's special tokens have segments of their own
             probe = self.backend.encode("a")
             self.typed = any(probe.type_ids)

@@ -1,6 +1,8 @@
 """Left wing: rows -> batches, one LightningDataModule per task."""
 
 from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.datamodules.causal_lm import CausalLMDataModule
+from lit_ft.datamodules.masked_lm import MaskedLMDataModule
 from lit_ft.datamodules.text_classification import TextClassificationDataModule
 
-__all__ = ["TextClassificationDataModule", "TransformerDataModule"]
+__all__ = ["CausalLMDataModule", "MaskedLMDataModule", "TextClassificationDataModule", "TransformerDataModule"]

@@ -100,8 +100,7 @@ class TransformerDataModule(PreparingDataModule):
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads features into a batch; `keys` are the (epoch, index) of each, for what depends on chance."""
-        width = self.encoder.max_seq_length if self.hparams["pad_to_max_length"] else None
-        return pad(features, self.tokenizer, width, self.hparams["pad_to_multiple_of"])
+        return pad(features, self.tokenizer, self.static_length, self.hparams["pad_to_multiple_of"])
 
     def train_weights(self) -> Any:
         """Returns how often each training feature is drawn, `[features]`; `None` = each once."""
@@ -203,6 +202,11 @@ class TransformerDataModule(PreparingDataModule):
         return self._stream.take(batch) if self._stream is not None and isinstance(batch, PlacedBatch) else batch
 
     # The parts
+
+    @property
+    def static_length(self) -> int | None:
+        """The length that every batch is padded to, with `pad_to_max_length`."""
+        return self.longest_feature if self.hparams["pad_to_max_length"] else None
 
     @property
     def seed(self) -> int:

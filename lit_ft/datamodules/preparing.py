@@ -1,12 +1,15 @@
 """A data module's rows: from files, the hub, memory or several sources, tokenized once per machine."""
 
 import logging
+import tempfile
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import lit_ft
+from lit_ft.data.blocks import Grouping
 from lit_ft.data.cache import preparation_root
 from lit_ft.data.digests import class_digest, tokenizer_digest
 from lit_ft.data.featurizing import RowContent
@@ -15,7 +18,7 @@ from lit_ft.data.mixture import mixed_source
 from lit_ft.data.prepare import Prepared, Work, prepare
 from lit_ft.data.quality import check_actions
 from lit_ft.data.raw import Kind, RawRows, RawSource, Rows, Scratch, SplitNames
-from lit_ft.data.readers import Quoting, ReadOptions
+from lit_ft.data.readers import Quoting, ReadOptions, SampleBy
 from lit_ft.data.sources import HubSource, NamedFiles
 from lit_ft.data.store import FeatureStore
 from lit_ft.data.streamed_source import StreamedSource
@@ -59,6 +62,10 @@ class PreparingDataModule(TokenizingDataModule):
         column_names: names of the columns of csv and tsv files that have no header line.
         quoting: `minimal` (csv fields may stand in double quotes) or `none` (quotes are ordinary characters).
         delimiter: separator of csv and tsv files, where it is neither comma nor tab.
+        sample_by: what a row of a txt file is: a `line`, a `paragraph` (lines up to a blank one) or the whole
+            `document` (a long one in consecutive rows, of at most 64 KiB each, numbered in a column `document_part`).
+        keep_linebreaks: rows of txt files keep the line ends, and the blank lines, that follow them. Those within a
+            paragraph, and all of a document, are kept in any case.
         train_split_name: split of the data set to train on.
         validation_split_name: split to validate on; a dict of name to split makes several sets. `config/split` takes it
             from another configuration.
@@ -116,6 +123,8 @@ class PreparingDataModule(TokenizingDataModule):
         column_names: list[str] | None = None,
         quoting: Quoting = "minimal",
         delimiter: str | None = None,
+        sample_by: SampleBy = "line",
+        keep_linebreaks: bool = False,
         train_split_name: str = "train",
         validation_split_name: SplitNames | None = None,
         test_split_name: SplitNames | None = None,
@@ -142,6 +151,7 @@ class PreparingDataModule(TokenizingDataModule):
         self.hparams["sources"] = None if sources is None else {name: _plain(each) for name, each in sources.items()}
         self.on_bad_rows = check_actions(on_bad_rows or {})
         kind = StreamedSource if streaming else RawSource
+        read = ReadOptions(column_names, quoting, delimiter, sample_by, keep_linebreaks)
         self.source = mixed_source(
             kind(
                 dataset=dataset,
@@ -153,7 +163,8 @@ class PreparingDataModule(TokenizingDataModule):
                     "test": test_split_name,
                     "predict": predict_split_name,
                 },
-                read=ReadOptions(column_names, quoting, delimiter),
+                read=read,
+                read_to_predict=self.read_to_predict(read),
                 column_mapping=column_mapping or {},
                 validation_split_percentage=validation_split_percentage,
                 limits={
@@ -196,6 +207,10 @@ class PreparingDataModule(TokenizingDataModule):
             RowError: a row cannot be used.
         """
 
+    def read_to_predict(self, read: ReadOptions) -> ReadOptions:
+        """Returns how files of rows to predict are read, given how the others are."""
+        return read
+
     def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
         """Returns what rows are compared by when they are checked: by default every column of strings, no labels."""
         texts = [cells for cells in rows.values() if all(cell is None or isinstance(cell, str) for cell in cells)]
@@ -208,6 +223,10 @@ class PreparingDataModule(TokenizingDataModule):
     def info_columns(self, present: list[str], split: Kind) -> list[str]:
         """Returns the raw columns that go along with the features: by default all of them in prediction."""
         return present if split == "predict" else []
+
+    def grouping(self, split: Kind) -> Grouping | None:
+        """Returns what makes other features of all features of a set together, such as blocks; `None` = nothing."""
+        return None
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """Returns what the description says of the prepared training features, such as counts of labels."""
@@ -236,7 +255,7 @@ class PreparingDataModule(TokenizingDataModule):
             "options": {name: value for name, value in self.hparams.items() if name not in covered},
             "tokenizer": tokenizer_digest(self.tokenizer),
             "known": known,
-            "max_seq_length": self.encoder.max_seq_length,
+            "max_seq_length": self.longest_feature,
             "head": [config.id2label, config.architectures, config.problem_type] if config else None,
             "train": self._train_fingerprint(root) if not known and "train" not in kinds else None,
             "rows": {kind: self.source.fingerprint(self._origin(kind), root) for kind in kinds},
@@ -262,6 +281,17 @@ class PreparingDataModule(TokenizingDataModule):
             rows.pop("train", None)
         check_unchanged(self._used)
         return Work(rows, self.description, self, self.notes, self.on_bad_rows, self.unknown_id)
+
+    @contextmanager
+    def scratch(self) -> Iterator[None]:
+        """Allows `load_rows` for a while, outside of preparation; the files that are read go away afterwards."""
+        before = self._scratch
+        with tempfile.TemporaryDirectory() as folder:
+            self._scratch = Scratch(Path(folder))
+            try:
+                yield
+            finally:
+                self._scratch = before
 
     @property
     def unknown_id(self) -> int | None:

@@ -71,6 +71,7 @@ def stream_loader(data: Any) -> StreamLoader:
         options["stopping_strategy"],
         replicas,
         rank,
+        partial(data.grouping, "train"),
     )
     workers = options["num_workers"]
     return StreamLoader(

@@ -8,7 +8,8 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from lit_ft.data.tokenization import TextEncoder, add_tokens_to, load_tokenizer
 from lit_ft.errors import UserError
-from lit_ft.ops.building import ModelSource, longest_input
+from lit_ft.ops.building import ModelSource
+from lit_ft.ops.positions import longest_input
 
 
 class TokenizingDataModule(LightningDataModule):
@@ -23,21 +24,28 @@ class TokenizingDataModule(LightningDataModule):
         if restored is not None:
             return restored  # type: ignore[no-any-return]
         if self._tokenizer is None:
-            options = self.hparams
-            name = options["tokenizer_name"] or options["model_name_or_path"]
-            if name is None:
-                raise UserError("no tokenizer: set model_name_or_path or tokenizer_name")
-            tokenizer = load_tokenizer(
-                name,
-                options["model_revision"],
-                options["use_fast_tokenizer"],
-                options["trust_remote_code"],
-                options["gguf_file"],
-                options["cache_dir"],
-                **(options["tokenizer_kwargs"] or {}),
-            )
-            self._tokenizer = add_tokens_to(tokenizer, options["add_tokens"])
+            self._tokenizer = add_tokens_to(self.load_tokenizer(), self.hparams["add_tokens"])
         return self._tokenizer
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Loads the tokenizer of `tokenizer_name` or `model_name_or_path`.
+
+        Raises:
+            UserError: neither is given, or holds no tokenizer.
+        """
+        options = self.hparams
+        name = options["tokenizer_name"] or options["model_name_or_path"]
+        if name is None:
+            raise UserError("no tokenizer: set model_name_or_path or tokenizer_name")
+        return load_tokenizer(
+            name,
+            options["model_revision"],
+            options["use_fast_tokenizer"],
+            options["trust_remote_code"],
+            options["gguf_file"],
+            options["cache_dir"],
+            **(options["tokenizer_kwargs"] or {}),
+        )
 
     @cached_property
     def encoder(self) -> TextEncoder:
@@ -53,6 +61,11 @@ class TokenizingDataModule(LightningDataModule):
         return TextEncoder(
             self.tokenizer, options["max_seq_length"] or limit, options["truncation_side"], options["stride"]
         )
+
+    @property
+    def longest_feature(self) -> int | None:
+        """The most tokens of a feature; `None` = no limit."""
+        return self.encoder.max_seq_length
 
     def pretrained_config(self) -> PreTrainedConfig | None:
         """The configuration of the model, from the checkpoint that the run starts from or from `model_name_or_path`."""

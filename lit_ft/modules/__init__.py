@@ -1,6 +1,8 @@
 """Right wing: batches -> loss, metrics and outputs, one LightningModule per task."""
 
 from lit_ft.modules.base import TransformerModule
+from lit_ft.modules.causal_lm import CausalLMModule
+from lit_ft.modules.masked_lm import MaskedLMModule
 from lit_ft.modules.text_classification import TextClassificationModule
 
-__all__ = ["TextClassificationModule", "TransformerModule"]
+__all__ = ["CausalLMModule", "MaskedLMModule", "TextClassificationModule", "TransformerModule"]

@@ -15,7 +15,7 @@ from lit_ft.errors import UserError
 from lit_ft.modules.adamw import AdamWModule
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 from lit_ft.modules.normaliser import LossNormaliser
-from lit_ft.ops.building import ModelSource, freeze, resize_embeddings, weights_dtype
+from lit_ft.ops.building import ModelSource, fit_to_tokenizer, freeze, resize_embeddings, weights_dtype
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.ops.losses import mean
 from lit_ft.optim.schedules import check_schedule
@@ -24,6 +24,8 @@ log = logging.getLogger("lit_ft")
 
 Batch = dict[str, Any]
 Description = dict[str, Any]
+SAMPLE = 4
+"""Rows of a sample."""
 
 
 class TransformerModule(AdamWModule):
@@ -66,6 +68,8 @@ class TransformerModule(AdamWModule):
     auto_class: Any
     pipeline_tag: str | None = None
     """Task name on the hub, for the model card."""
+    card_example: str
+    """How the exported folder is used, for the model card."""
     monitor = "val_loss"
     """The metric that the best checkpoint is chosen by, unless the user names another."""
     monitor_mode: Literal["min", "max"] = "min"
@@ -167,6 +171,18 @@ class TransformerModule(AdamWModule):
         """Returns the forward's keywords: no label, so that the head's own loss is not computed beside ours."""
         return {name: value for name, value in batch.items() if name not in ("labels", "row", "windows", "info")}
 
+    def outputs(self, batch: Batch) -> Any:
+        """Runs the model on a batch; returns what `loss` and `decode` are given."""
+        return self(**self.model_inputs(batch))
+
+    def predict_parts(self, batch: Batch) -> list[Part]:
+        """Returns one small dict per feature of a batch to predict."""
+        return self.decode(self.outputs(batch), batch)
+
+    def sample_inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns inputs of a few rows, on which an exported folder must give the same scores."""
+        return {name: value[:SAMPLE] for name, value in self.model_inputs(batch).items() if isinstance(value, Tensor)}
+
     # Building
 
     def setup(self, stage: str) -> None:
@@ -196,8 +212,8 @@ class TransformerModule(AdamWModule):
         if self.hf_config is None:
             for name, value in self.config_kwargs(self.description).items():
                 setattr(config, name, value)
-            if tokenizer is not None and config.pad_token_id is None:
-                config.pad_token_id = tokenizer.pad_token_id
+            if tokenizer is not None and self.source.model_name_or_path is None:
+                fit_to_tokenizer(config, tokenizer, self.hparams["config_overrides"])
         precision = str(self._trainer.precision) if self._trainer is not None else "32-true"
         kwargs: dict[str, Any] = {"dtype": weights_dtype(self.hparams["dtype"], precision)}
         if self.hparams["attn_implementation"] is not None:
@@ -250,7 +266,7 @@ class TransformerModule(AdamWModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the loss to call backward on; logs `train_loss`."""
-        total, count = self.loss(self(**self.model_inputs(batch)), batch)
+        total, count = self.loss(self.outputs(batch), batch)
         self.log("train_loss", mean(total, count).detach(), prog_bar=True, batch_size=len(batch["input_ids"]))
         return self._normaliser.loss(self, total, count)
 
@@ -281,9 +297,7 @@ class TransformerModule(AdamWModule):
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, Any]]:
         """Returns the rows whose last window is in this batch: the input's own columns and the prediction."""
-        rows = self._open("predict")[dataloader_idx].merger.add(
-            self.decode(self(**self.model_inputs(batch)), batch), batch
-        )
+        rows = self._open("predict")[dataloader_idx].merger.add(self.predict_parts(batch), batch)
         return [beside(info, self.prediction(self.merge(parts))) for parts, info in rows]
 
     def on_validation_epoch_start(self) -> None:
@@ -308,7 +322,7 @@ class TransformerModule(AdamWModule):
 
     def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> None:
         evaluated = self._open(stage)[dataloader_idx]
-        outputs = self(**self.model_inputs(batch))
+        outputs = self.outputs(batch)
         rows = [self.merge(parts) for parts, _ in evaluated.merger.add(self.decode(outputs, batch), batch)]
         if "labels" in batch:
             evaluated.add_loss(*self.evaluation_loss(outputs, batch, rows))

@@ -42,6 +42,10 @@ class TextClassificationModule(TransformerModule):
 
     auto_class = AutoModelForSequenceClassification
     pipeline_tag = "text-classification"
+    card_example = """from transformers import pipeline
+
+classify = pipeline("text-classification", "this/folder", top_k=None)
+classify("a text", truncation=True)"""
 
     def __init__(
         self,
@@ -85,6 +89,8 @@ class TextClassificationModule(TransformerModule):
             "label2id": {name: number for number, name in enumerate(names)},
             "problem_type": HEADS[description["problem_type"]],
         }
+        if self.tokenizer is not None and self.source.config().pad_token_id is None:
+            kwargs["pad_token_id"] = self.tokenizer.pad_token_id  # decoders look for the last token that is none
         if description["problem_type"] == "multi_label":
             kwargs["classification_threshold"] = (
                 0.5 if self.hparams["threshold"] == "auto" else self.hparams["threshold"]

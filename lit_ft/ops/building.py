@@ -1,18 +1,21 @@
 """Hugging Face configurations and models: loaded, made from scratch, rebuilt from a checkpoint of ours."""
 
 import re
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_ft.data.labels import ProblemType
 from lit_ft.data.sources import resolve_path
 from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ops.config_overrides import check_weights_fit, override
+from lit_ft.ops.positions import OFFSET_POSITIONS
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,17 @@ class ModelSource:
             UserError: nothing there that is a model, an unknown `model_type`, or an override of no known name.
         """
         name = self.config_name or self.model_name_or_path
+        if name is not None and self.model_type is not None:
+            raise UserError(
+                f"model_type {self.model_type!r} trains from scratch, but {name!r} is given, too: leave one of them out"
+            )
         if name is not None:
+            common = dict(self.common)
+            if self.config_name is not None:
+                common.pop("gguf_file", None)  # it lies in the model's folder
             try:
-                config = AutoConfig.from_pretrained(resolve_path(name), **self.common)
-            except (OSError, ValueError, KeyError) as error:
+                config = AutoConfig.from_pretrained(resolve_path(name), **common)
+            except (OSError, ValueError, KeyError, ImportError) as error:
                 reason = str(error).strip().splitlines()[0]
                 raise UserError(f"model_name_or_path {name!r} is no model that can be loaded: {reason}") from None
         elif self.model_type is None:
@@ -71,15 +81,7 @@ class ModelSource:
             )
         else:
             config = CONFIG_MAPPING[self.model_type]()
-        for key, value in (self.config_overrides or {}).items():
-            if not hasattr(config, key):
-                known = [known for known in vars(config) if not known.startswith("_")]
-                raise UserError(f"config_overrides: {type(config).__name__} has no {key!r}{did_you_mean(key, known)}")
-            try:
-                setattr(config, key, value)
-            except (StrictDataclassError, ValueError, TypeError) as error:
-                raise UserError(f"config_overrides: {key}: {' '.join(str(error).split())}") from None
-        return config  # type: ignore[no-any-return]
+        return override(config, self.config_overrides or {}, fresh=name is None)
 
     def build(
         self, auto_class: Any, config: PreTrainedConfig, ignore_mismatched_sizes: bool, **kwargs: Any
@@ -90,10 +92,17 @@ class ModelSource:
             The model, and the names of the parameters that start fresh although a checkpoint was given.
 
         Raises:
-            UserError: the folder holds no weights, or weights of other shapes.
+            UserError: the folder holds no weights, or weights of other shapes; no model has this configuration.
         """
         if self.model_name_or_path is None:
-            return auto_class.from_config(config, trust_remote_code=self.trust_remote_code, **kwargs), []
+            try:
+                return auto_class.from_config(config, trust_remote_code=self.trust_remote_code, **kwargs), []
+            except ValueError as error:
+                raise UserError(f"no {config.model_type} model can be made: {' '.join(str(error).split())}") from None
+        if self.config_overrides or self.config_name:
+            given = replace(self, config_overrides=None).config()
+            own = given if self.config_name is None else replace(self, config_overrides=None, config_name=None).config()
+            check_weights_fit(auto_class, own, given, self.config_overrides or {}, self.trust_remote_code)
         try:
             model, report = auto_class.from_pretrained(
                 resolve_path(self.model_name_or_path),
@@ -113,11 +122,23 @@ class ModelSource:
                 f"model_name_or_path {self.model_name_or_path!r}: its weights have other shapes than the configuration "
                 f"(config_overrides? number of labels? then ignore_mismatched_sizes: true): {str(error)[:500]}"
             ) from None
-        if self.gguf_file is not None:  # loaded as plain floats; transformers would refuse to save them
-            model.hf_quantizer = None
-            del model.config.quantization_config
+        if self.gguf_file is not None:
+            _forget_quantization(model)
         fresh = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}
         return model, [name for name, _ in model.named_parameters() if name in fresh]
+
+
+def _forget_quantization(model: PreTrainedModel) -> None:
+    """Makes what a GGUF file gave the ordinary floats that it is: transformers would refuse to save or cast them."""
+    model.hf_quantizer, model.is_quantized = None, False
+    for owner, name in (
+        (model, "quantization_method"),
+        (model.config, "quantization_config"),
+        (model.config, "_pre_quantization_dtype"),
+        (model.config, "_is_quantized"),
+    ):
+        if hasattr(owner, name):
+            delattr(owner, name)
 
 
 def pretrained_labels(config: PreTrainedConfig) -> list[str] | None:
@@ -141,31 +162,45 @@ def pretrained_problem_type(config: PreTrainedConfig | None) -> ProblemType:
     return kinds.get(str(getattr(config, "problem_type", None)), "single_label")
 
 
-OFFSET_POSITIONS = (
-    "camembert",
-    "data2vec-text",
-    "ibert",
-    "longformer",
-    "luke",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
-)
-"""Architectures whose positions begin after the padding token's id, as RoBERTa's do."""
+TOKEN_IDS = re.compile(r"(bos|eos|pad|sep|cls|unk|mask)_token_id")
 
 
-def longest_input(config: PreTrainedConfig, tokenizer: Any) -> int | None:
-    """Returns the most tokens that the model takes, or `None` where nothing says so."""
-    limits = [tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None]
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in OFFSET_POSITIONS:
-        positions -= (config.pad_token_id or 0) + 1
-    limits.append(positions)
-    known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
-    return min(known) if known else None
+def fit_to_tokenizer(
+    config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, overrides: dict[str, Any] | None = None
+) -> None:
+    """Gives the configuration of a model from scratch the tokenizer's vocabulary and special tokens.
+
+    The defaults are those of a well-known checkpoint: GPT-2's end of text, 50256, is outside a vocabulary of 8,000.
+    Padding that is the end of text, too, is no padding to the model: Llama would never train its embedding.
+
+    Args:
+        config: changed in place.
+        tokenizer: with all its added tokens.
+        overrides: what the user chose stays.
+
+    Raises:
+        UserError: the user chose a vocabulary that is smaller than the tokenizer's.
+    """
+    text = config.get_text_config()
+    other_names = type(text).attribute_map
+    chosen = {other_names.get(name, name) for name in overrides or {}}
+    if other_names.get("vocab_size", "vocab_size") not in chosen:
+        text.vocab_size = len(tokenizer)
+    elif text.vocab_size < len(tokenizer):
+        raise UserError(
+            f"config_overrides: vocab_size {text.vocab_size:,} is below the tokenizer's {len(tokenizer):,} tokens; "
+            "leave it out (it follows the tokenizer), or choose a larger one"
+        )
+    for name in list(vars(text)):
+        found = TOKEN_IDS.fullmatch(name)
+        if found is None or name in chosen:
+            continue
+        number = getattr(tokenizer, name, None)
+        shared = number in (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        if found[1] == "pad" and shared and text.model_type not in OFFSET_POSITIONS:
+            number = None
+        with suppress(StrictDataclassError):  # some cannot be without: theirs stays
+            setattr(text, name, number)
 
 
 def resize_embeddings(model: PreTrainedModel, vocabulary: int) -> None:

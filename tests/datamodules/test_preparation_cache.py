@@ -29,6 +29,7 @@ CHANGES = {
     "tokenizer_kwargs": {"padding_side": "left"}, "quoting": "none", "delimiter": ";", "column_names": ["a", "b"],
     "validation_split_percentage": 20, "max_train_samples": 30, "max_eval_samples": 1, "max_predict_samples": 3,
     "sample_head": True, "max_seq_length": 7, "truncation_side": "last", "stride": 1,
+    "sample_by": "document", "keep_linebreaks": True,
     "on_bad_rows": {"duplicate": "drop"}, "column_mapping": {"other": "another"}, "text_column_names": "other",
     "text_pair_column_names": "other", "text_column_delimiter": "/", "label_column_name": "label",
     "problem_type": "single_label", "label_names": ["no", "yes"],

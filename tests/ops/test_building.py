@@ -1,6 +1,7 @@
 """Models from folders and from scratch, their dtype, embeddings and freezing, and a checkpoint's extras."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,21 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from lit_ft.data.labels import ProblemType
+from lit_ft.data.tokenizer_training import train_tokenizer
 from lit_ft.errors import UserError
 from lit_ft.modules import TextClassificationModule
-from lit_ft.ops.building import ModelSource, freeze, longest_input, pretrained_labels, resize_embeddings, weights_dtype
+from lit_ft.ops.building import (
+    ModelSource,
+    fit_to_tokenizer,
+    freeze,
+    pretrained_labels,
+    resize_embeddings,
+    weights_dtype,
+)
 from lit_ft.ops.checkpoint_extras import load_config, load_tokenizer_files, pack, read_extras
+from lit_ft.ops.positions import longest_input
 from tests.modules.conftest import NO_DROPOUT
+from tests.tiny import texts
 
 TEXTS = ["Is it waterproof?", "  The LAMP arrived — broken, again!  ", "", "Larkspur #15340 ünïcödé"]
 
@@ -206,3 +217,50 @@ def test_the_head_is_configured_as_transformers_expects(tiny: Callable[..., str]
         "regression": torch.nn.functional.mse_loss,
     }[kind](logits, labels)
     torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "modernbert", "roberta", "xlm"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_model_from_scratch_fits_its_tokenizer(kind: str, masked: bool) -> None:
+    tokenizer = train_tokenizer([texts()], {"vocab_size": 500}, masked)
+    tokenizer.add_tokens(["larkspur"])
+    config = AutoConfig.for_model(kind)
+    fit_to_tokenizer(config, tokenizer)
+    assert config.vocab_size == 501
+    names = [name for name in ("bos", "eos", "pad") if hasattr(config, f"{name}_token_id")]
+    assert names
+    for name in names:
+        assert getattr(config, f"{name}_token_id") == getattr(tokenizer, f"{name}_token_id")
+    ids = {name: value for name, value in vars(config).items() if re.fullmatch(r"[a-z]+_token_id", name)}
+    assert all(value is None or 0 <= value < 501 for value in ids.values()), ids
+
+
+def test_padding_that_ends_texts_too_is_trained() -> None:
+    tokenizer = train_tokenizer([texts()], {"vocab_size": 300}, masked=False)
+    tokenizer.pad_token = tokenizer.eos_token
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = ModelSource(model_type="llama", config_overrides=sizes).config()
+    fit_to_tokenizer(config, tokenizer, sizes)
+    assert config.pad_token_id is None
+    model: Any = AutoModel.from_config(config)
+    embeddings = model.get_input_embeddings()
+    embeddings(torch.tensor([tokenizer.eos_token_id])).sum().backward()
+    assert embeddings.weight.grad[tokenizer.eos_token_id].abs().sum() > 0
+    roberta = AutoConfig.for_model("roberta")  # its positions begin after padding
+    fit_to_tokenizer(roberta, tokenizer)
+    assert roberta.pad_token_id == tokenizer.eos_token_id
+
+
+def test_what_the_user_chose_stays() -> None:
+    tokenizer = train_tokenizer([texts()], {"vocab_size": 300}, masked=False)
+    for kind, name in (("gpt2", "vocab_size"), ("xlm", "n_words"), ("xlm", "vocab_size")):
+        for size in (299, 320):
+            chosen = {name: size, "eos_token_id": 7}
+            config = ModelSource(model_type=kind, config_overrides=chosen).config()
+            if size < 300:
+                with pytest.raises(UserError, match="vocab_size 299 is below the tokenizer's 300 tokens"):
+                    fit_to_tokenizer(config, tokenizer, chosen)
+            else:
+                fit_to_tokenizer(config, tokenizer, chosen)
+                assert (config.vocab_size, config.eos_token_id) == (320, 7)
+                assert config.bos_token_id == tokenizer.bos_token_id

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 import pyarrow as pa
 
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, did_you_mean
 
 Quoting = Literal["minimal", "none"]
+SampleBy = Literal["line", "paragraph", "document"]
 Position = dict[str, int]
 Chunks = Iterator[tuple[Position, pa.Table]]
 
@@ -38,17 +39,29 @@ _OTHER_CONTENT = {
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How delimited text is read.
+    """How delimited and plain text are read.
 
     Args:
         column_names: names of the columns of files that have no header line.
         quoting: `minimal` (fields may stand in double quotes) or `none` (a quote is a character like any other).
         delimiter: the separator; `None` means comma for csv and tab for tsv.
+        sample_by: what a row of a txt file is; see `lit_ft.data.formats.text.read_text`.
+        keep_linebreaks: rows of txt files keep the line ends, and blank lines, that follow them.
     """
 
     column_names: list[str] | None = None
     quoting: Quoting = "minimal"
     delimiter: str | None = None
+    sample_by: SampleBy = "line"
+    keep_linebreaks: bool = False
+
+    def __post_init__(self) -> None:
+        known = get_args(SampleBy)
+        if self.sample_by not in known:
+            meant = did_you_mean(str(self.sample_by), known)
+            raise UserError(f"sample_by is {self.sample_by!r}; choices: {', '.join(known)}{meant}")
+        if not isinstance(self.keep_linebreaks, bool):
+            raise UserError(f"keep_linebreaks is {self.keep_linebreaks!r}, expected true or false")
 
 
 @contextmanager

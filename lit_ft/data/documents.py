@@ -1,0 +1,36 @@
+"""Texts -> token ids of whole documents: no special tokens, nothing cut, flat."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from lit_ft.data.ragged import Ragged
+from lit_ft.data.tokenization import own_backend
+
+
+class DocumentEncoder:
+    """Encodes texts as they stand; the tokenizer itself is left untouched.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+
+    Attributes:
+        prefix: ids that the tokenizer puts before a text.
+        suffix: ids that it puts behind a text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self.backend = own_backend(tokenizer) if tokenizer.is_fast else None
+        whole = list(tokenizer("a", truncation=False)["input_ids"])
+        bare = list(tokenizer("a", truncation=False, add_special_tokens=False)["input_ids"])
+        begin = next((at for at in range(len(whole)) if bare and whole[at : at + len(bare)] == bare), len(whole))
+        self.prefix: list[int] = whole[:begin]
+        self.suffix: list[int] = whole[begin + len(bare) :]
+
+    def __call__(self, texts: Sequence[str]) -> Ragged:
+        """Encodes a batch of texts."""
+        if self.backend is None:
+            encoded = self.tokenizer(list(texts), add_special_tokens=False, truncation=False) if texts else {}
+            return Ragged.of(encoded.get("input_ids", []))
+        return Ragged.of([each.ids for each in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)])

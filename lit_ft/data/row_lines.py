@@ -1,0 +1,77 @@
+"""Names of rows for messages, with the line that a paragraph or a piece of a text file begins at."""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lit_ft.data.formats.text import first_line
+from lit_ft.data.readers import Position, ReadOptions, file_format, read_chunks
+from lit_ft.errors import UserError
+
+SPACING = 1 << 26
+"""Bytes between two positions that are kept."""
+
+
+@dataclass
+class RowLines:
+    """Names the rows of one file.
+
+    The lines are found when they are asked for, by reading on from the last position before the row that was noted.
+
+    Args:
+        path: the file.
+        options: how it is read.
+    """
+
+    path: Path
+    options: ReadOptions
+    _known: dict[int, Position] = field(default_factory=dict)
+
+    @property
+    def are_rows(self) -> bool:
+        """Whether a row's number says its line, or there are no lines."""
+        return self.options.sample_by == "line" or file_format(self.path) != "txt"
+
+    def note(self, position: Position) -> None:
+        """Remembers a position that was come across while reading."""
+        if not self.are_rows:
+            self._known.setdefault(position["byte"] // SPACING, position)
+
+    def name(self, row: int) -> str:
+        """Returns `row 3`, and its line where that is another number; rows are given from 0, named from 1."""
+        line = None if self.are_rows else self._line(row)
+        return f"row {row + 1}" if line is None else f"row {row + 1} (line {line})"
+
+    def _line(self, row: int) -> int | None:
+        before = [place for place in self._known.values() if place["row"] <= row]
+        place = max(before, key=lambda place: place["row"], default=None)
+        try:
+            for size in (1024, 1):
+                for after, _ in read_chunks(self.path, self.options, place, size):
+                    if after["row"] > row:
+                        break
+                    place = after
+            if place is None:
+                return first_line(self.path, self.options)
+        except UserError:  # the file was changed or is gone: the message is about something else
+            return None
+        return place["line"] if place["row"] == row else None
+
+
+@dataclass(frozen=True)
+class RowNames:
+    """Names the rows of several files by their number among all.
+
+    Args:
+        parts: each file, as the user named it, and the number of its first row.
+        lines: names the rows of each file.
+    """
+
+    parts: list[tuple[str, int]]
+    lines: list[RowLines]
+
+    def __call__(self, number: int) -> str:
+        """Returns a row's file and its name there."""
+        place = bisect_right(self.parts, number, key=lambda part: part[1]) - 1
+        name, first = self.parts[place]
+        return f"{name}: {self.lines[place].name(number - first)}"

@@ -1,0 +1,204 @@
+"""Causal language modelling data: text in blocks to train on, prompts to go on from (after run_clm and run_fim)."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from lit_ft.data.blocks import TextBlocks
+from lit_ft.data.collators import Batch, Feature, pad
+from lit_ft.data.fim import fill_in_the_middle
+from lit_ft.data.grouping import Grouper, Separate, Sliding, Wrapped
+from lit_ft.data.labels import IGNORED
+from lit_ft.data.packing import BestFit, BestFitAtOnce
+from lit_ft.data.ragged import Ragged
+from lit_ft.data.raw import Kind
+from lit_ft.data.samplers import FILLER, Key
+from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
+from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ops.positions import hard_limit
+
+Packing = Literal["wrapped", "best_fit", "none"]
+SEED = 42
+"""Of what is rearranged by chance while rows are prepared."""
+
+
+class CausalLMDataModule(LanguageModelingDataModule):
+    """Text -> batches of `input_ids` and `labels`, `[batch, seq]`; rows to predict are prompts.
+
+    `labels` are the ids themselves, as in transformers (the model shifts them); -100 where nothing is to be predicted.
+    With `isolate_documents` there are `position_ids`, which begin anew at every document, and no `attention_mask`: by
+    that, transformers' own models keep documents apart, too. Padding is made of documents of one token.
+
+    Args:
+        block_size: tokens of a block. Default: what the model takes, at most 1,024.
+        isolate_documents: no token attends to another document, and positions begin anew. Off: as in run_clm.
+        packing: how documents become blocks: `wrapped` (laid end to end and cut), `best_fit` (documents up to
+            `block_size` stay whole) or `none` (a document each).
+        stride: in evaluation, read each document in windows of `block_size` that overlap by this many tokens, which
+            are context and not scored again. Default: blocks as in training.
+        fim_rate: share of documents that are rearranged for filling in the middle (Bavarian et al. 2022).
+        fim_spm_rate: share of these with the suffix first.
+        fim_prefix_token: token before the prefix.
+        fim_middle_token: token before the middle.
+        fim_suffix_token: token before the suffix.
+        kwargs: options of every language modelling data module.
+
+    Raises:
+        UserError: the rows or options do not fit; the message names file, column and fix.
+    """
+
+    masked = False
+
+    def __init__(
+        self,
+        *,
+        block_size: int | None = None,
+        isolate_documents: bool = True,
+        packing: Packing = "wrapped",
+        stride: int | None = None,
+        fim_rate: float = 0.0,
+        fim_spm_rate: float = 0.5,
+        fim_prefix_token: str = "<fim_prefix>",  # noqa: S107
+        fim_middle_token: str = "<fim_middle>",  # noqa: S107
+        fim_suffix_token: str = "<fim_suffix>",  # noqa: S107
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(stride=stride, max_seq_length=None, truncation_side="last", **kwargs)
+        if block_size is not None and block_size < 2:
+            raise UserError(f"block_size is {block_size}; it must be at least 2: the first token predicts the second")
+        for option, value in {"fim_rate": fim_rate, "fim_spm_rate": fim_spm_rate}.items():
+            if not 0 <= value <= 1:
+                raise UserError(f"{option} is {value}; it is a share, from 0 to 1")
+        if stride is not None and block_size is not None and not 0 <= stride < block_size:
+            raise UserError(f"stride {stride} is what windows of block_size {block_size} overlap by: it must be less")
+
+    @property
+    def longest_feature(self) -> int:
+        """Tokens of a block.
+
+        Raises:
+            UserError: the model cannot take so many.
+        """
+        size: int = self.hparams["block_size"] or self.default_length()
+        config = self.pretrained_config()
+        most = hard_limit(config) if config is not None else None
+        if most is not None and size > most:
+            raise UserError(f"block_size {size} is above the model's {most} positions")
+        return size
+
+    def describe(self, raw: dict[Kind, Any], known: dict[str, Any]) -> dict[str, Any]:
+        """Finds the text column; checks the tokens that the options need; see the base."""
+        if "train" in raw or "validation" in raw or "test" in raw:
+            self._separator()
+            self._fim_ids()
+            limit, size = self.longest_input, self.longest_feature
+            if limit is not None and size > limit:
+                self.notes.append(f"block_size {size} is above the {limit} tokens that the model was trained on")
+        return super().describe(raw, known)
+
+    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+        """Encodes documents, or prompts; see the base."""
+        if split == "predict":
+            return self._prompts(rows)
+        features = self.documents(rows)
+        if (ids := self._fim_ids()) is not None:
+            options = self.hparams
+            features["input_ids"] = fill_in_the_middle(
+                features["input_ids"], options["fim_rate"], options["fim_spm_rate"], *ids, seed=SEED
+            )
+        return features
+
+    def grouping(self, split: Kind) -> TextBlocks | None:
+        """Cuts documents into blocks; see the base."""
+        if split == "predict":
+            return None
+        around = (self.document_encoder.prefix, self._separator())
+        return TextBlocks(
+            self._grouper(split), self.longest_feature, around, isolated=self.hparams["isolate_documents"]
+        )
+
+    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+        """Pads blocks on the right, prompts on the left; makes labels and positions; see the base."""
+        multiple = self.hparams["pad_to_multiple_of"]
+        if split == "predict":
+            return pad(features, self.tokenizer, None, multiple, "left")
+        batch = pad(features, self.tokenizer, self.static_length, multiple, "right")
+        real = batch["attention_mask"].bool()
+        labels = torch.where(real, batch["input_ids"], IGNORED)
+        for row, (feature, key) in enumerate(zip(features, keys, strict=True)):
+            labels[row, : feature.get("context", 0)] = IGNORED
+            if key[1] == FILLER:
+                labels[row] = IGNORED
+        batch["labels"] = labels
+        if "documents" in features[0]:
+            batch.pop("attention_mask")
+            batch["position_ids"] = positions([feature["documents"] for feature in features], real.shape[1])
+            labels[batch["position_ids"] == 0] = IGNORED
+        return batch
+
+    def _grouper(self, split: Kind) -> Grouper:
+        options, size = self.hparams, self.longest_feature
+        if options["stride"] is not None and split != "train":
+            return Sliding(size, options["stride"])
+        if options["packing"] == "none":
+            return Separate(size)
+        if options["packing"] == "best_fit":
+            return BestFitAtOnce(size) if options["streaming"] and split == "train" else BestFit(size)
+        return Wrapped(size, options["drop_last"])
+
+    def _separator(self) -> list[int]:
+        """Returns what stands behind a document: what the tokenizer puts there, and the end-of-text token."""
+        suffix, end = self.document_encoder.suffix, self.tokenizer.eos_token_id
+        if not self.hparams["document_separator"] or (suffix and suffix[-1] == end):
+            return suffix
+        if end is None:
+            raise UserError(
+                "document_separator: the tokenizer has no end-of-text token: set tokenizer_kwargs: {eos_token: ...}, "
+                "or document_separator: false"
+            )
+        return [*suffix, end]
+
+    def _fim_ids(self) -> tuple[int, int, int] | None:
+        if not self.hparams["fim_rate"]:
+            return None
+        vocabulary = self.tokenizer.get_vocab()
+        for option in ("fim_prefix_token", "fim_middle_token", "fim_suffix_token"):
+            if (token := self.hparams[option]) not in vocabulary:
+                like = [word for word in vocabulary if "fim" in word.lower() or "mid" in word.lower()]
+                raise UserError(
+                    f"{option}: the tokenizer has no token {token!r}{did_you_mean(token, like)}; name one that it has, "
+                    "or add it: model.add_tokens"
+                )
+        prefix, middle, suffix = (
+            vocabulary[self.hparams[f"fim_{part}_token"]] for part in ("prefix", "middle", "suffix")
+        )
+        return prefix, middle, suffix
+
+    def _prompts(self, rows: dict[str, list[Any]]) -> dict[str, Any]:
+        """Encodes prompts; of one that the model cannot take as a whole, the end is kept."""
+        encoder, limit = self.document_encoder, self.longest_input
+        first = [self.tokenizer.bos_token_id or self.tokenizer.eos_token_id or 0]  # an empty prompt goes on from that
+        begin = encoder.prefix
+        ids = [row.tolist() or (first if not begin else []) for row in encoder(self._texts(rows))]
+        room = None if limit is None else limit - 1 - len(begin)  # one token at least is to come
+        kept = [row if room is None else row[-room:] for row in ids]
+        return {
+            "input_ids": Ragged.of([begin + row for row in kept]),
+            "row": np.arange(len(ids)),
+            "tokens_cut": np.array([len(whole) - len(row) for whole, row in zip(ids, kept, strict=True)], np.int64),
+        }
+
+
+def positions(documents: list[np.ndarray], width: int) -> torch.Tensor:
+    """Returns position ids that begin anew at every document, `[batch, width]`; 0 at padding.
+
+    Args:
+        documents: lengths of the documents of each block, `[n]`.
+        width: length that the blocks are padded to.
+    """
+    made = np.zeros((len(documents), width), np.int64)
+    for row, lengths in zip(made, documents, strict=True):
+        size = int(lengths.sum())
+        row[:size] = np.arange(size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return torch.from_numpy(made)

@@ -1,0 +1,158 @@
+"""What causal and masked language modelling share: documents of one text column, whole, cut into blocks afterwards."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from datasets import Value
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from lit_ft.data.blocks import PART
+from lit_ft.data.cache import preparation_root
+from lit_ft.data.columns import check_columns
+from lit_ft.data.documents import DocumentEncoder
+from lit_ft.data.featurizing import RowContent
+from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.readers import ReadOptions
+from lit_ft.data.tokenizer_training import trained_folder
+from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.errors import UserError
+from lit_ft.ops.positions import longest_input
+
+LONGEST_BY_DEFAULT = 1024
+"""Tokens of a block where nobody says; the scripts' own limit."""
+
+
+class LanguageModelingDataModule(TransformerDataModule):
+    """Documents of text -> blocks of tokens. Use a task's own class, not this one.
+
+    Args:
+        text_column_name: column of the text. Default: `text`, or the only column of strings.
+        train_tokenizer: train a byte-level BPE tokenizer on the training rows instead of loading one: a dict with
+            `vocab_size` and, if wanted, `min_frequency`.
+        document_separator: put the tokenizer's end-of-text token (its separator, for masked models) between documents.
+        drop_last: drop the last block of a split where it is shorter than the others.
+        sample_by: what a document is in a txt file: a `line`, a `paragraph` (up to a blank line) or the whole
+            `document`.
+        keep_linebreaks: keep the line ends of a txt file.
+        kwargs: options of every data module.
+    """
+
+    masked: ClassVar[bool]
+    """Whether the tokenizer to be trained is one for masked language modelling."""
+
+    def __init__(
+        self,
+        *,
+        text_column_name: str = "",  # no None: beside it, jsonargparse reads a column named `null` as None
+        train_tokenizer: dict[str, Any] | None = None,
+        document_separator: bool = True,
+        drop_last: bool = False,
+        sample_by: Literal["line", "paragraph", "document"] = "document",
+        keep_linebreaks: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(sample_by=sample_by, keep_linebreaks=keep_linebreaks, **kwargs)
+        if train_tokenizer is not None and self.hparams["tokenizer_name"]:
+            raise UserError("train_tokenizer makes a tokenizer, tokenizer_name loads one: leave one out")
+
+    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Finds the text column; see the base."""
+        every = [rows for sets in raw.values() for rows in sets.values()]
+        name = self._text_column(every[0], known.get("text_column"))
+        for rows in every:
+            check_text_column(rows, name)
+        pieces = any(PART in rows.data.column_names for rows in every)
+        self.description = {**known, "text_column": name, "pieces": pieces}
+        return self.description
+
+    def read_to_predict(self, read: ReadOptions) -> ReadOptions:
+        """Reads txt files to predict line by line where others are documents; see the base."""
+        return replace(read, sample_by="line", keep_linebreaks=False) if read.sample_by == "document" else read
+
+    def input_columns(self, split: Kind) -> list[str] | None:
+        """The text column, and where documents come in pieces, which pieces they are; see the base."""
+        return None if self.description["pieces"] else [self.description["text_column"]]
+
+    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+        """The text; see the base."""
+        return RowContent([rows[self.description["text_column"]]], None)
+
+    def documents(self, rows: dict[str, list[Any]]) -> dict[str, Any]:
+        """Encodes texts whole, without special tokens; keeps which of them are pieces of a longer one."""
+        ids = self.document_encoder(self._texts(rows))
+        features: dict[str, Any] = {"input_ids": ids, "row": np.arange(len(ids))}
+        if PART in rows and not self.hparams["streaming"]:  # streamed pieces are documents of their own
+            features[PART] = np.array(rows[PART], np.int64)
+        return features
+
+    @cached_property
+    def document_encoder(self) -> DocumentEncoder:
+        """Encodes texts whole."""
+        return DocumentEncoder(self.tokenizer)
+
+    def default_length(self) -> int:
+        """Returns the tokens of a block where no option says: what the model takes, at most 1,024."""
+        limit = self.longest_input
+        return LONGEST_BY_DEFAULT if limit is None else min(limit, LONGEST_BY_DEFAULT)
+
+    @cached_property
+    def longest_input(self) -> int | None:
+        """The most tokens that the model takes; `None` where nothing says so."""
+        config = self.pretrained_config()
+        limit = self.tokenizer.model_max_length if config is None else longest_input(config, self.tokenizer)
+        return limit if limit is not None and limit < 10**9 else None
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Trains the tokenizer, once per machine, or loads it; see the base."""
+        options = self.hparams["train_tokenizer"]
+        if options is None:
+            return super().load_tokenizer()
+        root = preparation_root(self.hparams["preparation_dir"])
+        rows = [self.source.fingerprint("train", root), self.hparams["text_column_name"]]
+        return AutoTokenizer.from_pretrained(  # type: ignore[no-any-return]
+            trained_folder(options, self.masked, rows, root, self._training_texts)
+        )
+
+    def _training_texts(self) -> Iterator[list[str]]:
+        with self.scratch():
+            for rows in self.load_rows("train").values():
+                name = self._text_column(rows, None)
+                check_text_column(rows, name)
+                for batch in rows.batches([name], 1024):
+                    yield [str(text) for text in batch[name] if text is not None]
+
+    def _text_column(self, rows: RawRows, known: str | None) -> str:
+        given, present = self.hparams["text_column_name"] or known, rows.data.column_names
+        if given and (given in present or self.hparams["text_column_name"]):
+            return str(given)
+        strings = [name for name, feature in rows.data.features.items() if is_text(feature)]
+        if "text" in strings or len(strings) == 1:
+            return "text" if "text" in strings else strings[0]
+        raise UserError(f"{rows.place}: which column is the text? columns: {list(present)}; set text_column_name")
+
+    def _texts(self, rows: dict[str, list[Any]]) -> list[str]:
+        return ["" if cell is None else str(cell) for cell in rows[self.description["text_column"]]]
+
+
+def is_text(feature: Any) -> bool:
+    """Says whether a column holds strings."""
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def check_text_column(rows: RawRows, name: str) -> None:
+    """Makes sure that a column is there and holds text.
+
+    Raises:
+        UserError: it does not.
+    """
+    check_columns([name], rows.data.column_names, rows.place)
+    feature = rows.data.features[name]
+    if not is_text(feature):
+        strings = [column for column, each in rows.data.features.items() if is_text(each)]
+        raise UserError(
+            f"{rows.place}: column {name!r} holds {getattr(feature, 'dtype', feature)}, not text; columns of text: "
+            f"{strings}"
+        )

@@ -1,0 +1,218 @@
+"""Masked language modelling data: blocks or lines of text, masked anew each epoch (after run_mlm and run_plm)."""
+
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from lit_ft.data.blocks import TextBlocks
+from lit_ft.data.collators import Batch, Feature, pad_labels
+from lit_ft.data.grouping import Wrapped
+from lit_ft.data.labels import IGNORED
+from lit_ft.data.masking import Masking
+from lit_ft.data.permutation import Permutation
+from lit_ft.data.ragged import Ragged
+from lit_ft.data.raw import Kind
+from lit_ft.data.samplers import FILLER, Key
+from lit_ft.data.word_starts import WordStarts
+from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
+from lit_ft.errors import RowError, UserError
+from lit_ft.ops.objectives import is_permutation
+from lit_ft.ops.positions import hard_limit
+
+EVALUATION = -1
+"""The epoch, for what depends on chance, of every evaluation."""
+
+
+class MaskedLMDataModule(LanguageModelingDataModule):
+    """Text -> batches of masked `input_ids`, `attention_mask` and `labels`, `[batch, seq]`; -100 where not predicted.
+
+    Masks are a pure function of seed, epoch and row: new ones each epoch in training, always the same in evaluation.
+    For XLNet: permutations instead of masks (`perm_mask`, `target_mapping`). Rows to predict are texts with the mask
+    token in them.
+
+    Args:
+        max_seq_length: tokens of a block, special tokens included. Default: what the model takes, at most 1,024.
+        line_by_line: each row by itself, cut at `max_seq_length`, instead of blocks; rows without text are dropped.
+        sample_by: what a document is in a txt file. Default: a `line` with `line_by_line`, else the `document`.
+        mlm_probability: share of tokens to predict.
+        mask_replace_prob: share of these that become the mask token.
+        random_replace_prob: share of these that become a random token; the rest stay as they are.
+        whole_word_mask: predict all tokens of a word, or none.
+        span_mask: predict spans of whole words, of geometric lengths (SpanBERT, Joshi et al. 2020).
+        span_geometric_p: parameter of these lengths.
+        max_span_length: most words of a span (default 10), or tokens of a span of XLNet's (default 5).
+        plm_probability: share of tokens that XLNet predicts.
+        permutation: predict permutations as XLNet does. Default: where the model is an XLNet.
+        kwargs: options of every language modelling data module.
+
+    Raises:
+        UserError: the rows or options do not fit; the message names file, column and fix.
+    """
+
+    masked = True
+    loading_options = LanguageModelingDataModule.loading_options | {
+        "mlm_probability", "mask_replace_prob", "random_replace_prob", "span_geometric_p", "max_span_length",
+        "plm_probability", "whole_word_mask", "span_mask",
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        max_seq_length: int | None = None,
+        line_by_line: bool = False,
+        sample_by: Literal["line", "paragraph", "document"] | None = None,
+        keep_linebreaks: bool = False,
+        document_separator: bool = False,
+        mlm_probability: float = 0.15,
+        mask_replace_prob: float = 0.8,
+        random_replace_prob: float = 0.1,
+        whole_word_mask: bool = False,
+        span_mask: bool = False,
+        span_geometric_p: float = 0.2,
+        max_span_length: int | None = None,
+        plm_probability: float = 1 / 6,
+        permutation: bool | None = None,
+        on_bad_rows: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        resolved = sample_by or ("line" if line_by_line else "document")
+        super().__init__(
+            max_seq_length=max_seq_length,
+            sample_by=resolved,
+            keep_linebreaks=keep_linebreaks,
+            document_separator=document_separator,
+            stride=None,
+            on_bad_rows={"empty_text": "drop", **(on_bad_rows or {})} if line_by_line else on_bad_rows,
+            **kwargs,
+        )
+        self.hparams["sample_by"] = resolved
+        if line_by_line and resolved == "document":
+            raise UserError("line_by_line cuts each row at max_seq_length, so a row cannot be a whole document: set "
+                            "sample_by to line or paragraph, or line_by_line: false")  # fmt: skip
+        if whole_word_mask and span_mask:
+            raise UserError("span_mask masks whole words already: leave whole_word_mask out")
+
+    @property
+    def longest_feature(self) -> int:
+        """Tokens of a block or a line.
+
+        Raises:
+            UserError: the model cannot take so many.
+        """
+        size: int = self.hparams["max_seq_length"] or self.default_length()
+        config = self.pretrained_config()
+        most = hard_limit(config) if config is not None else None
+        if most is not None and size > most:
+            raise UserError(f"max_seq_length {size} is above the model's {most} positions")
+        return size
+
+    def describe(self, raw: dict[Kind, Any], known: dict[str, Any]) -> dict[str, Any]:
+        """Finds the text column; checks that there is a mask token; see the base."""
+        if self.tokenizer.mask_token_id is None:
+            raise UserError(
+                "the tokenizer has no mask token, so its model is no masked one: use CausalLMModule and "
+                "CausalLMDataModule, or another model"
+            )
+        if not self.permuted:
+            _ = self._masking, self._with_words([])  # options are checked before anything is prepared
+        description = super().describe(raw, known)
+        self.description = {**description, "permutation": self.permuted}
+        return self.description
+
+    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+        """Encodes documents, lines, or texts to fill in; see the base."""
+        if split != "predict" and not self.hparams["line_by_line"]:
+            return self.documents(rows)
+        encoded = self.encoder(self._texts(rows))
+        features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
+        if split != "predict":
+            return features
+        masks = encoded.input_ids.sums(encoded.input_ids.values == self.tokenizer.mask_token_id)
+        found = np.bincount(encoded.row, masks, len(rows[self.description["text_column"]]))
+        if not found.all():
+            raise RowError(int(found.argmin()), f"no {self.tokenizer.mask_token!r} to fill in within max_seq_length")
+        return features
+
+    def grouping(self, split: Kind) -> TextBlocks | None:
+        """Cuts documents into blocks, each with the tokenizer's special tokens around it; see the base."""
+        if split == "predict" or self.hparams["line_by_line"]:
+            return None
+        before, behind = self.document_encoder.prefix, self.document_encoder.suffix
+        room = self.longest_feature - len(before) - len(behind)
+        if room < 1:
+            raise UserError(f"max_seq_length {self.longest_feature} leaves no room beside the special tokens")
+        return TextBlocks(
+            Wrapped(room, self.hparams["drop_last"]), self.longest_feature, ([], self._separator()), (before, behind)
+        )
+
+    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+        """Masks or permutes, and pads; see the base."""
+        if split == "predict":
+            return super().collate(features, split, keys)
+        chances = [(epoch if split == "train" else EVALUATION, index) for epoch, index in keys]
+        filler = torch.tensor([index == FILLER for _, index in keys])
+        if self.permuted:
+            batch = super().collate(features, split, keys)
+            batch |= self._permutation(batch["input_ids"], chances)
+        else:
+            masked = self._masking(self._with_words(features), chances)
+            batch = super().collate(masked, split, keys)
+            batch["labels"] = pad_labels(batch["attention_mask"], [feature["labels"] for feature in masked])
+        batch["labels"][filler] = IGNORED
+        return batch
+
+    @cached_property
+    def permuted(self) -> bool:
+        """Whether permutations are predicted, as XLNet does."""
+        config = self.pretrained_config()
+        given: bool | None = self.hparams["permutation"]
+        return (config is not None and is_permutation(config)) if given is None else given
+
+    @cached_property
+    def _masking(self) -> Masking:
+        options = self.hparams
+        return Masking(
+            mask_token_id=self.tokenizer.mask_token_id,
+            vocab_size=len(self.tokenizer),
+            special_ids=self.tokenizer.all_special_ids,
+            seed=self.seed,
+            mlm_probability=options["mlm_probability"],
+            mask_replace_prob=options["mask_replace_prob"],
+            random_replace_prob=options["random_replace_prob"],
+            whole_word=options["whole_word_mask"],
+            span=options["span_mask"],
+            span_geometric_p=options["span_geometric_p"],
+            max_span_length=options["max_span_length"] or 10,
+        )
+
+    @cached_property
+    def _permutation(self) -> Permutation:
+        options = self.hparams
+        return Permutation(
+            plm_probability=options["plm_probability"],
+            max_span_length=options["max_span_length"] or 5,
+            mask_token_id=self.tokenizer.mask_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+            special_ids=self.tokenizer.all_special_ids,
+            seed=self.seed,
+        )
+
+    def _with_words(self, features: list[Feature]) -> list[Feature]:
+        if not (self.hparams["whole_word_mask"] or self.hparams["span_mask"]):
+            return features
+        starts = self._word_starts(Ragged.of([feature["input_ids"] for feature in features]))
+        return [{**feature, "word_starts": each} for feature, each in zip(features, starts, strict=True)]
+
+    @cached_property
+    def _word_starts(self) -> WordStarts:
+        return WordStarts(self.tokenizer)
+
+    def _separator(self) -> list[int]:
+        if not self.hparams["document_separator"]:
+            return []
+        separator = self.tokenizer.sep_token_id or self.tokenizer.eos_token_id
+        if separator is None:
+            raise UserError("document_separator: the tokenizer has no separator: set document_separator: false")
+        return [separator]

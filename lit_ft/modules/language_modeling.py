@@ -1,0 +1,163 @@
+"""What causal and masked language models share: a loss at labelled positions only, and scores as sums over tokens."""
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from lit_ft.data.labels import IGNORED
+from lit_ft.data.merging import Part
+from lit_ft.errors import UserError
+from lit_ft.metrics.language_modeling import TokenScores
+from lit_ft.modules.base import SAMPLE, Batch, Description, TransformerModule
+from lit_ft.ops.positions import hard_limit
+from lit_ft.ops.split_model import SplitModel, split_or_reason
+from lit_ft.ops.token_loss import token_loss, token_scores
+from lit_ft.ops.whole_model import WholeModel
+
+log = logging.getLogger("lit_ft")
+
+SUMS = ("loss", "tokens", "correct", "bytes")
+"""What is summed up over the tokens of each row."""
+SAMPLE_TOKENS = 32
+"""Tokens of a row of a sample, whose scores are those of the whole vocabulary."""
+
+
+@dataclass
+class LabelledStates:
+    """What the head needs to know of a batch.
+
+    Attributes:
+        hidden: last hidden states at the labelled positions, `[n, hidden]`.
+        targets: the tokens to be predicted there, `[n]`.
+        feature: which row of the batch each is of, `[n]`.
+    """
+
+    hidden: Tensor
+    targets: Tensor
+    feature: Tensor
+
+
+class LanguageModelingModule(TransformerModule):
+    """A language model of any architecture; use a task's own class, not this one.
+
+    The head runs at labelled positions only, some thousand at a time: logits `[batch, seq, vocab]` never exist.
+
+    Args:
+        kwargs: options of every module.
+    """
+
+    ways: tuple[str, ...] = ("",)
+    """Ways of scoring a text, by what their metrics' names begin with."""
+
+    def setup(self, stage: str) -> None:
+        """Checks the architecture before any weights are loaded; see the base."""
+        super().setup(stage)
+        self.check_model(self._config)
+
+    def check_model(self, config: PreTrainedConfig) -> None:
+        """Refuses what this task or these data cannot do with an architecture.
+
+        Raises:
+            UserError: with the fix.
+        """
+
+    def check_length(self, config: PreTrainedConfig, option: str) -> None:
+        """Refuses features that are longer than the model's positions; the data cannot know those of a new model.
+
+        Args:
+            config: the model's.
+            option: name of the data's option for the length.
+
+        Raises:
+            UserError: they are.
+        """
+        most, size = hard_limit(config), getattr(self._datamodule, "longest_feature", None)
+        if most is not None and isinstance(size, int) and size > most:
+            raise UserError(f"data.{option} {size} is above the model's {most} positions: lower it to {most}")
+
+    def config_kwargs(self, description: Description) -> dict[str, Any]:
+        """None: labels are tokens; see the base."""
+        return {}
+
+    def build(self) -> PreTrainedModel:
+        """Builds the model and finds its head; see the base."""
+        for name in ("halves", "_kept_together"):
+            self.__dict__.pop(name, None)  # what an earlier model was like
+        return super().build()
+
+    @cached_property
+    def halves(self) -> SplitModel | WholeModel:
+        """The model's body and head, or the whole where it does not split, which is said."""
+        assert self.model is not None
+        split, reason = split_or_reason(self.model)
+        if split is None:
+            log.info(f"logits are made at every position: {reason}")
+        return split or WholeModel(self.model)
+
+    def loss(self, outputs: LabelledStates, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the labelled tokens; see the base."""
+        count = torch.tensor(float(len(outputs.targets)), device=outputs.hidden.device)
+        return token_loss(self.halves, outputs.hidden, outputs.targets), count
+
+    def decode(self, outputs: LabelledStates, batch: Batch) -> list[Part]:
+        """Sums loss, tokens, right ones and bytes of each row; see the base."""
+        loss, correct = token_scores(self.halves, outputs.hidden, outputs.targets)
+        values = torch.stack([loss, torch.ones_like(loss), correct.float(), self.bytes_of(outputs.targets)], dim=1)
+        sums = values.new_zeros(len(batch["input_ids"]), len(SUMS)).index_add_(0, outputs.feature, values)
+        return [dict(zip(SUMS, row, strict=True)) for row in sums]
+
+    def bytes_of(self, tokens: Tensor) -> Tensor:
+        """Returns how many bytes of text each token stands for, `[n]`, where that is scored."""
+        return torch.zeros_like(tokens, dtype=torch.float32)
+
+    def merge(self, parts: list[Part]) -> Part:
+        """Adds up the windows' sums."""
+        return parts[0] if len(parts) == 1 else {name: sum(part[name] for part in parts) for name in parts[0]}
+
+    def evaluation_loss(self, outputs: Any, batch: Batch, rows: list[Part]) -> tuple[Tensor, Tensor]:
+        """Adds up the rows' sums; see the base."""
+        zero = torch.zeros((), device=self.device)
+        return sum((row["loss"] for row in rows), zero), sum((row["tokens"] for row in rows), zero)
+
+    def metrics(self, description: Description, stage: str) -> dict[str, TokenScores]:
+        """Sums over tokens for each way of scoring; see the base."""
+        return {way: TokenScores().to(self.device) for way in self.ways}
+
+    def update(self, metrics: dict[str, TokenScores], rows: list[Part]) -> None:
+        """Adds the rows' sums; see the base."""
+        for way, metric in metrics.items() if rows else ():
+            metric.update(*(torch.stack([row[way + name] for row in rows]) for name in SUMS))
+
+    def compute(self, metrics: dict[str, TokenScores]) -> dict[str, Tensor]:
+        """Returns the metrics; see the base."""
+        values = {way + name: value for way, metric in metrics.items() for name, value in metric.compute().items()}
+        return {name: values[name] for name in self.metric_names(self.description)}
+
+    def metric_names(self, description: Description) -> list[str]:
+        """Names of the metrics; see the base."""
+        return ["perplexity", "accuracy"]
+
+    def sample_inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """The first tokens of a few rows; see the base."""
+        return {"input_ids": batch["input_ids"][:SAMPLE, :SAMPLE_TOKENS]}
+
+    def labelled(self, hidden: Tensor, targets: Tensor, rows: Tensor | None = None) -> LabelledStates:
+        """Takes the hidden states where there is something to predict.
+
+        Args:
+            hidden: `[batch, seq, hidden]`.
+            targets: what each position predicts, `[batch, seq]`; -100 = nothing.
+            rows: which row of the batch each position is of, `[batch, seq]`, where it is not the one it stands in.
+        """
+        wanted = targets != IGNORED
+        feature = wanted.nonzero()[:, 0] if rows is None else rows[wanted]
+        return LabelledStates(hidden[wanted], targets[wanted], feature)
+
+    @property
+    def _config(self) -> PreTrainedConfig:
+        return self.hf_config or self.source.config()

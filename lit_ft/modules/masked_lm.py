@@ -1,0 +1,133 @@
+"""Masked language models: any AutoModelForMaskedLM, and XLNet by permutations; predicting fills masks in."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerBase, XLNetLMHeadModel
+
+from lit_ft.data.labels import IGNORED
+from lit_ft.data.merging import Part
+from lit_ft.errors import UserError
+from lit_ft.modules.base import Batch, Description
+from lit_ft.modules.language_modeling import SUMS, LabelledStates, LanguageModelingModule
+from lit_ft.ops.objectives import check_masked, is_permutation
+from lit_ft.ops.token_loss import token_scores
+
+
+class MaskedLMModule(LanguageModelingModule):
+    """Predicts masked tokens; batches are those of `MaskedLMDataModule` or any with the same names.
+
+    Predicting fills in the masks of a text: `predictions` holds, for each mask, the likeliest tokens, as transformers'
+    pipeline `fill-mask` describes them.
+
+    Args:
+        top_k: how many tokens are predicted for each mask.
+        pseudo_perplexity: also score each token of a text with it alone masked (Salazar et al. 2020), which takes as
+            many passes as there are tokens.
+        kwargs: options of every module.
+    """
+
+    pipeline_tag = "fill-mask"
+    card_example = """from transformers import pipeline
+
+fill = pipeline("fill-mask", "this/folder")
+fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
+
+    def __init__(self, *, top_k: int = 5, pseudo_perplexity: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if top_k < 1:
+            raise UserError(f"top_k is {top_k}; it must be at least 1")
+
+    @property
+    def auto_class(self) -> Any:  # type: ignore[override]
+        """XLNet's own head, which transformers counts among the causal ones, or that of any masked model."""
+        return XLNetLMHeadModel if is_permutation(self._config) else AutoModelForMaskedLM
+
+    def check_model(self, config: PreTrainedConfig) -> None:
+        """Refuses causal models and blocks that are too long; see the base."""
+        check_masked(config)
+        self.check_length(config, "max_seq_length")
+        if self.hparams["pseudo_perplexity"] and is_permutation(config):
+            raise UserError("pseudo_perplexity masks tokens, which an XLNet does not predict: leave it out")
+
+    def outputs(self, batch: Batch) -> LabelledStates:
+        """Runs the body of the model, and takes the states at predicted tokens; see the base."""
+        return self.labelled(self.halves.hidden(**self.model_inputs(batch)), batch["labels"])
+
+    def decode(self, outputs: LabelledStates, batch: Batch) -> list[Part]:
+        """Sums the scores of each row; see the base."""
+        parts = super().decode(outputs, batch)
+        if self.hparams["pseudo_perplexity"]:
+            for row, part in enumerate(parts):
+                part |= {f"pseudo_{name}": value for name, value in self._one_by_one(batch, row).items()}
+        return parts
+
+    @property
+    def ways(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Masked tokens, and all tokens one by one where that is asked for; see the base."""
+        return ("", "pseudo_") if self.hparams["pseudo_perplexity"] else ("",)
+
+    def metric_names(self, description: Description) -> list[str]:
+        """Names of the metrics; see the base."""
+        return [*super().metric_names(description), *(f"{way}perplexity" for way in self.ways if way)]
+
+    def predict_parts(self, batch: Batch) -> list[Part]:
+        """Fills in each mask; see the base."""
+        tokenizer, ids = self._known_tokenizer, batch["input_ids"]
+        masks = ids == tokenizer.mask_token_id
+        inputs = self.model_inputs(batch)
+        if is_permutation(self._config):  # no token sees a mask, each position is asked for
+            size = ids.shape[1]
+            inputs["perm_mask"] = masks[:, None, :].expand(-1, size, -1).float()
+            inputs["target_mapping"] = torch.eye(size, device=ids.device).expand(len(ids), -1, -1)
+        states = self.labelled(self.halves.hidden(**inputs), torch.where(masks, ids, IGNORED))
+        scores = self.halves.logits(states.hidden).float().softmax(-1).topk(self.hparams["top_k"])
+        places = masks.nonzero()[:, 1].tolist()
+        parts: list[Part] = [{"predictions": []} for _ in ids]
+        for number, row in enumerate(states.feature.tolist()):
+            parts[row]["predictions"].append(
+                [
+                    self._filled(ids[row], batch["attention_mask"][row], places[number], token, score)
+                    for token, score in zip(
+                        scores.indices[number].tolist(), scores.values[number].tolist(), strict=True
+                    )
+                ]
+            )
+        return parts
+
+    def prediction(self, row: Part) -> dict[str, Any]:
+        """Returns the likeliest tokens of each mask; see the base."""
+        return row
+
+    def _filled(self, ids: Tensor, real: Tensor, place: int, token: int, score: float) -> dict[str, Any]:
+        tokenizer, filled = self._known_tokenizer, ids.clone()
+        single = int((ids == tokenizer.mask_token_id).sum()) == 1
+        filled[place] = token
+        return {
+            "score": score,
+            "token": token,
+            "token_str": tokenizer.decode([token]),
+            "sequence": tokenizer.decode(filled[real.bool()], skip_special_tokens=single),
+        }
+
+    def _one_by_one(self, batch: Batch, row: int) -> dict[str, Tensor]:
+        """Scores a row's tokens, each with it alone masked."""
+        tokenizer, labels = self._known_tokenizer, batch["labels"][row]
+        ids = torch.where(labels == IGNORED, batch["input_ids"][row], labels)[batch["attention_mask"][row].bool()]
+        special = torch.tensor(tokenizer.all_special_ids, device=ids.device)
+        places = (~torch.isin(ids, special)).nonzero()[:, 0]
+        sums = {name: torch.zeros((), device=ids.device) for name in SUMS}
+        for some in places.split(len(batch["input_ids"])):
+            masked = ids.repeat(len(some), 1)
+            masked[torch.arange(len(some)), some] = tokenizer.mask_token_id
+            hidden = self.halves.hidden(input_ids=masked, attention_mask=torch.ones_like(masked))
+            loss, correct = token_scores(self.halves, hidden[torch.arange(len(some)), some], ids[some])
+            found = {"loss": loss.sum(), "tokens": torch.ones_like(loss).sum(), "correct": correct.float().sum()}
+            sums |= {name: sums[name] + value for name, value in found.items()}
+        return sums
+
+    @property
+    def _known_tokenizer(self) -> PreTrainedTokenizerBase:
+        assert self.tokenizer is not None, "filling in masks needs a tokenizer"
+        return self.tokenizer

@@ -1,0 +1,62 @@
+"""Prompts in, texts out: every option of transformers' `generate`, checked by name before a model is loaded."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from lit_ft.errors import UserError, did_you_mean
+
+FORBIDDEN = ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states")
+"""Options that change what `generate` returns, which is not ours to hand on."""
+
+
+def check_generation(options: dict[str, Any] | None) -> dict[str, Any]:
+    """Checks options of `generate`.
+
+    Returns:
+        The options.
+
+    Raises:
+        UserError: one is unknown, or its value is refused by transformers.
+    """
+    options = dict(options or {})
+    known = [name for name in vars(GenerationConfig()) if not name.startswith("_") and name not in FORBIDDEN]
+    for name in options:
+        if name not in known:
+            raise UserError(f"generation: there is no option {name!r}{did_you_mean(name, known)}")
+    try:
+        GenerationConfig(**options).validate(strict=True)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"generation: {' '.join(str(error).split())}") from None
+    return options
+
+
+def generated(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: dict[str, Tensor],
+    options: dict[str, Any],
+) -> list[list[str]]:
+    """Goes on from prompts.
+
+    Args:
+        model: a model that can generate.
+        tokenizer: decodes what comes out.
+        prompts: `input_ids` and `attention_mask`, padded on the left, `[batch, seq]`.
+        options: what replaces values of the model's own generation configuration.
+
+    Returns:
+        For each prompt, the texts (without the prompt), `num_return_sequences` of them.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            ids = model.generate(**prompts, **{"pad_token_id": tokenizer.pad_token_id, **options})
+    finally:
+        model.train(training)
+    texts = tokenizer.batch_decode(ids[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
+    each = len(texts) // len(prompts["input_ids"])
+    return [texts[start : start + each] for start in range(0, len(texts), each)]

@@ -1,0 +1,128 @@
+"""Cross-entropy at labelled positions through a model's own head, a chunk of rows at a time.
+
+The logits of one chunk are all that ever exists: each chunk's gradients are taken at once, in the forward pass, and
+backward only multiplies them. Float32 from the log-sum-exp on, whatever the head computes in.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_ft.data.labels import IGNORED
+from lit_ft.ops.liger import liger_loss
+from lit_ft.ops.split_model import SplitModel
+
+CPU_ROWS = 512
+"""Rows per chunk on a CPU: a GEMM of that height runs at full speed, and memory is what a higher one costs."""
+
+GPU_ROWS = 2048
+"""Rows per chunk on an accelerator, which shorter matrices would leave idle."""
+
+
+def token_loss(split: SplitModel, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Sums the cross-entropy over labelled positions.
+
+    Args:
+        split: whose head makes the logits.
+        hidden: last hidden state at the labelled positions, `[n, hidden]`.
+        targets: token ids `[n]`; all of them count.
+
+    Returns:
+        The sum, a float32 scalar; 0 with a graph where n is 0, for other processes wait for these gradients.
+    """
+    assert not split.sharded(), "sharded weights: full_token_loss(split.logits_at(rows, ...), labels[rows])"
+    parameters = split.head_parameters()
+    if not torch.is_grad_enabled() or not (hidden.requires_grad or parameters):
+        return token_scores(split, hidden, targets)[0].sum()
+    if not len(targets):
+        return sum((part.flatten()[:0].sum() for part in [hidden, *parameters]), start=hidden.new_zeros(())).float()
+    fused = liger_loss(split, hidden, targets)
+    if fused is not None:
+        return fused
+    total: Tensor = _ChunkedLoss.apply(split, hidden, targets, *parameters)
+    return total
+
+
+@torch.no_grad()
+def token_scores(split: SplitModel, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores labelled positions one by one, without gradients.
+
+    Args:
+        split: whose head makes the logits.
+        hidden: `[n, hidden]`.
+        targets: token ids `[n]`.
+
+    Returns:
+        The cross-entropy `[n]`, float32, and whether the likeliest token is the target `[n]`.
+    """
+    rows = chunk_rows(hidden.device)
+    losses, correct = [hidden.new_zeros(0, dtype=torch.float32)], [targets.new_zeros(0, dtype=torch.bool)]
+    for chunk, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
+        if len(wanted):
+            logits = split.logits(chunk).float()
+            losses.append(F.cross_entropy(logits, wanted, reduction="none"))
+            correct.append(logits.argmax(-1) == wanted)
+    return torch.cat(losses), torch.cat(correct)
+
+
+def full_token_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums the cross-entropy where a model does not split: from all its logits.
+
+    Args:
+        logits: `[..., vocab]`.
+        labels: `[...]`, already shifted where the model is causal; -100 does not count.
+
+    Returns:
+        The sum, float32, and the number of labels that count.
+    """
+    rows = labels != IGNORED
+    return F.cross_entropy(logits[rows].float(), labels[rows], reduction="sum"), rows.sum()
+
+
+def chunk_rows(device: torch.device) -> int:
+    """Returns how many rows get their logits at a time."""
+    return CPU_ROWS if device.type == "cpu" else GPU_ROWS
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """(split, hidden, targets, *head parameters) -> sum of cross-entropy."""
+
+    @staticmethod
+    def forward(ctx: Any, split: SplitModel, hidden: Tensor, targets: Tensor, *parameters: nn.Parameter) -> Tensor:
+        rows = chunk_rows(hidden.device)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        hidden_gradient = torch.empty_like(hidden) if hidden.requires_grad else None
+        sums: list[Tensor | None] = [None] * len(parameters)
+        for start in range(0, len(targets), rows):
+            chunk, wanted = hidden[start : start + rows].detach(), targets[start : start + rows, None]
+            with torch.enable_grad():
+                logits = split.logits(chunk.requires_grad_(hidden_gradient is not None))
+            slopes = torch.log_softmax(logits.detach(), dim=-1, dtype=torch.float32)
+            total -= slopes.gather(1, wanted).sum()
+            slopes.exp_().scatter_add_(1, wanted, slopes.new_full((), -1.0).expand(wanted.shape))
+            inputs = parameters if hidden_gradient is None else (chunk, *parameters)
+            gradients = list(torch.autograd.grad(logits, inputs, slopes.to(logits.dtype)))
+            del logits, slopes
+            if hidden_gradient is not None:
+                hidden_gradient[start : start + rows] = gradients.pop(0)
+            for number, gradient in enumerate(gradients):
+                so_far = sums[number]
+                # the first one is the buffer: no zeros to fill, and no second buffer where one chunk is all
+                sums[number] = gradient.float() if so_far is None else so_far.add_(gradient)
+        ctx.gradients = (hidden_gradient, *sums)
+        ctx.dtypes = [hidden.dtype, *(parameter.dtype for parameter in parameters)]
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        # scaled in place, for they are as large as the weights: what was handed out once is spent
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError("token_loss: backward runs once per forward (its gradients are not kept)")
+        hidden, *weights = [
+            None if gradient is None else gradient.mul_(outer[0]).to(dtype)
+            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
+        ]
+        return None, hidden, None, *weights
