@@ -252,8 +252,8 @@ class TransformerDataModule(PreparingDataModule):
         """Says what the model will see of a few random training rows, as the scripts do."""
         for index in shuffled(len(data), self.seed, 0)[:rows].tolist():
             feature = data.store[index]
-            label = feature["labels"].tolist() if "labels" in feature else None
-            log.info(f"a training row: {self.tokenizer.decode(feature['input_ids'])[:300]!r} -> {label}")
+            label = f" -> {feature['labels'].tolist()}" if "labels" in feature else ""
+            log.info(f"a training row: {self.tokenizer.decode(feature['input_ids'])[:300]!r}{label}")
 
     @property
     def processes(self) -> tuple[int, int]:
