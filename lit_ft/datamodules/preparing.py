@@ -148,6 +148,8 @@ class PreparingDataModule(TokenizingDataModule):
         super().__init__()
         # rows in memory are no hyperparameters: they would go into every checkpoint
         self.save_hyperparameters(ignore=["dataset", "sources"], logger=False)
+        # what a task fixes for its users is on no command line, and Lightning saves only what is
+        self.hparams.update(max_seq_length=max_seq_length, truncation_side=truncation_side, stride=stride)
         self.hparams["sources"] = None if sources is None else {name: _plain(each) for name, each in sources.items()}
         self.on_bad_rows = check_actions(on_bad_rows or {})
         kind = StreamedSource if streaming else RawSource

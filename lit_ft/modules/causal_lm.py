@@ -89,18 +89,17 @@ write("The beginning of a text", max_new_tokens=50)"""
 
     def outputs(self, batch: Batch) -> LabelledStates:
         """Runs the body of the model, and takes the states that predict a labelled token; see the base."""
-        ids, targets, halves = batch["input_ids"], shifted(batch["labels"]), self.halves
+        ids, targets = batch["input_ids"], shifted(batch["labels"])
         if "position_ids" not in batch:
-            return self.labelled(halves.hidden(input_ids=ids, attention_mask=batch.get("attention_mask")), targets)
+            return self.labelled({"input_ids": ids, "attention_mask": batch.get("attention_mask")}, targets)
         if self._kept_together is not None:
             raise UserError(f"{self._kept_together}: set data.isolate_documents: false")
         real = in_documents(batch["position_ids"])
         rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
+        flat = flat_inputs({name: batch[name][real][None] for name in ("input_ids", "position_ids")})
+        _ = self.halves  # found by a pass of its own, which is not flat
         with running_flat():
-            hidden = halves.hidden(
-                **flat_inputs({name: batch[name][real][None] for name in ("input_ids", "position_ids")})
-            )
-        return self.labelled(hidden, targets[real][None], rows[real][None])
+            return self.labelled(flat, targets[real][None], rows[real][None])
 
     @cached_property
     def _kept_together(self) -> str | None:

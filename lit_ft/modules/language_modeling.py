@@ -14,10 +14,10 @@ from lit_ft.data.merging import Part
 from lit_ft.errors import UserError
 from lit_ft.metrics.language_modeling import TokenScores
 from lit_ft.modules.base import SAMPLE, Batch, Description, TransformerModule
+from lit_ft.ops.logits_only import LogitsOnly
 from lit_ft.ops.positions import hard_limit
 from lit_ft.ops.split_model import SplitModel, split_or_reason
 from lit_ft.ops.token_loss import token_loss, token_scores
-from lit_ft.ops.whole_model import WholeModel
 
 log = logging.getLogger("lit_ft")
 
@@ -32,7 +32,7 @@ class LabelledStates:
     """What the head needs to know of a batch.
 
     Attributes:
-        hidden: last hidden states at the labelled positions, `[n, hidden]`.
+        hidden: last hidden states at the labelled positions, `[n, hidden]` (or logits, where a model does not split).
         targets: the tokens to be predicted there, `[n]`.
         feature: which row of the batch each is of, `[n]`.
     """
@@ -91,13 +91,14 @@ class LanguageModelingModule(TransformerModule):
         return super().build()
 
     @cached_property
-    def halves(self) -> SplitModel | WholeModel:
-        """The model's body and head, or the whole where it does not split, which is said."""
+    def halves(self) -> SplitModel | LogitsOnly:
+        """The model's body and head; or the whole where it does not split, which is said."""
         assert self.model is not None
         split, reason = split_or_reason(self.model)
         if split is None:
             log.info(f"logits are made at every position: {reason}")
-        return split or WholeModel(self.model)
+            return LogitsOnly.of(self.model)
+        return LogitsOnly(split.logits_at) if split.sharded() else split
 
     def loss(self, outputs: LabelledStates, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the labelled tokens; see the base."""
@@ -146,17 +147,17 @@ class LanguageModelingModule(TransformerModule):
         """The first tokens of a few rows; see the base."""
         return {"input_ids": batch["input_ids"][:SAMPLE, :SAMPLE_TOKENS]}
 
-    def labelled(self, hidden: Tensor, targets: Tensor, rows: Tensor | None = None) -> LabelledStates:
-        """Takes the hidden states where there is something to predict.
+    def labelled(self, inputs: dict[str, Any], targets: Tensor, rows: Tensor | None = None) -> LabelledStates:
+        """Runs the model; takes the hidden states where there is something to predict.
 
         Args:
-            hidden: `[batch, seq, hidden]`.
+            inputs: keywords of the model's forward.
             targets: what each position predicts, `[batch, seq]`; -100 = nothing.
             rows: which row of the batch each position is of, `[batch, seq]`, where it is not the one it stands in.
         """
-        wanted = targets != IGNORED
-        feature = wanted.nonzero()[:, 0] if rows is None else rows[wanted]
-        return LabelledStates(hidden[wanted], targets[wanted], feature)
+        wanted, halves = targets != IGNORED, self.halves
+        at = halves.hidden(**inputs)[wanted] if isinstance(halves, SplitModel) else halves.logits_at(wanted, **inputs)
+        return LabelledStates(at, targets[wanted], wanted.nonzero()[:, 0] if rows is None else rows[wanted])
 
     @property
     def _config(self) -> PreTrainedConfig:

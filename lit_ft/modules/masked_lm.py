@@ -53,7 +53,7 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
 
     def outputs(self, batch: Batch) -> LabelledStates:
         """Runs the body of the model, and takes the states at predicted tokens; see the base."""
-        return self.labelled(self.halves.hidden(**self.model_inputs(batch)), batch["labels"])
+        return self.labelled(self.model_inputs(batch), batch["labels"])
 
     def decode(self, outputs: LabelledStates, batch: Batch) -> list[Part]:
         """Sums the scores of each row; see the base."""
@@ -81,7 +81,7 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
             size = ids.shape[1]
             inputs["perm_mask"] = masks[:, None, :].expand(-1, size, -1).float()
             inputs["target_mapping"] = torch.eye(size, device=ids.device).expand(len(ids), -1, -1)
-        states = self.labelled(self.halves.hidden(**inputs), torch.where(masks, ids, IGNORED))
+        states = self.labelled(inputs, torch.where(masks, ids, IGNORED))
         scores = self.halves.logits(states.hidden).float().softmax(-1).topk(self.hparams["top_k"])
         places = masks.nonzero()[:, 1].tolist()
         parts: list[Part] = [{"predictions": []} for _ in ids]
@@ -119,10 +119,11 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
         places = (~torch.isin(ids, special)).nonzero()[:, 0]
         sums = {name: torch.zeros((), device=ids.device) for name in SUMS}
         for some in places.split(len(batch["input_ids"])):
-            masked = ids.repeat(len(some), 1)
-            masked[torch.arange(len(some)), some] = tokenizer.mask_token_id
-            hidden = self.halves.hidden(input_ids=masked, attention_mask=torch.ones_like(masked))
-            loss, correct = token_scores(self.halves, hidden[torch.arange(len(some)), some], ids[some])
+            masked, targets = ids.repeat(len(some), 1), ids.new_full((len(some), len(ids)), IGNORED)
+            one_each = torch.arange(len(some)), some
+            masked[one_each], targets[one_each] = tokenizer.mask_token_id, ids[some]
+            states = self.labelled({"input_ids": masked, "attention_mask": torch.ones_like(masked)}, targets)
+            loss, correct = token_scores(self.halves, states.hidden, states.targets)
             found = {"loss": loss.sum(), "tokens": torch.ones_like(loss).sum(), "correct": correct.float().sum()}
             sums |= {name: sums[name] + value for name, value in found.items()}
         return sums

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_ft.ops.logits_only import LogitsOnly
 from lit_ft.ops.split_model import SplitModel
 
 
@@ -22,7 +23,7 @@ def _fused_loss(softcap: float | None) -> Any:
     return LigerFusedLinearCrossEntropyLoss(reduction="sum", softcap=softcap, accum_dtype=torch.float32)
 
 
-def liger_loss(split: SplitModel, hidden: Tensor, targets: Tensor) -> Tensor | None:
+def liger_loss(split: SplitModel | LogitsOnly, hidden: Tensor, targets: Tensor) -> Tensor | None:
     """Sums the cross-entropy over `hidden` `[n, hidden]` with Liger's kernel; `None` where it does not apply."""
     if split.linear is None or not hidden.is_cuda:
         return None

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_ft.data.labels import IGNORED
 from lit_ft.ops.liger import liger_loss
+from lit_ft.ops.logits_only import LogitsOnly
 from lit_ft.ops.split_model import SplitModel
+
+Halves = SplitModel | LogitsOnly
 
 CPU_ROWS = 512
 """Rows per chunk on a CPU: a GEMM of that height runs at full speed, and memory is what a higher one costs."""
@@ -21,7 +23,7 @@ GPU_ROWS = 2048
 """Rows per chunk on an accelerator, which shorter matrices would leave idle."""
 
 
-def token_loss(split: SplitModel, hidden: Tensor, targets: Tensor) -> Tensor:
+def token_loss(split: Halves, hidden: Tensor, targets: Tensor) -> Tensor:
     """Sums the cross-entropy over labelled positions.
 
     Args:
@@ -32,7 +34,6 @@ def token_loss(split: SplitModel, hidden: Tensor, targets: Tensor) -> Tensor:
     Returns:
         The sum, a float32 scalar; 0 with a graph where n is 0, for other processes wait for these gradients.
     """
-    assert not split.sharded(), "sharded weights: full_token_loss(split.logits_at(rows, ...), labels[rows])"
     parameters = split.head_parameters()
     if not torch.is_grad_enabled() or not (hidden.requires_grad or parameters):
         return token_scores(split, hidden, targets)[0].sum()
@@ -46,7 +47,7 @@ def token_loss(split: SplitModel, hidden: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def token_scores(split: SplitModel, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def token_scores(split: Halves, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Scores labelled positions one by one, without gradients.
 
     Args:
@@ -67,20 +68,6 @@ def token_scores(split: SplitModel, hidden: Tensor, targets: Tensor) -> tuple[Te
     return torch.cat(losses), torch.cat(correct)
 
 
-def full_token_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums the cross-entropy where a model does not split: from all its logits.
-
-    Args:
-        logits: `[..., vocab]`.
-        labels: `[...]`, already shifted where the model is causal; -100 does not count.
-
-    Returns:
-        The sum, float32, and the number of labels that count.
-    """
-    rows = labels != IGNORED
-    return F.cross_entropy(logits[rows].float(), labels[rows], reduction="sum"), rows.sum()
-
-
 def chunk_rows(device: torch.device) -> int:
     """Returns how many rows get their logits at a time."""
     return CPU_ROWS if device.type == "cpu" else GPU_ROWS
@@ -90,7 +77,7 @@ class _ChunkedLoss(torch.autograd.Function):
     """(split, hidden, targets, *head parameters) -> sum of cross-entropy."""
 
     @staticmethod
-    def forward(ctx: Any, split: SplitModel, hidden: Tensor, targets: Tensor, *parameters: nn.Parameter) -> Tensor:
+    def forward(ctx: Any, split: Halves, hidden: Tensor, targets: Tensor, *parameters: nn.Parameter) -> Tensor:
         rows = chunk_rows(hidden.device)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         hidden_gradient = torch.empty_like(hidden) if hidden.requires_grad else None

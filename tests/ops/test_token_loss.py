@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from lit_ft.ops import token_loss as module
+from lit_ft.ops.logits_only import LogitsOnly
 from lit_ft.ops.split_model import SplitModel
-from lit_ft.ops.token_loss import full_token_loss, token_loss, token_scores
+from lit_ft.ops.token_loss import token_loss, token_scores
 from tests.ops.architectures import CAUSAL, MASKED, VOCABULARY, tiny_language_model
 
 ROWS = 7
@@ -146,10 +147,14 @@ def test_without_gradients_and_row_by_row() -> None:
     assert empty.shape == none.shape == (0,)
 
 
-def test_full_logits_give_the_same_sum() -> None:
-    logits, labels = torch.randn(3, 11, VOCABULARY), labels_with(17)
-    total, count = full_token_loss(logits, labels)
-    torch.testing.assert_close(total / count, F.cross_entropy(logits.flatten(0, 1), labels.flatten()))
+def test_a_model_that_does_not_split_gives_the_same_sum() -> None:
+    model = tiny_language_model("llama")
+    ids, labels = torch.randint(5, VOCABULARY, (3, 11)), labels_with(17)
+    expected = plain(model, ids, labels)
+    whole, rows = LogitsOnly.of(model), labels != -100
+    loss = token_loss(whole, whole.logits_at(rows, input_ids=ids), labels[rows])
+    (loss * 0.3).backward()
+    assert_same((loss.detach(), gradients(model)), expected, 1e-6)
 
 
 def test_under_ddp_every_parameter_gets_its_gradient_in_every_step(tmp_path: Path) -> None:
@@ -190,8 +195,7 @@ def test_sharded_weights(tmp_path: Path) -> None:
             fully_shard(part, mesh=mesh)
         assert split.sharded()
         rows = labels != -100
-        loss, count = full_token_loss(split.logits_at(rows, input_ids=ids), labels[rows])
-        assert count == 18
+        loss = token_loss(LogitsOnly(split.logits_at), split.logits_at(rows, input_ids=ids), labels[rows])
         (loss * 0.3).backward()
         found = {name: gradient.full_tensor() for name, gradient in gradients(model).items()}
     finally:
