@@ -34,3 +34,9 @@ class DocumentEncoder:
             encoded = self.tokenizer(list(texts), add_special_tokens=False, truncation=False) if texts else {}
             return Ragged.of(encoded.get("input_ids", []))
         return Ragged.of([each.ids for each in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)])
+
+    def prompts(self, texts: Sequence[str]) -> Ragged:
+        """Encodes texts to go on from: the tokenizer's own tokens before each, nothing behind, at least one token."""
+        specials = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
+        first = self.prefix or [next((token for token in specials if token is not None), 0)]
+        return Ragged.of([self.prefix + row.tolist() if len(row) else first for row in self(texts)])

@@ -177,17 +177,13 @@ class CausalLMDataModule(LanguageModelingDataModule):
 
     def _prompts(self, rows: dict[str, list[Any]]) -> dict[str, Any]:
         """Encodes prompts; of one that the model cannot take as a whole, the end is kept."""
-        encoder, limit = self.document_encoder, self.longest_input
-        first = [self.tokenizer.bos_token_id or self.tokenizer.eos_token_id or 0]  # an empty prompt goes on from that
-        begin = encoder.prefix
-        ids = [row.tolist() or (first if not begin else []) for row in encoder(self._texts(rows))]
-        room = None if limit is None else limit - 1 - len(begin)  # one token at least is to come
-        kept = [row if room is None else row[-room:] for row in ids]
-        return {
-            "input_ids": Ragged.of([begin + row for row in kept]),
-            "row": np.arange(len(ids)),
-            "tokens_cut": np.array([len(whole) - len(row) for whole, row in zip(ids, kept, strict=True)], np.int64),
-        }
+        limit, begin = self.longest_input, len(self.document_encoder.prefix)
+        whole = self.document_encoder.prompts(self._texts(rows))
+        kept = whole
+        if limit is not None:  # one token at least is to come
+            ends = np.maximum(whole.lengths - (limit - 1 - begin), begin)
+            kept = Ragged.of([np.delete(row, slice(begin, end)).tolist() for row, end in zip(whole, ends, strict=True)])
+        return {"input_ids": kept, "row": np.arange(len(whole)), "tokens_cut": whole.lengths - kept.lengths}
 
 
 def positions(documents: list[np.ndarray], width: int) -> torch.Tensor:

@@ -22,7 +22,7 @@ class TokenScores(Metric):
     def __init__(self) -> None:
         super().__init__()
         for name in ("loss", "tokens", "correct", "bytes"):
-            self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(name, default=torch.zeros(()), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, tokens: Tensor, correct: Tensor, size: Tensor) -> None:
         """Adds texts.
@@ -40,9 +40,8 @@ class TokenScores(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Returns `perplexity`, `accuracy` and `bits_per_byte`; NaN where nothing was predicted."""
-        results = {
+        return {
             "perplexity": (self.loss / self.tokens).exp(),
             "accuracy": self.correct / self.tokens,
             "bits_per_byte": self.loss / self.bytes / math.log(2),
         }
-        return {name: value.float() for name, value in results.items()}

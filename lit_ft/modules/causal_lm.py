@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
+from lit_ft.data.documents import DocumentEncoder
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.merging import Part
 from lit_ft.data.token_bytes import token_bytes
@@ -55,7 +57,9 @@ write("The beginning of a text", max_new_tokens=50)"""
     ) -> None:
         super().__init__(**kwargs)
         self._generation_of_checkpoint: str | None = None
-        self._generation = {"max_new_tokens": NEW_TOKENS, **check_generation(generation)}
+        self._generation = check_generation(generation)
+        if "max_length" not in self._generation:
+            self._generation = {"max_new_tokens": NEW_TOKENS, **self._generation}
 
     def check_model(self, config: PreTrainedConfig) -> None:
         """Refuses masked models, blocks and prompts that are too long; see the base."""
@@ -124,13 +128,17 @@ write("The beginning of a text", max_new_tokens=50)"""
 
     def samples(self) -> list[dict[str, Any]]:
         """Goes on from `sample_prompts`, one by one."""
-        prompts = self.hparams["sample_prompts"] or []
-        made, tokenizer = [], self.tokenizer
-        for prompt in prompts:
-            assert tokenizer is not None
-            encoded = tokenizer(prompt, return_tensors="pt", truncation=False).to(self.device)
-            inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
-            made.append({"prompt": prompt, "generated_text": self.generate(inputs)[0][0]})
+        prompts = self.hparams["sample_prompts"]
+        if not prompts:
+            return []
+        if self.tokenizer is None:
+            raise UserError("sample_prompts need a tokenizer: set tokenizer_name")
+        encode, made = DocumentEncoder(self.tokenizer), []
+        with isolate_rng():  # or what follows in training would depend on the samples
+            for prompt in prompts:
+                ids = torch.tensor(encode.prompts([prompt]).tolist(), device=self.device)
+                texts = self.generate({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+                made.append({"prompt": prompt, "generated_text": texts[0][0]})
         return made
 
     def metric_names(self, description: Description) -> list[str]:
@@ -150,7 +158,7 @@ write("The beginning of a text", max_new_tokens=50)"""
 
     @property
     def _new_tokens(self) -> int:
-        return int(self._generation["max_new_tokens"] or 0)
+        return int(self._generation.get("max_new_tokens") or 0)
 
 
 def in_documents(positions: Tensor) -> Tensor:
