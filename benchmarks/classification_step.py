@@ -9,7 +9,6 @@ all that grouping can give (1.04 tokens of padded batches per real one), 3,200 n
 
 import argparse
 import inspect
-import time
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,10 +17,16 @@ from typing import Any
 
 import torch
 from harness import OURS, Measured, Report, Round, alternate, compare, parser, work_folder
-from lightning.pytorch import Callback, Trainer, seed_everything
-from torch.utils.data import DataLoader
-from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, TrainerCallback, TrainingArguments
-from transformers import Trainer as HuggingFaceTrainer
+from lightning.pytorch import seed_everything
+from training import (
+    LightningMeter,
+    Meter,
+    compare_losses,
+    hugging_face_trainer,
+    lightning_trainer,
+    without_dropout,
+)
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 from workload import (
     Workload,
     check_equal,
@@ -42,108 +47,6 @@ DEFAULT, GROUPED, OURS_GROUPED = "Trainer", "Trainer, group_by_length", "lit_ft,
 GROUPING = {"train_sampling_strategy": "group_by_length"}
 
 
-class Meter:
-    """Counts rows and real tokens of the steps, and times the epoch; asks the device for nothing in between."""
-
-    def __init__(self) -> None:
-        self.rows = self.steps = self.padded = 0
-        self.tokens = torch.tensor(0)
-        self.started = self.seconds = 0.0
-        self.losses: list[float] = []
-
-    def start(self) -> None:
-        """An epoch begins."""
-        self.started = self._now()
-
-    def stop(self) -> None:
-        """The epoch has ended."""
-        self.seconds = self._now() - self.started
-
-    def count(self, batch: Any) -> None:
-        """A step begins."""
-        self.steps += 1
-        self.rows += len(batch["input_ids"])
-        self.padded += batch["input_ids"].numel()
-        self.tokens = self.tokens + batch["attention_mask"].sum()
-
-    def measured(self) -> Measured:
-        """Returns rates of the epoch."""
-        counts = {"steps": self.steps, "rows": self.rows, "tokens": int(self.tokens)}
-        rates = {name: count / self.seconds for name, count in counts.items()}
-        return {**rates, "epoch_tokens": float(self.tokens), "padding": self.padded / int(self.tokens)}
-
-    @staticmethod
-    def _now() -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-
-class LightningMeter(Callback):
-    """Tells a meter what Lightning's Trainer does."""
-
-    def __init__(self, meter: Meter) -> None:
-        self.meter = meter
-
-    def on_train_epoch_start(self, *_: Any) -> None:
-        """An epoch begins."""
-        self.meter.start()
-
-    def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, number: int) -> None:
-        """A step begins."""
-        self.meter.count(batch)
-
-    def on_train_epoch_end(self, *_: Any) -> None:
-        """The epoch has ended."""
-        self.meter.stop()
-
-
-class LossKeeper(Callback):
-    """Keeps the loss of every step."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-
-    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *_: Any) -> None:
-        """A step has ended."""
-        self.losses.append(float(outputs["loss"]))
-
-
-class HuggingFaceMeter(TrainerCallback):
-    """Tells a meter when Hugging Face's Trainer begins and ends an epoch."""
-
-    def __init__(self, meter: Meter) -> None:
-        self.meter = meter
-
-    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-        """An epoch begins."""
-        self.meter.start()
-
-    def on_epoch_end(self, *_: Any, **__: Any) -> None:
-        """The epoch has ended."""
-        self.meter.stop()
-
-
-class CountingTrainer(HuggingFaceTrainer):
-    """Hugging Face's Trainer, counting; on given batches where there are some, keeping the losses."""
-
-    def __init__(self, meter: Meter, batches: list[Any] | None = None, **kwargs: Any) -> None:
-        super().__init__(callbacks=[HuggingFaceMeter(meter)], **kwargs)
-        self.meter, self.batches = meter, batches
-
-    def get_train_dataloader(self) -> Any:
-        """Returns the Trainer's own loader, or the given batches."""
-        return super().get_train_dataloader() if self.batches is None else DataLoader(self.batches, batch_size=None)  # type: ignore[arg-type]
-
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-        """Counts and steps."""
-        self.meter.count(inputs)
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.batches is not None:
-            self.meter.losses.append(float(loss))
-        return loss
-
-
 def start_folder(work: Workload, folder: Path, labels: list[str], seed: int, dropout: bool) -> str:
     """Saves the model with a head for these labels: every round of every side starts from the same weights."""
     torch.manual_seed(seed)
@@ -155,48 +58,15 @@ def start_folder(work: Workload, folder: Path, labels: list[str], seed: int, dro
         dtype=torch.float32,
     )
     if not dropout:
-        for name, value in model.config.to_dict().items():
-            if "drop" in name and isinstance(value, float):
-                setattr(model.config, name, 0.0)
+        without_dropout(model)
     model.save_pretrained(folder)
     load_tokenizer(work).save_pretrained(folder)
     return str(folder)
 
 
-def lightning_trainer(options: argparse.Namespace, *callbacks: Callback, **limits: Any) -> Trainer:
-    """Makes a Trainer that writes nothing."""
-    return Trainer(
-        accelerator=options.accelerator,
-        devices=1,
-        precision="32-true",
-        gradient_clip_val=1.0,
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **limits,
-    )
-
-
-def hugging_face_trainer(
-    options: argparse.Namespace, model: str, folder: Path, meter: Meter, settings: dict[str, Any], **given: Any
-) -> CountingTrainer:
-    """Makes a Trainer with its defaults (fused AdamW, linear decay, clipping 1.0, float32), which writes nothing."""
-    arguments = TrainingArguments(
-        str(folder / "trainer"),
-        per_device_train_batch_size=options.batch_size,
-        optim="adamw_torch_fused",
-        max_grad_norm=1.0,
-        seed=options.seed,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=options.accelerator == "cpu",
-        **settings,
-    )
-    loaded = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32)
-    return CountingTrainer(meter, model=loaded, args=arguments, **given)
+def load(folder: str) -> Any:
+    """Loads the model that `start_folder` saved."""
+    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
 
 
 def check_losses(options: argparse.Namespace, work: Workload, model: str, folder: Path) -> str:
@@ -210,16 +80,12 @@ def check_losses(options: argparse.Namespace, work: Workload, model: str, folder
     data.prepare_data()
     data.setup("fit")
     steps = min(options.check_steps, len(data.train_dataloader()))
-    keeper, meter = LossKeeper(), Meter()
-    trainer = lightning_trainer(options, keeper, max_steps=steps)
+    mine, other = Meter(), Meter()
+    trainer = lightning_trainer(options.accelerator, LightningMeter(mine), max_steps=steps)
     trainer.fit(TextClassificationModule(model_name_or_path=model), data)
     batches = list(islice(data.train_dataloader(), steps))
-    hugging_face_trainer(options, model, folder, meter, {"max_steps": steps}, batches=batches).train()
-    pairs = list(zip(keeper.losses, meter.losses, strict=True))
-    furthest = max(abs(one - other) for one, other in pairs)
-    if len(pairs) != steps or furthest > 1e-5:
-        raise RuntimeError(f"losses of {len(pairs)} of {steps} steps differ by up to {furthest:.2e}: {pairs}")
-    return f"losses of {steps} steps, dropout off, same batches: within {furthest:.1e} (allowed 1e-5)"
+    hugging_face_trainer(options, load(model), folder, other, {"max_steps": steps}, batches=batches).train()
+    return compare_losses(mine.losses, other.losses, steps, 1e-5, "dropout off, same batches")
 
 
 def contestants(
@@ -231,7 +97,7 @@ def contestants(
         seed_everything(options.seed, verbose=False)
         data = data_module(work, folder / "ours", batch_size=options.batch_size, data_seed=options.seed, **sampling)
         meter = Meter()
-        trainer = lightning_trainer(options, LightningMeter(meter), max_epochs=1)
+        trainer = lightning_trainer(options.accelerator, LightningMeter(meter), max_epochs=1)
         trainer.fit(TextClassificationModule(model_name_or_path=model), data)
         return meter.measured()
 
@@ -239,7 +105,7 @@ def contestants(
         meter, collator = Meter(), DataCollatorWithPadding(load_tokenizer(work))
         settings = {"num_train_epochs": 1, **sampling}
         given = {"train_dataset": features, "data_collator": collator}
-        hugging_face_trainer(options, model, folder, meter, settings, **given).train()
+        hugging_face_trainer(options, load(model), folder, meter, settings, **given).train()
         return meter.measured()
 
     sides: dict[str, Round] = {OURS: ours, DEFAULT: theirs, GROUPED: partial(theirs, **GROUPING)}

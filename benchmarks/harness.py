@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -44,9 +45,10 @@ class Comparison:
     values: dict[str, list[float]]
 
     def ratios(self, reference: str) -> list[float]:
-        """Returns, round by round, how many times better the first contestant is than `reference`."""
+        """Returns, round by round, how many times better the first contestant is than `reference`; 0 against 0 is 1."""
         pairs = list(zip(next(iter(self.values.values())), self.values[reference], strict=True))
-        return [mine / other if self.better == "higher" else other / mine for mine, other in pairs]
+        turned = pairs if self.better == "higher" else [(other, mine) for mine, other in pairs]
+        return [one / two if two else (inf if one else 1.0) for one, two in turned]
 
     def as_dict(self) -> dict[str, Any]:
         """Returns values, spreads and ratios as plain JSON."""
@@ -140,7 +142,7 @@ def compare(
 
 
 def parser(doc: str | None, rows: int | None, rounds: int = 5, warmup: int = 1) -> argparse.ArgumentParser:
-    """Makes a command line with the options that all benchmarks share.
+    """Makes a command line with the options that all benchmarks on labelled rows share.
 
     Args:
         doc: the benchmark's docstring.
@@ -148,16 +150,22 @@ def parser(doc: str | None, rows: int | None, rounds: int = 5, warmup: int = 1) 
         rounds: rounds that count, likewise.
         warmup: rounds before them, likewise.
     """
-    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = common_parser(doc, rounds, warmup)
     if rows is not None:
         made.add_argument("--rows", type=int, default=rows, help=f"rows to generate (default {rows:,})")
     made.add_argument("--train_file", help="rows of your own (csv, tsv, json lines, parquet) instead: all of them")
     made.add_argument("--text", default="text", help="column of the text")
     made.add_argument("--label", default="label", help="column of the label")
     made.add_argument("--format", choices=["jsonl", "csv"], default="jsonl", help="of the generated rows")
-    made.add_argument("--seed", type=int, default=1, help="of the generated rows and of training")
-    made.add_argument("--model", default=MODEL)
     made.add_argument("--max_seq_length", type=int, default=128)
+    return made
+
+
+def common_parser(doc: str | None, rounds: int = 5, warmup: int = 1) -> argparse.ArgumentParser:
+    """Makes a command line with the options that all benchmarks share; see `parser`."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--seed", type=int, default=1, help="of what is generated and of training")
+    made.add_argument("--model", default=MODEL)
     made.add_argument("--rounds", type=int, default=rounds, help=f"rounds that count (default {rounds})")
     made.add_argument("--warmup", type=int, default=warmup, help=f"rounds before them (default {warmup})")
     made.add_argument("--out", default=str(Path(__file__).parent / "results"), help="folder of the results")

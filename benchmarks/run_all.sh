@@ -3,6 +3,7 @@
 # PYTHON=.venv/bin/python benchmarks/run_all.sh
 set -eu
 here=$(dirname "$0")
-for name in tokenizing second_start memory loader classification_step; do
+for name in tokenizing second_start memory loader classification_step \
+    text_preparation masked_lm_step causal_lm_step domain_adaptation; do
     "${PYTHON:-python}" "$here/$name.py" "$@"
 done

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import PreTrainedModel
 
 from lit_ft import cli
 from lit_ft.__main__ import entry
 from lit_ft.errors import UserError
-from lit_ft.ops.building import ModelSource
 
 Run = Callable[..., None]
 ROWS = [
@@ -22,22 +22,26 @@ ROWS = [
 
 @pytest.fixture
 def run(tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    return runner(tiny, tmp_path, monkeypatch)
+
+
+def runner(tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command on good rows with one thing wrong; loading weights would fail the test."""
 
     def no_weights(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("weights were loaded before the input was checked")
 
-    monkeypatch.setattr(ModelSource, "build", no_weights)
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", no_weights)
     write(tmp_path / "good.jsonl", ROWS)
 
-    def start(*words: str, command: str = "fit", model: str | None = None) -> None:
+    def start(*words: str, command: str = "fit", model: str | None = None, task: str = "TextClassification") -> None:
         good = tmp_path / "good.jsonl"
         cli.main(
             [
                 command,
-                "--model=TextClassificationModule",
-                "--data=TextClassificationDataModule",
-                f"--model.model_name_or_path={model or tiny('bert')}",
+                f"--model={task}Module",
+                f"--data={task}DataModule",
+                f"--model.model_name_or_path={model or tiny('gpt2' if task == 'CausalLM' else 'bert')}",
                 f"--data.train_file={good}",
                 f"--data.validation_file={good}",
                 f"--data.test_file={good}",

@@ -23,7 +23,7 @@ from lit_ft.errors import RowError, UserError
 
 BATCH = 2048
 """Rows that are encoded at a time."""
-MOST_TEXT = 1 << 22
+MOST_TEXT = 1 << 21
 """Characters that are encoded at a time, where rows are long."""
 
 Batch = dict[str, list[Any]]

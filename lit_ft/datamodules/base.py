@@ -163,7 +163,9 @@ class TransformerDataModule(PreparingDataModule):
         """Returns the place in the epoch: Lightning itself would go on with the epoch's first rows."""
         if self.trainer is None or "train" not in self.features:
             return {}  # a stream's loader has a state of its own
-        epoch, progress = self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress
+        loop = self.trainer.fit_loop
+        # not `current_epoch`: at the end of fit it counts an epoch as done that was not
+        epoch, progress = max(loop.epoch_progress.current.ready - 1, 0), loop.epoch_loop.batch_progress
         place = {"settings": self._order_settings()}
         if progress.is_last_batch:
             return {**place, "epoch": epoch + 1, "units": 0}
@@ -191,7 +193,12 @@ class TransformerDataModule(PreparingDataModule):
         if self._start is None or self.trainer is None:
             return
         sampler.start_at(*self._start)  # worker processes fetch before Lightning says which epoch it is
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        loop, (epoch, _) = self.trainer.fit_loop, self._start
+        progress = loop.epoch_loop.batch_progress.current
+        if loop.epoch_progress.current.processed > epoch:  # fit ended within that epoch, which goes on now
+            for counted in (loop.epoch_progress.current, loop.epoch_progress.total):
+                counted.processed -= 1
+                counted.completed = min(counted.completed, counted.processed)
         shift = sampler.steps_before(self._start[1]) - progress.ready
         for name in ("ready", "started", "processed", "completed"):
             setattr(progress, name, getattr(progress, name) + shift)

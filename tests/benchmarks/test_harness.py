@@ -21,6 +21,17 @@ from transformers import AutoTokenizer
 
 from tests.benchmarks.holding import hold
 
+ENTRIES = [
+    "tokenizing",
+    "second_start",
+    "memory",
+    "loader",
+    "classification_step",
+    "text_preparation",
+    "masked_lm_step",
+    "causal_lm_step",
+    "domain_adaptation",
+]
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 MB = 1_000_000
 
@@ -61,6 +72,8 @@ def test_ratios_are_taken_round_by_round_and_above_one_is_better() -> None:
     assert higher["ratios"] == {"other": {"values": [2.0, 3.0, 0.5], "median": 2.0, "min": 0.5, "max": 3.0}}
     lower = harness.compare(rounds, "x", "time", "s", "lower").as_dict()
     assert lower["ratios"]["other"]["values"] == pytest.approx([1 / 2, 1 / 3, 2])
+    nothing = harness.Comparison("accuracy", "%", "higher", {"ours": [0.0, 5.0, 0.0], "other": [0.0, 0.0, 5.0]})
+    assert nothing.ratios("other") == [1.0, float("inf"), 0.0]
 
 
 def test_a_report_is_json_a_table_and_a_chart_to_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +247,7 @@ def test_growth_is_from_the_first_number_of_rows_to_the_last() -> None:
     assert script("memory").growth(comparisons[:2]) == []
 
 
-@pytest.mark.parametrize("name", ["tokenizing", "second_start", "memory", "loader", "classification_step"])
+@pytest.mark.parametrize("name", ENTRIES)
 def test_every_entry_is_in_the_script_that_runs_all(name: str) -> None:
     assert name in (FOLDER / "run_all.sh").read_text()
     assert (FOLDER / f"{name}.py").read_text().count('if __name__ == "__main__":') == 1

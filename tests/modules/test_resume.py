@@ -24,8 +24,24 @@ class Rows(Callback):
         self.seen.append(batch["input_ids"].tolist())
 
 
+class SaveAtTheEnd(Callback):
+    """As `last.ckpt` of a run: saved when Lightning has counted the epoch as done already."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        trainer.save_checkpoint(self.path)
+
+
 def run(
-    model: str, folder: Path, workers: int, resume: str | None = None, **options: Any
+    model: str,
+    folder: Path,
+    workers: int,
+    resume: str | None = None,
+    steps: int = -1,
+    schedule: str = "linear",
+    **options: Any,
 ) -> tuple[list[Any], dict[str, torch.Tensor]]:
     seed_everything(5)
     data = TextClassificationDataModule(
@@ -39,18 +55,23 @@ def run(
         **{"batch_size": 16, **options},
     )
     module = TextClassificationModule(
-        model_name_or_path=model, config_overrides=NO_DROPOUT, learning_rate=1e-3, warmup_ratio=0.2
+        model_name_or_path=model,
+        config_overrides=NO_DROPOUT,
+        learning_rate=1e-3,
+        warmup_ratio=0.0 if schedule == "constant" else 0.2,
+        lr_scheduler_type=schedule,
     )
     rows = Rows()
     saving = ModelCheckpoint(folder, filename="{step}", save_top_k=-1, every_n_train_steps=1)
     trainer = Trainer(
         max_epochs=3,
+        max_steps=steps,
         gradient_clip_val=1.0,
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[rows, saving],
+        callbacks=[rows, saving, SaveAtTheEnd(folder / "end.ckpt")],
         default_root_dir=folder,
     )
     trainer.fit(module, data, ckpt_path=resume)
@@ -99,3 +120,14 @@ def test_another_order_within_an_epoch_is_refused(tiny: Any, tmp_path: Path) -> 
     run(model, tmp_path / "whole", 0)
     with pytest.raises(UserError, match="there train_sampling_strategy was random, now it is sequential: keep it"):
         run(model, tmp_path, 0, str(tmp_path / "whole" / "step=2.ckpt"), train_sampling_strategy="sequential")
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 6])
+def test_a_run_that_ended_by_max_steps_goes_on_where_it_ended(steps: int, tiny: Any, tmp_path: Path) -> None:
+    model, constant = tiny("bert"), {"schedule": "constant"}
+    seen, weights = run(model, tmp_path / "whole", 0, **constant)
+    begun, _ = run(model, tmp_path / "part", 0, steps=steps, **constant)
+    assert begun == seen[:steps]
+    rest, again = run(model, tmp_path / "rest", 0, str(tmp_path / "part" / "end.ckpt"), **constant)
+    assert rest == seen[steps:]
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
