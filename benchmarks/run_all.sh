@@ -4,6 +4,6 @@
 set -eu
 here=$(dirname "$0")
 for name in tokenizing second_start memory loader classification_step \
-    text_preparation masked_lm_step causal_lm_step domain_adaptation; do
+    text_preparation masked_lm_step domain_adaptation causal_lm_step; do
     "${PYTHON:-python}" "$here/$name.py" "$@"
 done

@@ -53,6 +53,9 @@ LINKED = (
 )
 """Options of the model that the data takes over."""
 
+OF_OTHER_TASKS = {"max_seq_length": "block_size", "block_size": "max_seq_length"}
+"""Options that one task calls so and another otherwise."""
+
 DEFAULTS: dict[str, Any] = {
     "max_epochs": 3,
     "gradient_clip_val": 1.0,
@@ -88,8 +91,10 @@ class Parser(LightningArgumentParser):
         """Ends the command with the message; see `ArgumentParser.error`."""
         unknown = re.search(r"class_path '([\w.]+)':\s*Option '(\w+)' is not accepted", message)
         if unknown is not None:
-            known = option_defaults(import_name(unknown[1]))
-            raise UserError(f"{unknown[1]} has no option {unknown[2]!r}{did_you_mean(unknown[2], known)}")
+            known = option_defaults(import_name(unknown[1])).keys() - {unknown[2]}  # a task may have settled it
+            meant = OF_OTHER_TASKS.get(unknown[2])
+            hint = f"; here it is {meant!r}" if meant in known else did_you_mean(unknown[2], known)
+            raise UserError(f"{unknown[1]} has no option {unknown[2]!r}{hint}")
         super().error(message, ex)
         raise SystemExit(2)
 

@@ -26,7 +26,7 @@ BAD: dict[str, tuple[str, list[str], str]] = {
     "block beyond the positions of a new model": (
         "CausalLM",
         [*TRAINED, '--data.train_tokenizer={"vocab_size": 300}', "--data.block_size=100"],
-        "data.block_size 100 is above the model's 64 positions: lower it to 64",
+        "data.block_size 100 is above the model's 64 positions: set it to 64 or less",
     ),
     "no whole block": (
         "CausalLM",

@@ -88,7 +88,8 @@ def model_card(module: Any, checkpoint: dict[str, Any]) -> str:
         example=module.card_example,
         task="\n".join(
             f"- {name}: {value}" for name, value in description.items() if name in ("problem_type", "labels")
-        ),
+        )
+        or f"- {module.pipeline_tag}",
         data="\n".join(f"- {name}: `{value}`" for name, value in named.items())
         or "not recorded (the rows came from Python)",
         epoch=checkpoint.get("epoch", "?"),

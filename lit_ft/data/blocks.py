@@ -46,6 +46,7 @@ class TextBlocks:
         grouper: the way of cutting.
         size: most tokens of a block, those around it included.
         around_documents: token ids before and behind each document.
+        separator: token ids behind each document that has text; where there are some, the others get no token at all.
         around_blocks: token ids before and behind each block.
         isolated: keep the lengths of the documents in each block, as the column `documents`.
     """
@@ -55,11 +56,12 @@ class TextBlocks:
         grouper: Grouper,
         size: int,
         around_documents: tuple[list[int], list[int]],
+        separator: list[int],
         around_blocks: tuple[list[int], list[int]] = ([], []),
         isolated: bool = False,
     ) -> None:
         self.grouper, self.size, self.isolated = grouper, size, isolated
-        self.around_documents, self.around_blocks = around_documents, around_blocks
+        self.around_documents, self.separator, self.around_blocks = around_documents, separator, around_blocks
         self._waiting: dict[str, Column] | None = None
         self._last_part = -1
 
@@ -96,7 +98,8 @@ class TextBlocks:
 
     def settings(self) -> Any:
         """Returns the way of cutting; see `Grouping`."""
-        return [type(self.grouper).__name__, self.size, *map(list, self.around_documents + self.around_blocks)]
+        around = (*self.around_documents, self.separator, *self.around_blocks)
+        return [type(self.grouper).__name__, self.size, *around]
 
     def notes(self) -> list[str]:
         """Says how many blocks there are and how full; see `Grouping`."""
@@ -136,8 +139,12 @@ class TextBlocks:
 
     def _cut(self, columns: Mapping[str, Column], continues: Array, ends: Array) -> dict[str, Column]:
         documents = {name: _ragged(columns, name) for name in columns if name != PART}
-        before, behind = self.around_documents
-        documents = insert_around(documents, before, behind, ~continues, ends, fill={})
+        before, behind, begins = *self.around_documents, ~continues
+        if self.separator:
+            behind = behind + self.separator
+            text = (documents["input_ids"].lengths > 0) | continues | ~ends
+            begins, ends = begins & text, ends & text
+        documents = insert_around(documents, before, behind, begins, ends, fill={})
         return self._finished(self.grouper.add(documents, continues))
 
     def _finished(self, blocks: dict[str, Column]) -> dict[str, Column]:

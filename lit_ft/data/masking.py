@@ -67,6 +67,8 @@ class Masking:
                 "the tokenizer has no mask token, so there is nothing to put in place of a token to predict: "
                 "a model without one (GPT-2, Llama) is trained with causal language modeling"
             )
+        if self.mlm_probability == 0:
+            raise UserError("mlm_probability 0 masks nothing, so there is nothing to learn: it must be above 0")
         for name in ("mlm_probability", "mask_replace_prob", "random_replace_prob"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)} is no probability: it must be between 0 and 1")

@@ -33,6 +33,7 @@ class Work:
         notes: messages to be said whenever the result is used.
         on_bad_rows: what to do with each kind of bad row.
         unknown_id: id of the tokenizer's unknown token.
+        cut_advice: what to do about rows that are too long.
     """
 
     rows: Mapping[Kind, Mapping[str, RawRows]]
@@ -41,6 +42,7 @@ class Work:
     notes: list[str]
     on_bad_rows: Mapping[str, Action] = field(default_factory=dict)
     unknown_id: int | None = None
+    cut_advice: str = "raise max_seq_length"
 
 
 @dataclass
@@ -144,7 +146,8 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
         np.save(folder / f"train_{form}.npy", hashes)
     for (kind, number, _, rows), kept, one, cut in zip(places, judged.kept, marks, lost, strict=True):
         target = folder / f"{kind}-{number}"
-        work.notes += _remarks(rows, kind, one.marks, cut, np.ones(len(cut), bool) if kept is None else kept)
+        stays = np.ones(len(cut), bool) if kept is None else kept
+        work.notes += _remarks(rows, kind, one.marks, cut, stays, work.cut_advice)
         if kept is not None:
             store = FeatureStore(sorted(target.glob("features-*.arrow")))
             np.save(target / "kept.npy", np.flatnonzero(kept[store.column("row")]))
@@ -174,13 +177,13 @@ def _texts_in(prepared: Path | None) -> Hashes | None:
     return {form: np.load(prepared / f"train_{form}.npy", mmap_mode="r") for form in forms}
 
 
-def _remarks(rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array, kept: Array) -> list[str]:
+def _remarks(rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array, kept: Array, advice: str) -> list[str]:
     """Says what rows that stay lose in training or scoring."""
     remarks, cut = [], tokens_cut[kept]
     if cut.any():
         remarks.append(
             f"{rows.place}: {int((cut > 0).sum())} of {len(rows)} rows are longer than max_seq_length and "
-            f"lose {int(cut.sum())} tokens (raise max_seq_length, or set stride to read them in windows)"
+            f"lose {int(cut.sum())} tokens ({advice})"
         )
     unlabelled = marks.shows("unlabelled") & kept
     if kind in ("validation", "test") and unlabelled.any():

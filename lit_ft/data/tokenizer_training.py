@@ -73,13 +73,14 @@ def train_tokenizer(texts: Texts, options: dict[str, Any], masked: bool) -> PreT
         UserError: an option that cannot be, or no text.
     """
     chosen, specials = training_options(options, masked), _specials(masked)
+    mask = AddedToken(MASKED["mask_token"], lstrip=True, special=True)  # it is a word with its space
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=chosen["vocab_size"],
         min_frequency=chosen["min_frequency"],
-        special_tokens=specials,
+        special_tokens=[mask if token == mask.content else token for token in specials],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -96,7 +97,7 @@ def train_tokenizer(texts: Texts, options: dict[str, Any], masked: bool) -> PreT
         tokenizer.post_processor = processors.RobertaProcessing(
             (sep, ids[sep]), (cls, ids[cls]), add_prefix_space=False
         )
-        names["mask_token"] = AddedToken(names["mask_token"], lstrip=True, special=True)  # it is a word with its space
+        names["mask_token"] = mask
     else:
         tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     return PreTrainedTokenizerFast(

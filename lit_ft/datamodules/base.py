@@ -193,7 +193,8 @@ class TransformerDataModule(PreparingDataModule):
         if self._start is None or self.trainer is None:
             return
         sampler.start_at(*self._start)  # worker processes fetch before Lightning says which epoch it is
-        loop, (epoch, _) = self.trainer.fit_loop, self._start
+        loop: Any = self.trainer.fit_loop
+        epoch, _ = self._start
         progress = loop.epoch_loop.batch_progress.current
         if loop.epoch_progress.current.processed > epoch:  # fit ended within that epoch, which goes on now
             for counted in (loop.epoch_progress.current, loop.epoch_progress.total):

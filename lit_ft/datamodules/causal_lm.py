@@ -16,6 +16,7 @@ from lit_ft.data.raw import Kind
 from lit_ft.data.samplers import FILLER, Key
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ops.objectives import check_causal
 from lit_ft.ops.positions import hard_limit
 
 Packing = Literal["wrapped", "best_fit", "none"]
@@ -49,6 +50,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
     """
 
     masked = False
+    cut_advice = "the model takes no more: the end of a prompt is kept"
 
     def __init__(
         self,
@@ -89,7 +91,9 @@ class CausalLMDataModule(LanguageModelingDataModule):
 
     def describe(self, raw: dict[Kind, Any], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the text column; checks the tokens that the options need; see the base."""
-        if "train" in raw or "validation" in raw or "test" in raw:
+        if (config := self.pretrained_config()) is not None:
+            check_causal(config)
+        if "predict" not in raw:
             self._separator()
             self._fim_ids()
             limit, size = self.longest_input, self.longest_feature
@@ -113,10 +117,9 @@ class CausalLMDataModule(LanguageModelingDataModule):
         """Cuts documents into blocks; see the base."""
         if split == "predict":
             return None
-        around = (self.document_encoder.prefix, self._separator())
-        return TextBlocks(
-            self._grouper(split), self.longest_feature, around, isolated=self.hparams["isolate_documents"]
-        )
+        around = self.document_encoder.prefix, self.document_encoder.suffix
+        apart: bool = self.hparams["isolate_documents"]
+        return TextBlocks(self._grouper(split), self.longest_feature, around, self._separator(), isolated=apart)
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads blocks on the right, prompts on the left; makes labels and positions; see the base."""
@@ -148,16 +151,16 @@ class CausalLMDataModule(LanguageModelingDataModule):
         return Wrapped(size, options["drop_last"])
 
     def _separator(self) -> list[int]:
-        """Returns what stands behind a document: what the tokenizer puts there, and the end-of-text token."""
+        """Returns the end-of-text token, unless the tokenizer puts it behind every text by itself."""
         suffix, end = self.document_encoder.suffix, self.tokenizer.eos_token_id
         if not self.hparams["document_separator"] or (suffix and suffix[-1] == end):
-            return suffix
+            return []
         if end is None:
             raise UserError(
                 "document_separator: the tokenizer has no end-of-text token: set tokenizer_kwargs: {eos_token: ...}, "
                 "or document_separator: false"
             )
-        return [*suffix, end]
+        return [end]
 
     def _fim_ids(self) -> tuple[int, int, int] | None:
         if not self.hparams["fim_rate"]:

@@ -57,11 +57,19 @@ class LanguageModelingDataModule(TransformerDataModule):
         super().__init__(sample_by=sample_by, keep_linebreaks=keep_linebreaks, **kwargs)
         if train_tokenizer is not None and self.hparams["tokenizer_name"]:
             raise UserError("train_tokenizer makes a tokenizer, tokenizer_name loads one: leave one out")
+        if train_tokenizer is not None and self.hparams["model_name_or_path"]:
+            raise UserError(
+                "train_tokenizer makes tokens of its own, for which model_name_or_path has no embeddings: train from "
+                "scratch (model_type), or leave train_tokenizer out"
+            )
 
     def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the text column; see the base."""
         every = [rows for sets in raw.values() for rows in sets.values()]
-        name = self._text_column(every[0], known.get("text_column"))
+        given = self.hparams["text_column_name"] or known.get("text_column")
+        name = self._text_column(
+            every[0], given, strict=bool(self.hparams["text_column_name"]) and "predict" not in raw
+        )
         for rows in every:
             check_text_column(rows, name)
         pieces = any(PART in rows.data.column_names for rows in every)
@@ -69,8 +77,8 @@ class LanguageModelingDataModule(TransformerDataModule):
         return self.description
 
     def read_to_predict(self, read: ReadOptions) -> ReadOptions:
-        """Reads txt files to predict line by line where others are documents; see the base."""
-        return replace(read, sample_by="line", keep_linebreaks=False) if read.sample_by == "document" else read
+        """Reads txt files to predict line by line, whatever a document is in the others; see the base."""
+        return replace(read, sample_by="line", keep_linebreaks=False)
 
     def input_columns(self, split: Kind) -> list[str] | None:
         """The text column, and where documents come in pieces, which pieces they are; see the base."""
@@ -111,7 +119,9 @@ class LanguageModelingDataModule(TransformerDataModule):
         if options is None:
             return super().load_tokenizer()
         root = preparation_root(self.hparams["preparation_dir"])
-        rows = [self.source.fingerprint("train", root), self.hparams["text_column_name"]]
+        covered = self.loading_options | self.source.covered_options | {"train_tokenizer"}
+        read = {name: value for name, value in self.hparams.items() if name not in covered}
+        rows = [self.source.fingerprint("train", root), read]
         return AutoTokenizer.from_pretrained(  # type: ignore[no-any-return]
             trained_folder(options, self.masked, rows, root, self._training_texts)
         )
@@ -119,19 +129,29 @@ class LanguageModelingDataModule(TransformerDataModule):
     def _training_texts(self) -> Iterator[list[str]]:
         with self.scratch():
             for rows in self.load_rows("train").values():
-                name = self._text_column(rows, None)
+                name = self._text_column(rows, self.hparams["text_column_name"])
                 check_text_column(rows, name)
                 for batch in rows.batches([name], 1024):
                     yield [str(text) for text in batch[name] if text is not None]
 
-    def _text_column(self, rows: RawRows, known: str | None) -> str:
-        given, present = self.hparams["text_column_name"] or known, rows.data.column_names
-        if given and (given in present or self.hparams["text_column_name"]):
-            return str(given)
+    def _text_column(self, rows: RawRows, given: str | None, strict: bool = True) -> str:
+        """Returns the column that is given, or else `text`, or else the only column of strings.
+
+        Args:
+            rows: the rows.
+            given: a name, if there is one.
+            strict: whether the name must be there; prompts of a txt file have a column of their own.
+        """
+        present = rows.data.column_names
+        if given and (strict or given in present):
+            return given
         strings = [name for name, feature in rows.data.features.items() if is_text(feature)]
         if "text" in strings or len(strings) == 1:
             return "text" if "text" in strings else strings[0]
-        raise UserError(f"{rows.place}: which column is the text? columns: {list(present)}; set text_column_name")
+        if not strings:
+            held = {name: str(getattr(feature, "dtype", feature)) for name, feature in rows.data.features.items()}
+            raise UserError(f"{rows.place}: no column of text; columns: {held}")
+        raise UserError(f"{rows.place}: which column is the text? columns: {present}; set text_column_name")
 
     def _texts(self, rows: dict[str, list[Any]]) -> list[str]:
         return ["" if cell is None else str(cell) for cell in rows[self.description["text_column"]]]

@@ -12,17 +12,22 @@ from lit_ft.data.grouping import Wrapped
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.masking import Masking
 from lit_ft.data.permutation import Permutation
+from lit_ft.data.prepare import Prepared
 from lit_ft.data.ragged import Ragged
 from lit_ft.data.raw import Kind
 from lit_ft.data.samplers import FILLER, Key
 from lit_ft.data.word_starts import WordStarts
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import RowError, UserError
-from lit_ft.ops.objectives import is_permutation
+from lit_ft.ops.objectives import check_masked, is_permutation
 from lit_ft.ops.positions import hard_limit
 
-EVALUATION = -1
-"""The epoch, for what depends on chance, of every evaluation."""
+EVALUATION = (42, -1)
+"""Seed and epoch, for what depends on chance, of every evaluation: numbers of all runs are comparable."""
+OF_MASKS = {"mlm_probability": 0.15, "mask_replace_prob": 0.8, "random_replace_prob": 0.1, "whole_word_mask": False,
+            "span_mask": False, "span_geometric_p": 0.2}  # fmt: skip
+OF_PERMUTATIONS = {"plm_probability": 1 / 6}
+"""Options of one of the two ways of predicting, with their defaults."""
 
 
 class MaskedLMDataModule(LanguageModelingDataModule):
@@ -52,6 +57,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
     """
 
     masked = True
+    cut_advice = "raise max_seq_length, or leave line_by_line out"
     loading_options = LanguageModelingDataModule.loading_options | {
         "mlm_probability", "mask_replace_prob", "random_replace_prob", "span_geometric_p", "max_span_length",
         "plm_probability", "whole_word_mask", "span_mask",
@@ -108,18 +114,22 @@ class MaskedLMDataModule(LanguageModelingDataModule):
             raise UserError(f"max_seq_length {size} is above the model's {most} positions")
         return size
 
-    def describe(self, raw: dict[Kind, Any], known: dict[str, Any]) -> dict[str, Any]:
-        """Finds the text column; checks that there is a mask token; see the base."""
+    def prepare_stage(self, kinds: tuple[Kind, ...], overwrite: bool = False) -> Prepared:
+        """Checks what is not part of what is prepared; see the base."""
+        if (config := self.pretrained_config()) is not None:
+            check_masked(config)
         if self.tokenizer.mask_token_id is None:
             raise UserError(
                 "the tokenizer has no mask token, so its model is no masked one: use CausalLMModule and "
                 "CausalLMDataModule, or another model"
             )
-        if not self.permuted:
-            _ = self._masking, self._with_words([])  # options are checked before anything is prepared
-        description = super().describe(raw, known)
-        self.description = {**description, "permutation": self.permuted}
-        return self.description
+        kind, others = ("an XLNet", OF_MASKS) if self.permuted else ("no XLNet", OF_PERMUTATIONS)
+        for option, default in others.items():
+            if self.hparams[option] != default:
+                raise UserError(f"{option} does not go with this model, which is {kind}: leave it out")
+        _ = self._chance("train")  # checks the other options
+        self._with_words([])
+        return super().prepare_stage(kinds, overwrite)
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Encodes documents, lines, or texts to fill in; see the base."""
@@ -132,7 +142,10 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         masks = encoded.input_ids.sums(encoded.input_ids.values == self.tokenizer.mask_token_id)
         found = np.bincount(encoded.row, masks, len(rows[self.description["text_column"]]))
         if not found.all():
-            raise RowError(int(found.argmin()), f"no {self.tokenizer.mask_token!r} to fill in within max_seq_length")
+            row, token = int(found.argmin()), self.tokenizer.mask_token
+            if encoded.tokens_cut[row]:
+                raise RowError(row, f"no {token!r} in its first {self.longest_feature} tokens: raise max_seq_length")
+            raise RowError(row, f"no {token!r} to fill in")
         return features
 
     def grouping(self, split: Kind) -> TextBlocks | None:
@@ -143,24 +156,23 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         room = self.longest_feature - len(before) - len(behind)
         if room < 1:
             raise UserError(f"max_seq_length {self.longest_feature} leaves no room beside the special tokens")
-        return TextBlocks(
-            Wrapped(room, self.hparams["drop_last"]), self.longest_feature, ([], self._separator()), (before, behind)
-        )
+        cut = Wrapped(room, self.hparams["drop_last"])
+        return TextBlocks(cut, self.longest_feature, ([], []), self._separator(), (before, behind))
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Masks or permutes, and pads; see the base."""
         if split == "predict":
             return super().collate(features, split, keys)
-        chances = [(epoch if split == "train" else EVALUATION, index) for epoch, index in keys]
-        filler = torch.tensor([index == FILLER for _, index in keys])
-        if self.permuted:
+        chance = self._chance(split)
+        chances = keys if split == "train" else [(EVALUATION[1], index) for _, index in keys]
+        if isinstance(chance, Permutation):
             batch = super().collate(features, split, keys)
-            batch |= self._permutation(batch["input_ids"], chances)
+            batch |= chance(batch["input_ids"], chances)
         else:
-            masked = self._masking(self._with_words(features), chances)
+            masked = chance(self._with_words(features), chances)
             batch = super().collate(masked, split, keys)
             batch["labels"] = pad_labels(batch["attention_mask"], [feature["labels"] for feature in masked])
-        batch["labels"][filler] = IGNORED
+        batch["labels"][torch.tensor([index == FILLER for _, index in keys])] = IGNORED
         return batch
 
     @cached_property
@@ -170,33 +182,31 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         given: bool | None = self.hparams["permutation"]
         return (config is not None and is_permutation(config)) if given is None else given
 
-    @cached_property
-    def _masking(self) -> Masking:
-        options = self.hparams
+    def _chance(self, split: Kind) -> Masking | Permutation:
+        """Returns what decides which tokens are predicted."""
+        options, tokenizer = self.hparams, self.tokenizer
+        seed, longest = self.seed if split == "train" else EVALUATION[0], options["max_span_length"]
+        if self.permuted:
+            return Permutation(
+                mask_token_id=tokenizer.mask_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                special_ids=tokenizer.all_special_ids,
+                plm_probability=options["plm_probability"],
+                max_span_length=5 if longest is None else longest,
+                seed=seed,
+            )
         return Masking(
-            mask_token_id=self.tokenizer.mask_token_id,
-            vocab_size=len(self.tokenizer),
-            special_ids=self.tokenizer.all_special_ids,
-            seed=self.seed,
+            mask_token_id=tokenizer.mask_token_id,
+            vocab_size=len(tokenizer),
+            special_ids=tokenizer.all_special_ids,
             mlm_probability=options["mlm_probability"],
             mask_replace_prob=options["mask_replace_prob"],
             random_replace_prob=options["random_replace_prob"],
             whole_word=options["whole_word_mask"],
             span=options["span_mask"],
             span_geometric_p=options["span_geometric_p"],
-            max_span_length=options["max_span_length"] or 10,
-        )
-
-    @cached_property
-    def _permutation(self) -> Permutation:
-        options = self.hparams
-        return Permutation(
-            plm_probability=options["plm_probability"],
-            max_span_length=options["max_span_length"] or 5,
-            mask_token_id=self.tokenizer.mask_token_id,
-            pad_token_id=self.tokenizer.pad_token_id,
-            special_ids=self.tokenizer.all_special_ids,
-            seed=self.seed,
+            max_span_length=10 if longest is None else longest,
+            seed=seed,
         )
 
     def _with_words(self, features: list[Feature]) -> list[Feature]:

@@ -99,6 +99,8 @@ class PreparingDataModule(TokenizingDataModule):
         {"cache_dir", "preprocessing_num_workers", "preparation_dir", "overwrite_cache"}
     )
     """Options that change nothing in what is prepared."""
+    cut_advice: ClassVar[str] = "raise max_seq_length, or set stride to read them in windows"
+    """What to do about rows that are too long."""
 
     def __init__(
         self,
@@ -282,7 +284,7 @@ class PreparingDataModule(TokenizingDataModule):
         if self.hparams["streaming"]:
             rows.pop("train", None)
         check_unchanged(self._used)
-        return Work(rows, self.description, self, self.notes, self.on_bad_rows, self.unknown_id)
+        return Work(rows, self.description, self, self.notes, self.on_bad_rows, self.unknown_id, self.cut_advice)
 
     @contextmanager
     def scratch(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfi
 from lit_ft.data.documents import DocumentEncoder
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.merging import Part
+from lit_ft.data.ragged import Array
 from lit_ft.data.token_bytes import token_bytes
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, Description
@@ -22,7 +23,7 @@ from lit_ft.ops.checkpoint_extras import KEY
 from lit_ft.ops.generation import check_generation, generated
 from lit_ft.ops.objectives import check_causal
 from lit_ft.ops.positions import hard_limit
-from lit_ft.ops.sequences import flat_inputs, isolate, running_flat
+from lit_ft.ops.sequences import cannot_isolate, flat_inputs, isolate, running_flat
 
 log = logging.getLogger("lit_ft")
 
@@ -65,11 +66,25 @@ write("The beginning of a text", max_new_tokens=50)"""
         """Refuses masked models, blocks and prompts that are too long; see the base."""
         check_causal(config)
         self.check_length(config, "block_size")
-        most, sets = hard_limit(config), getattr(self._datamodule, "features", {}).get("predict", {})
-        longest = max((int(each.store.lengths().max()) for each in sets.values()), default=0)
-        if most is not None and longest + self._new_tokens > most and self.trainer.state.fn == "predict":
+        data, predicting = self._datamodule, self.trainer.state.fn == "predict"
+        if not predicting and getattr(getattr(data, "hparams", None), "isolate_documents", False):
+            kind = AutoModelForCausalLM._model_mapping.get(type(config), None)  # `None`: code beside a checkpoint
+            reason = None if kind is None else cannot_isolate(kind, self.hparams["attn_implementation"])
+            if reason is not None:
+                raise UserError(f"{reason}: set data.isolate_documents: false")
+        sets, samples = getattr(data, "features", {}).get("predict", {}), self.hparams["sample_prompts"]
+        if predicting:
+            self._check_prompts("a prompt", [each.store.lengths() for each in sets.values()])
+        elif samples:
+            if self.tokenizer is None:
+                raise UserError("sample_prompts need a tokenizer: set tokenizer_name")
+            self._check_prompts("sample_prompts: one", [DocumentEncoder(self.tokenizer).prompts(samples).lengths])
+
+    def _check_prompts(self, name: str, lengths: list[Array]) -> None:
+        most, longest = hard_limit(self._config), max((int(each.max(initial=0)) for each in lengths), default=0)
+        if most is not None and longest + self._new_tokens > most:
             raise UserError(
-                f"a prompt of {longest} tokens and generation.max_new_tokens {self._new_tokens} are above the model's "
+                f"{name} of {longest} tokens and generation.max_new_tokens {self._new_tokens} are above the model's "
                 f"{most} positions: lower max_new_tokens, or shorten the prompt"
             )
 
@@ -131,8 +146,7 @@ write("The beginning of a text", max_new_tokens=50)"""
         prompts = self.hparams["sample_prompts"]
         if not prompts:
             return []
-        if self.tokenizer is None:
-            raise UserError("sample_prompts need a tokenizer: set tokenizer_name")
+        assert self.tokenizer is not None
         encode, made = DocumentEncoder(self.tokenizer), []
         with isolate_rng():  # or what follows in training would depend on the samples
             for prompt in prompts:

@@ -78,7 +78,7 @@ class LanguageModelingModule(TransformerModule):
         """
         most, size = hard_limit(config), getattr(self._datamodule, "longest_feature", None)
         if most is not None and isinstance(size, int) and size > most:
-            raise UserError(f"data.{option} {size} is above the model's {most} positions: lower it to {most}")
+            raise UserError(f"data.{option} {size} is above the model's {most} positions: set it to {most} or less")
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """None: labels are tokens; see the base."""

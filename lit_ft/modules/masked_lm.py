@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerBase, XLNetLMHeadModel
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.merging import Part
@@ -41,15 +41,21 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
 
     @property
     def auto_class(self) -> Any:  # type: ignore[override]
-        """XLNet's own head, which transformers counts among the causal ones, or that of any masked model."""
-        return XLNetLMHeadModel if is_permutation(self._config) else AutoModelForMaskedLM
+        """Any masked model, or XLNet, which transformers counts among the causal ones."""
+        return AutoModelForCausalLM if is_permutation(self._config) else AutoModelForMaskedLM
 
     def check_model(self, config: PreTrainedConfig) -> None:
-        """Refuses causal models and blocks that are too long; see the base."""
+        """Refuses causal models, blocks that are too long, and masks where permutations are due; see the base."""
         check_masked(config)
         self.check_length(config, "max_seq_length")
-        if self.hparams["pseudo_perplexity"] and is_permutation(config):
+        permuted = is_permutation(config)
+        if getattr(self._datamodule, "permuted", permuted) != permuted:
+            wanted, kind = str(permuted).lower(), "an XLNet" if permuted else f"a {config.model_type}, no XLNet"
+            raise UserError(f"data.permutation: the model is {kind}: set data.permutation: {wanted}")
+        if permuted and self.hparams["pseudo_perplexity"]:
             raise UserError("pseudo_perplexity masks tokens, which an XLNet does not predict: leave it out")
+        if self.hparams["top_k"] > config.get_text_config().vocab_size:
+            raise UserError(f"top_k {self.hparams['top_k']} is above the model's {config.vocab_size} tokens")
 
     def outputs(self, batch: Batch) -> LabelledStates:
         """Runs the body of the model, and takes the states at predicted tokens; see the base."""
@@ -84,11 +90,12 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
         states = self.labelled(inputs, torch.where(masks, ids, IGNORED))
         scores = self.halves.logits(states.hidden).float().softmax(-1).topk(self.hparams["top_k"])
         places = masks.nonzero()[:, 1].tolist()
+        real = batch.get("attention_mask", torch.ones_like(ids)).bool()
         parts: list[Part] = [{"predictions": []} for _ in ids]
         for number, row in enumerate(states.feature.tolist()):
             parts[row]["predictions"].append(
                 [
-                    self._filled(ids[row], batch["attention_mask"][row], places[number], token, score)
+                    self._filled(ids[row], real[row], places[number], token, score)
                     for token, score in zip(
                         scores.indices[number].tolist(), scores.values[number].tolist(), strict=True
                     )
@@ -108,13 +115,14 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
             "score": score,
             "token": token,
             "token_str": tokenizer.decode([token]),
-            "sequence": tokenizer.decode(filled[real.bool()], skip_special_tokens=single),
+            "sequence": tokenizer.decode(filled[real], skip_special_tokens=single),
         }
 
     def _one_by_one(self, batch: Batch, row: int) -> dict[str, Tensor]:
         """Scores a row's tokens, each with it alone masked."""
         tokenizer, labels = self._known_tokenizer, batch["labels"][row]
-        ids = torch.where(labels == IGNORED, batch["input_ids"][row], labels)[batch["attention_mask"][row].bool()]
+        ids = torch.where(labels == IGNORED, batch["input_ids"][row], labels)
+        ids = ids[batch.get("attention_mask", torch.ones_like(batch["input_ids"]))[row].bool()]
         special = torch.tensor(tokenizer.all_special_ids, device=ids.device)
         places = (~torch.isin(ids, special)).nonzero()[:, 0]
         sums = {name: torch.zeros((), device=ids.device) for name in SUMS}

@@ -112,7 +112,7 @@ class ModelSource:
                 **self.common,
                 **kwargs,
             )
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"model_name_or_path {self.model_name_or_path!r}: {reason}") from None
         except RuntimeError as error:

@@ -87,6 +87,20 @@ def flat_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     return {**flat, "sequence_lengths": Sequences(lengths)}
 
 
+def cannot_isolate(kind: type[PreTrainedModel], implementation: str | None) -> str | None:
+    """Returns why a class of models cannot keep documents apart, as far as that is known without weights.
+
+    Args:
+        kind: the class.
+        implementation: of attention; `None` = transformers' choice.
+    """
+    if implementation not in (None, *UNDERLYING):
+        return f"attention implementation {implementation!r} (known: {', '.join(UNDERLYING)})"
+    if not kind._can_set_attn_implementation():
+        return f"{kind.__name__} computes attention without transformers' AttentionInterface"
+    return None
+
+
 def isolate(model: nn.Module) -> str | None:
     """Gives a model the attention that keeps documents apart, if a probe says that it works.
 
@@ -101,10 +115,8 @@ def isolate(model: nn.Module) -> str | None:
     name = inner.config._attn_implementation
     if name is not None and name.startswith(PREFIX):
         return None
-    if name not in UNDERLYING:
-        return f"attention implementation {name!r} (known: {', '.join(UNDERLYING)})"
-    if not inner._can_set_attn_implementation():
-        return f"{type(inner).__name__} computes attention without transformers' AttentionInterface"
+    if (reason := cannot_isolate(type(inner), name)) is not None:
+        return reason
     inner.set_attn_implementation(PREFIX + name)
     try:
         with undisturbed(model) as device:

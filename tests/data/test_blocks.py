@@ -35,18 +35,18 @@ def fed(blocks: TextBlocks, pieces: list[list[int]], parts: list[int] | None, cu
     return {name: [row.tolist() for call in came for row in call[name]] for name in came[0]}
 
 
-documents = st.lists(
-    st.lists(st.lists(st.integers(10, 99), max_size=7), min_size=1, max_size=4), min_size=1, max_size=8
-)
+piece = st.lists(st.integers(10, 99), min_size=1, max_size=7)
+documents = st.lists(st.just([[]]) | st.lists(piece, min_size=1, max_size=4), min_size=1, max_size=8)
 
 
 @given(documents, st.lists(st.integers(0, 30), max_size=4), st.integers(2, 9))
 def test_documents_in_pieces_are_laid_end_to_end_with_tokens_around_each(
     documents: Documents, cuts: list[int], size: int
 ) -> None:
-    whole = [token for document in documents for token in [1, *(t for piece in document for t in piece), 2, 3]]
+    joined = [[token for piece in document for token in piece] for document in documents]
+    whole = [token for document in joined if document for token in [1, *document, 2, 3]]
     pieces, parts = rows_of(documents)
-    made = fed(TextBlocks(Wrapped(size), size, ([1], [2, 3])), pieces, parts, cuts)
+    made = fed(TextBlocks(Wrapped(size), size, ([1], [2]), [3]), pieces, parts, cuts)
     assert made == {"input_ids": [whole[at : at + size] for at in range(0, len(whole), size)]}
 
 
@@ -54,20 +54,20 @@ def test_documents_in_pieces_are_laid_end_to_end_with_tokens_around_each(
 def test_lengths_of_documents_do_not_depend_on_their_pieces(documents: Documents, cuts: list[int]) -> None:
     joined = [[token for piece in document for token in piece] for document in documents]
     pieces, parts = rows_of(documents)
-    in_pieces = fed(TextBlocks(Wrapped(5), 5, ([], [0]), isolated=True), pieces, parts, cuts)
-    at_once = fed(TextBlocks(Wrapped(5), 5, ([], [0]), isolated=True), joined, None, [])
+    in_pieces = fed(TextBlocks(Wrapped(5), 5, ([], []), [0], isolated=True), pieces, parts, cuts)
+    at_once = fed(TextBlocks(Wrapped(5), 5, ([], []), [0], isolated=True), joined, None, [])
     assert in_pieces == at_once
 
 
 def test_a_piece_whose_neighbour_went_elsewhere_is_a_document_by_itself() -> None:
     # as after a validation split was cut from the pieces of one file
     pieces, parts = [[11], [12], [14], [15], [16]], [7 << 24, 7 << 24 | 1, 7 << 24 | 3, 7 << 24 | 4, 8 << 24]
-    made = fed(TextBlocks(Wrapped(50), 50, ([1], [2]), isolated=True), pieces, parts, [])
+    made = fed(TextBlocks(Wrapped(50), 50, ([1], [2]), [], isolated=True), pieces, parts, [])
     assert made == {"input_ids": [[1, 11, 12, 2, 1, 14, 15, 2, 1, 16, 2]], "documents": [[4, 4, 3]]}
 
 
 def test_tokens_around_every_block() -> None:
-    blocks = TextBlocks(Wrapped(3), 5, ([], []), ([1], [2]))
+    blocks = TextBlocks(Wrapped(3), 5, ([], []), [], ([1], [2]))
     made = fed(blocks, [[11, 12], [13, 14]], None, [1])
     assert made == {"input_ids": [[1, 11, 12, 13, 2], [1, 14, 2]]}
 
@@ -75,7 +75,7 @@ def test_tokens_around_every_block() -> None:
 def test_a_state_goes_on_where_it_was_taken() -> None:
     rows = [[11, 12, 13], [14], [15, 16, 17, 18]]
     columns = [{"input_ids": Ragged.of([row])} for row in rows]
-    first, second = (TextBlocks(Wrapped(5), 5, ([], [0]), isolated=True) for _ in range(2))
+    first, second = (TextBlocks(Wrapped(5), 5, ([], []), [0], isolated=True) for _ in range(2))
     first.add(columns[0])
     second.load(first.state())
     for each in columns[1:]:
@@ -88,12 +88,15 @@ def test_a_state_goes_on_where_it_was_taken() -> None:
     ("blocks", "said"),
     [
         (
-            TextBlocks(Wrapped(4), 4, ([], [])),
+            TextBlocks(Wrapped(4), 4, ([], []), []),
             "2 documents of 10 tokens in 3 blocks of 4 (83.3% full), 1 of them shorter",
         ),
-        (TextBlocks(Wrapped(4, drop_last=True), 4, ([], [])), "2 tokens did not fill the last block and are dropped"),
-        (TextBlocks(Wrapped(64), 64, ([], [])), "all of it is less than one block"),
-        (TextBlocks(Sliding(6, 2), 6, ([], [])), "2 documents of 10 tokens in 2 blocks of 6"),
+        (
+            TextBlocks(Wrapped(4, drop_last=True), 4, ([], []), []),
+            "2 tokens did not fill the last block and are dropped",
+        ),
+        (TextBlocks(Wrapped(64), 64, ([], []), []), "all of it is less than one block"),
+        (TextBlocks(Sliding(6, 2), 6, ([], []), []), "2 documents of 10 tokens in 2 blocks of 6"),
     ],
 )
 def test_what_came_of_it_is_said(blocks: TextBlocks, said: str) -> None:
@@ -103,9 +106,9 @@ def test_what_came_of_it_is_said(blocks: TextBlocks, said: str) -> None:
 
 
 def test_nothing_is_explained() -> None:
-    blocks = TextBlocks(Wrapped(64, drop_last=True), 64, ([], []))
+    blocks = TextBlocks(Wrapped(64, drop_last=True), 64, ([], []), [])
     assert fed(blocks, [[1] * 6], None, []) == {"input_ids": []}
     assert "6 tokens do not fill one block of 64" in blocks.nothing()
-    empty = TextBlocks(Wrapped(64), 64, ([], []))
+    empty = TextBlocks(Wrapped(64), 64, ([], []), [])
     assert fed(empty, [[], []], None, []) == {"input_ids": []}
     assert "no text in 2 documents" in empty.nothing()

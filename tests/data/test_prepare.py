@@ -36,6 +36,9 @@ class Task:
         lost = np.array([max(0, len(rows["text"][place]) - 2) for place in row]) * first
         return {"input_ids": [[len(rows["text"][place])] for place in row], "row": np.array(row), "tokens_cut": lost}
 
+    def grouping(self, split: str) -> None:
+        return None
+
     def summarise(self, train: list) -> dict:
         return {"features": sum(len(store) for store in train)}
 

@@ -60,7 +60,7 @@ def test_batches_are_those_of_transformers_collator(make: Callable[..., CausalLM
     rows = [{"text": text} for text in texts()[:30]]
     data = ready(make(dataset={"train": rows}, validation_split_percentage=0, packing="none", batch_size=7, **SCRIPTS))
     tokenizer = AutoTokenizer.from_pretrained(decoder)
-    tokenizer.pad_token = "[PAD]"  # noqa: S105 - another than the end of text, which the collator would leave out
+    tokenizer.pad_token = "[PAD]"
     collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
     for batch in data.train_dataloader():
         real = batch["attention_mask"].bool()
