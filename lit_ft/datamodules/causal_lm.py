@@ -72,8 +72,6 @@ class CausalLMDataModule(LanguageModelingDataModule):
         for option, value in {"fim_rate": fim_rate, "fim_spm_rate": fim_spm_rate}.items():
             if not 0 <= value <= 1:
                 raise UserError(f"{option} is {value}; it is a share, from 0 to 1")
-        if stride is not None and block_size is not None and not 0 <= stride < block_size:
-            raise UserError(f"stride {stride} is what windows of block_size {block_size} overlap by: it must be less")
 
     @property
     def longest_feature(self) -> int:
@@ -96,7 +94,11 @@ class CausalLMDataModule(LanguageModelingDataModule):
         if "predict" not in raw:
             self._separator()
             self._fim_ids()
-            limit, size = self.longest_input, self.longest_feature
+            limit, size, stride = self.longest_input, self.longest_feature, self.hparams["stride"]
+            if stride is not None and not 0 <= stride < size:
+                raise UserError(
+                    f"stride {stride} is what windows of block_size {size} overlap by: from 0 to {size - 1}"
+                )
             if limit is not None and size > limit:
                 self.notes.append(f"block_size {size} is above the {limit} tokens that the model was trained on")
         return super().describe(raw, known)

@@ -1,6 +1,7 @@
 """A LightningModule trained by AdamW with linear warmup: the scripts' optimizer, by the scripts' option names."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -48,6 +49,13 @@ class AdamWModule(LightningModule):
         plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
         timing = {"interval": "epoch", "monitor": self.monitor} if plateau else {"interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **timing}}
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Steps, and frees the gradients at once: Lightning would keep them all through the next forward pass."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        optimizer.zero_grad()
 
     def on_train_start(self) -> None:
         """Lets explicit options win over what a checkpoint's optimizer and schedule remember."""

@@ -6,6 +6,7 @@ import math
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
@@ -20,15 +21,12 @@ from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.language_modeling import LabelledStates, LanguageModelingModule
 from lit_ft.ops.checkpoint_extras import KEY
-from lit_ft.ops.generation import check_generation, generated
+from lit_ft.ops.generation import check_generation, generated, length_options
 from lit_ft.ops.objectives import check_causal
 from lit_ft.ops.positions import hard_limit
 from lit_ft.ops.sequences import cannot_isolate, flat_inputs, isolate, running_flat
 
 log = logging.getLogger("lit_ft")
-
-NEW_TOKENS = 128
-"""Tokens that are generated where nobody says how many; transformers' own 20 end in the middle of a sentence."""
 
 
 class CausalLMModule(LanguageModelingModule):
@@ -59,34 +57,51 @@ write("The beginning of a text", max_new_tokens=50)"""
         super().__init__(**kwargs)
         self._generation_of_checkpoint: str | None = None
         self._generation = check_generation(generation)
-        if "max_length" not in self._generation:
-            self._generation = {"max_new_tokens": NEW_TOKENS, **self._generation}
+        if self.hparams["model_type"] is not None:
+            check_causal(self.source.config())  # before any data is prepared
 
     def check_model(self, config: PreTrainedConfig) -> None:
         """Refuses masked models, blocks and prompts that are too long; see the base."""
         check_causal(config)
         self.check_length(config, "block_size")
         data, predicting = self._datamodule, self.trainer.state.fn == "predict"
-        if not predicting and getattr(getattr(data, "hparams", None), "isolate_documents", False):
-            kind = AutoModelForCausalLM._model_mapping.get(type(config), None)  # `None`: code beside a checkpoint
-            reason = None if kind is None else cannot_isolate(kind, self.hparams["attn_implementation"])
+        kind = AutoModelForCausalLM._model_mapping.get(type(config), None)  # `None`: code beside a checkpoint
+        if not predicting and kind and getattr(getattr(data, "hparams", None), "isolate_documents", False):
+            reason = cannot_isolate(kind, self.hparams["attn_implementation"])
             if reason is not None:
                 raise UserError(f"{reason}: set data.isolate_documents: false")
-        sets, samples = getattr(data, "features", {}).get("predict", {}), self.hparams["sample_prompts"]
-        if predicting:
-            self._check_prompts("a prompt", [each.store.lengths() for each in sets.values()])
-        elif samples:
-            if self.tokenizer is None:
-                raise UserError("sample_prompts need a tokenizer: set tokenizer_name")
-            self._check_prompts("sample_prompts: one", [DocumentEncoder(self.tokenizer).prompts(samples).lengths])
+        if self.hparams["sample_prompts"] and self.tokenizer is None:
+            raise UserError("sample_prompts need a tokenizer: set tokenizer_name")
+        if predicting or self.hparams["sample_prompts"]:
+            sets = getattr(data, "features", {}).get("predict", {})
+            self._check_room(np.concatenate([[0], *(each.store.lengths() for each in sets.values())]))
 
-    def _check_prompts(self, name: str, lengths: list[Array]) -> None:
-        most, longest = hard_limit(self._config), max((int(each.max(initial=0)) for each in lengths), default=0)
-        if most is not None and longest + self._new_tokens > most:
+    def _check_room(self, prompts: Array) -> None:
+        """Says how many prompts, `[n]` their lengths, will be cut for the new tokens."""
+        room, new = self._room, self._new_tokens
+        if room is None or room >= max(prompts.max(), 1):
+            return
+        if room < 1:
             raise UserError(
-                f"{name} of {longest} tokens and generation.max_new_tokens {self._new_tokens} are above the model's "
-                f"{most} positions: lower max_new_tokens, or shorten the prompt"
+                f"generation: max_new_tokens {new} leaves no room for a prompt in the model's {room + new} positions: "
+                "lower it"
             )
+        log.info(
+            f"{int((prompts > room).sum())} prompts are longer than the {room} tokens that the model takes beside "
+            f"{new} new ones: their end is kept (lower generation.max_new_tokens)"
+        )
+
+    @property
+    def _room(self) -> int | None:
+        """The most tokens of a prompt, where positions are learned."""
+        most = hard_limit(self._config)
+        return None if most is None else most - self._new_tokens
+
+    @property
+    def _new_tokens(self) -> int:
+        own = None if self.model is None else self.model.generation_config
+        options = length_options(self._generation, own)
+        return int(options.get("max_new_tokens") or getattr(own, "max_new_tokens", None) or 1)
 
     def build(self) -> PreTrainedModel:
         """Builds the model with the checkpoint's own way of generating; see the base."""
@@ -139,6 +154,8 @@ write("The beginning of a text", max_new_tokens=50)"""
         """Goes on from prompts, `input_ids` and `attention_mask` padded on the left, `[batch, seq]`."""
         assert self.model is not None
         assert self.tokenizer is not None
+        if self._room is not None:  # padding is on the left, so the ends of all prompts stay
+            prompts = {name: value[:, -self._room :] for name, value in prompts.items()}
         return generated(self.model, self.tokenizer, prompts, self._generation)
 
     def samples(self) -> list[dict[str, Any]]:
@@ -169,10 +186,6 @@ write("The beginning of a text", max_new_tokens=50)"""
     def _bytes_of_token(self) -> Tensor:
         assert self.tokenizer is not None
         return torch.from_numpy(token_bytes(self.tokenizer)).float()
-
-    @property
-    def _new_tokens(self) -> int:
-        return int(self._generation.get("max_new_tokens") or 0)
 
 
 def in_documents(positions: Tensor) -> Tensor:

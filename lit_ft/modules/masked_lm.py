@@ -38,6 +38,8 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
         super().__init__(**kwargs)
         if top_k < 1:
             raise UserError(f"top_k is {top_k}; it must be at least 1")
+        if self.hparams["model_type"] is not None:
+            check_masked(self.source.config())  # before any data is prepared
 
     @property
     def auto_class(self) -> Any:  # type: ignore[override]

@@ -8,6 +8,9 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from lit_ft.errors import UserError, did_you_mean
 
+NEW_TOKENS = 128
+"""Tokens that are generated where nobody says how many; transformers' own 20 end in the middle of a sentence."""
+
 FORBIDDEN = ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states")
 """Options that change what `generate` returns, which is not ours to hand on."""
 
@@ -33,13 +36,26 @@ def check_generation(options: dict[str, Any] | None) -> dict[str, Any]:
     return options
 
 
+def length_options(options: dict[str, Any], own: GenerationConfig | None = None) -> dict[str, Any]:
+    """Returns options that say how long texts become, whoever says it.
+
+    Args:
+        options: those of the user.
+        own: the model's own, once it is loaded.
+    """
+    says = any(options.get(name) is not None for name in ("max_new_tokens", "max_length"))
+    if says or (own is not None and own.max_new_tokens is not None):
+        return options
+    return {"max_new_tokens": NEW_TOKENS, **options}
+
+
 def generated(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: dict[str, Tensor],
     options: dict[str, Any],
 ) -> list[list[str]]:
-    """Goes on from prompts.
+    """Goes on from prompts; where neither options nor model say how far, `NEW_TOKENS` tokens.
 
     Args:
         model: a model that can generate.
@@ -54,7 +70,8 @@ def generated(
     model.eval()
     try:
         with torch.no_grad():
-            ids = model.generate(**prompts, **{"pad_token_id": tokenizer.pad_token_id, **options})
+            chosen = {"pad_token_id": tokenizer.pad_token_id, **length_options(options, model.generation_config)}
+            ids = model.generate(**prompts, **chosen, tokenizer=tokenizer)
     finally:
         model.train(training)
     texts = tokenizer.batch_decode(ids[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)

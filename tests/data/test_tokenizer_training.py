@@ -66,10 +66,12 @@ def test_masked_conventions_are_those_of_roberta(masked: PreTrainedTokenizerFast
     # the same vocabulary in transformers' own class
     model = json.loads(masked.backend_tokenizer.to_str())["model"]
     theirs = RobertaTokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
-    for pair in [("Is it <mask> here?", None), ("a  b", " c\n"), ("", "x"), ("ünï", "日本")]:
+    for pair in [("Is it here?", None), ("Is it<mask> here?", None), ("a  b", " c\n"), ("", "x"), ("ünï", "日本")]:
         assert masked(*pair)["input_ids"] == theirs(*pair)["input_ids"]
     assert masked.convert_ids_to_tokens(masked("a", "b")["input_ids"]) == ["<s>", "a", "</s>", "</s>", "b", "</s>"]
     assert masked.special_tokens_map == theirs.special_tokens_map
+    # as in roberta-base's own files: the mask is a word with the space before it
+    assert masked.convert_ids_to_tokens(masked("a <mask> b")["input_ids"])[1:3] == ["a", "<mask>"]
 
 
 def test_the_same_texts_in_any_order_give_the_same_tokenizer(causal: PreTrainedTokenizerFast, tmp_path: Path) -> None:

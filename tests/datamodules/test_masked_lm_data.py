@@ -159,5 +159,5 @@ def test_wrong_options_are_named(make: Make, options: dict[str, Any], message: s
 
 
 def test_a_causal_models_tokenizer_is_named(make: Make, tiny: Callable[..., str]) -> None:
-    with pytest.raises(UserError, match=r"no mask token.*CausalLMModule"):
+    with pytest.raises(UserError, match="use CausalLMModule"):
         ready(make(model_name_or_path=tiny("gpt2")))
