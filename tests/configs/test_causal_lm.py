@@ -52,10 +52,11 @@ def test_yaml_runs_from_texts_to_predictions(name: str, model_of: Callable[[str]
 
 
 def encoded(run: Path, local: Local, separated: bool) -> dict[str, list[list[int]]]:
-    """The test documents as tokens, by the exported tokenizer, each with the end of text behind it."""
+    """The test documents as tokens, by the exported tokenizer, each that has text with the end of text behind it."""
     tokenizer = AutoTokenizer.from_pretrained(run / "hf")
     end = [tokenizer.eos_token_id] if separated else []
-    return {name: [tokenizer(text)["input_ids"] + end for text in documents] for name, documents in local.tests.items()}
+    tokens = {name: [tokenizer(text)["input_ids"] for text in documents] for name, documents in local.tests.items()}
+    return {name: [ids + end if ids else [] for ids in documents] for name, documents in tokens.items()}
 
 
 def check_loss(run: Path, documents: dict[str, list[list[int]]], size: int, isolated: bool) -> None:
