@@ -35,7 +35,7 @@ BAD: dict[str, tuple[str, list[str], str]] = {
     ),
     "stride beyond the block": ("CausalLM", ["--data.stride=500"], "windows of block_size 160 overlap by"),
     "mask token missing": (
-        "MaskedLM", ["--model.model_name_or_path={gpt2}"], "gpt2 is a causal language model; use CausalLMModule"
+        "MaskedLM", ["--model.model_name_or_path={gpt2}"], "no mask token, so its model is no masked one: use CausalLM"
     ),
     "causal model with a mask token": (
         "MaskedLM",

@@ -47,6 +47,7 @@ class TextBlocks:
         size: most tokens of a block, those around it included.
         around_documents: token ids before and behind each document.
         separator: token ids behind each document that has text; where there are some, the others get no token at all.
+        made_of: what else the documents' tokens depend on, as plain JSON.
         around_blocks: token ids before and behind each block.
         isolated: keep the lengths of the documents in each block, as the column `documents`.
     """
@@ -57,11 +58,13 @@ class TextBlocks:
         size: int,
         around_documents: tuple[list[int], list[int]],
         separator: list[int],
+        made_of: Any = None,
         around_blocks: tuple[list[int], list[int]] = ([], []),
         isolated: bool = False,
     ) -> None:
         self.grouper, self.size, self.isolated = grouper, size, isolated
         self.around_documents, self.separator, self.around_blocks = around_documents, separator, around_blocks
+        self.made_of = made_of
         self._waiting: dict[str, Column] | None = None
         self._last_part = -1
 
@@ -99,7 +102,7 @@ class TextBlocks:
     def settings(self) -> Any:
         """Returns the way of cutting; see `Grouping`."""
         around = (*self.around_documents, self.separator, *self.around_blocks)
-        return [type(self.grouper).__name__, self.size, *around]
+        return [type(self.grouper).__name__, self.size, self.made_of, *around]
 
     def notes(self) -> list[str]:
         """Says how many blocks there are and how full; see `Grouping`."""

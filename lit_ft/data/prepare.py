@@ -33,7 +33,8 @@ class Work:
         notes: messages to be said whenever the result is used.
         on_bad_rows: what to do with each kind of bad row.
         unknown_id: id of the tokenizer's unknown token.
-        cut_advice: what to do about rows that are too long.
+        too_long: what rows are that lose tokens.
+        cut_advice: what to do about them.
     """
 
     rows: Mapping[Kind, Mapping[str, RawRows]]
@@ -42,6 +43,7 @@ class Work:
     notes: list[str]
     on_bad_rows: Mapping[str, Action] = field(default_factory=dict)
     unknown_id: int | None = None
+    too_long: str = "longer than max_seq_length"
     cut_advice: str = "raise max_seq_length"
 
 
@@ -147,7 +149,7 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
     for (kind, number, _, rows), kept, one, cut in zip(places, judged.kept, marks, lost, strict=True):
         target = folder / f"{kind}-{number}"
         stays = np.ones(len(cut), bool) if kept is None else kept
-        work.notes += _remarks(rows, kind, one.marks, cut, stays, work.cut_advice)
+        work.notes += _remarks(rows, kind, one.marks, cut, stays, work.too_long, work.cut_advice)
         if kept is not None:
             store = FeatureStore(sorted(target.glob("features-*.arrow")))
             np.save(target / "kept.npy", np.flatnonzero(kept[store.column("row")]))
@@ -177,12 +179,14 @@ def _texts_in(prepared: Path | None) -> Hashes | None:
     return {form: np.load(prepared / f"train_{form}.npy", mmap_mode="r") for form in forms}
 
 
-def _remarks(rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array, kept: Array, advice: str) -> list[str]:
+def _remarks(
+    rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array, kept: Array, too_long: str, advice: str
+) -> list[str]:
     """Says what rows that stay lose in training or scoring."""
     remarks, cut = [], tokens_cut[kept]
     if cut.any():
         remarks.append(
-            f"{rows.place}: {int((cut > 0).sum())} of {len(rows)} rows are longer than max_seq_length and "
+            f"{rows.place}: {int((cut > 0).sum())} of {len(rows)} rows are {too_long} and "
             f"lose {int(cut.sum())} tokens ({advice})"
         )
     unlabelled = marks.shows("unlabelled") & kept

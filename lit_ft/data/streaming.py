@@ -205,6 +205,8 @@ class StreamDataset(IterableDataset[StreamBatch]):
             before = {"rows": rows} if grouping is None else {"rows": rows, "held": grouping.state()}
             made = self._featurized(mixture.draw(ROWS_AT_ONCE))
             fruits = len(made)
+            if grouping is not None:  # a block may take many rows, but empty ones never make one
+                fruits = sum(len(feature["input_ids"]) for feature in made)
             if grouping is not None and made:
                 made = _grouped(grouping, made, (rows["draws"], *shard))
             for number, feature in enumerate(made[done:], done + 1):

@@ -302,4 +302,5 @@ class TransformerDataModule(PreparingDataModule):
 
     def __getstate__(self) -> dict[str, Any]:
         # worker processes get the data module without the run that it is in
-        return {**self.__dict__, "_tokenizer": self.tokenizer, "trainer": None, "_order": None, "_stream": None}
+        known = {"_tokenizer": self.tokenizer, "_config": self.pretrained_config()}
+        return {**self.__dict__, **known, "trainer": None, "_order": None, "_stream": None}

@@ -1,6 +1,7 @@
 """Causal language modelling data: text in blocks to train on, prompts to go on from (after run_clm and run_fim)."""
 
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,10 +17,10 @@ from lit_ft.data.raw import Kind
 from lit_ft.data.samplers import FILLER, Key
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import UserError, did_you_mean
-from lit_ft.ops.objectives import check_causal
-from lit_ft.ops.positions import hard_limit
 
 Packing = Literal["wrapped", "best_fit", "none"]
+OF_FIM = ("fim_rate", "fim_spm_rate", "fim_prefix_token", "fim_middle_token", "fim_suffix_token")
+"""Options of filling in the middle."""
 SEED = 42
 """Of what is rearranged by chance while rows are prepared."""
 
@@ -36,6 +37,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
         isolate_documents: no token attends to another document, and positions begin anew. Off: as in run_clm.
         packing: how documents become blocks: `wrapped` (laid end to end and cut), `best_fit` (documents up to
             `block_size` stay whole) or `none` (a document each).
+        drop_last: drop the last block of a split where it is shorter than the others; for `wrapped`.
         stride: in evaluation, read each document in windows of `block_size` that overlap by this many tokens, which
             are context and not scored again. Default: blocks as in training.
         fim_rate: share of documents that are rearranged for filling in the middle (Bavarian et al. 2022).
@@ -49,8 +51,8 @@ class CausalLMDataModule(LanguageModelingDataModule):
         UserError: the rows or options do not fit; the message names file, column and fix.
     """
 
-    masked = False
-    cut_advice = "the model takes no more: the end of a prompt is kept"
+    masked, length_option = False, "block_size"
+    too_long, cut_advice = "longer than the model takes", "the end of a prompt is kept"
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
         block_size: int | None = None,
         isolate_documents: bool = True,
         packing: Packing = "wrapped",
+        drop_last: bool = False,
         stride: int | None = None,
         fim_rate: float = 0.0,
         fim_spm_rate: float = 0.5,
@@ -66,49 +69,38 @@ class CausalLMDataModule(LanguageModelingDataModule):
         fim_suffix_token: str = "<fim_suffix>",  # noqa: S107
         **kwargs: Any,
     ) -> None:
-        super().__init__(stride=stride, max_seq_length=None, truncation_side="last", **kwargs)
+        super().__init__(drop_last=drop_last, stride=stride, max_seq_length=None, truncation_side="last", **kwargs)
+        if packing not in get_args(Packing):
+            raise UserError(f"packing is {packing!r}; choices: {', '.join(get_args(Packing))}")
+        if drop_last and packing != "wrapped":
+            raise UserError(f"drop_last is for packing: wrapped; with {packing} each block is as long as its documents")
         if block_size is not None and block_size < 2:
             raise UserError(f"block_size is {block_size}; it must be at least 2: the first token predicts the second")
         for option, value in {"fim_rate": fim_rate, "fim_spm_rate": fim_spm_rate}.items():
             if not 0 <= value <= 1:
                 raise UserError(f"{option} is {value}; it is a share, from 0 to 1")
 
-    @property
-    def longest_feature(self) -> int:
-        """Tokens of a block.
-
-        Raises:
-            UserError: the model cannot take so many.
-        """
-        size: int = self.hparams["block_size"] or self.default_length()
-        config = self.pretrained_config()
-        most = hard_limit(config) if config is not None else None
-        if most is not None and size > most:
-            raise UserError(f"block_size {size} is above the model's {most} positions")
-        return size
-
     def describe(self, raw: dict[Kind, Any], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the text column; checks the tokens that the options need; see the base."""
-        if (config := self.pretrained_config()) is not None:
-            check_causal(config)
         if "predict" not in raw:
             self._separator()
-            self._fim_ids()
-            limit, size, stride = self.longest_input, self.longest_feature, self.hparams["stride"]
-            if stride is not None and not 0 <= stride < size:
+            _ = self._fim_ids
+            size, stride = self.longest_feature, self.hparams["stride"]
+            if stride is not None and not 1 <= stride < size:
                 raise UserError(
-                    f"stride {stride} is what windows of block_size {size} overlap by: from 0 to {size - 1}"
+                    f"stride {stride} is what windows of block_size {size} overlap by: from 1 to {size - 1}"
                 )
-            if limit is not None and size > limit:
-                self.notes.append(f"block_size {size} is above the {limit} tokens that the model was trained on")
-        return super().describe(raw, known)
+        description = super().describe(raw, known)
+        if self.hparams["fim_rate"] and description["pieces"]:
+            self.notes.append("fim_rate: of long txt files, each piece of 64 KB is rearranged by itself")
+        return description
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Encodes documents, or prompts; see the base."""
         if split == "predict":
             return self._prompts(rows)
-        features = self.documents(rows)
-        if (ids := self._fim_ids()) is not None:
+        features = self.documents(rows, split)
+        if (ids := self._fim_ids) is not None:
             options = self.hparams
             features["input_ids"] = fill_in_the_middle(
                 features["input_ids"], options["fim_rate"], options["fim_spm_rate"], *ids, seed=SEED
@@ -121,7 +113,10 @@ class CausalLMDataModule(LanguageModelingDataModule):
             return None
         around = self.document_encoder.prefix, self.document_encoder.suffix
         apart: bool = self.hparams["isolate_documents"]
-        return TextBlocks(self._grouper(split), self.longest_feature, around, self._separator(), isolated=apart)
+        made_of = [self.hparams[name] for name in OF_FIM]
+        return TextBlocks(
+            self._grouper(split), self.longest_feature, around, self._separator(), made_of, isolated=apart
+        )
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads blocks on the right, prompts on the left; makes labels and positions; see the base."""
@@ -160,10 +155,11 @@ class CausalLMDataModule(LanguageModelingDataModule):
         if end is None:
             raise UserError(
                 "document_separator: the tokenizer has no end-of-text token: set tokenizer_kwargs: {eos_token: ...}, "
-                "or document_separator: false"
+                "or document_separator: false (for a masked model: use MaskedLMModule, MaskedLMDataModule)"
             )
         return [end]
 
+    @cached_property
     def _fim_ids(self) -> tuple[int, int, int] | None:
         if not self.hparams["fim_rate"]:
             return None

@@ -1,12 +1,13 @@
 """What causal and masked language modelling share: documents of one text column, whole, cut into blocks afterwards."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from datasets import Value
+from datasets import Dataset, Value
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lit_ft.data.blocks import PART
@@ -16,13 +17,24 @@ from lit_ft.data.documents import DocumentEncoder
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.readers import ReadOptions
+from lit_ft.data.streams import Stream
+from lit_ft.data.tokenization import TextEncoder
 from lit_ft.data.tokenizer_training import trained_folder
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.positions import longest_input
+from lit_ft.ops.positions import hard_limit, longest_input
 
-LONGEST_BY_DEFAULT = 1024
+LONGEST = 1024
 """Tokens of a block where nobody says; the scripts' own limit."""
+STREAMED_ROWS = 200_000
+"""Rows of a stream that a tokenizer is trained on."""
+OF_TEXTS = (
+    "text_column_name", "column_mapping", "sample_by", "keep_linebreaks", "column_names", "quoting", "delimiter",
+    "sources", "validation_split_percentage", "max_train_samples", "sample_head", "streaming",
+)  # fmt: skip
+"""Options that decide which texts a tokenizer is trained on."""
+
+log = logging.getLogger("lit_ft")
 
 
 class LanguageModelingDataModule(TransformerDataModule):
@@ -42,6 +54,8 @@ class LanguageModelingDataModule(TransformerDataModule):
 
     masked: ClassVar[bool]
     """Whether the tokenizer to be trained is one for masked language modelling."""
+    length_option: ClassVar[str]
+    """Name of the option that says how long a feature may be."""
 
     def __init__(
         self,
@@ -55,8 +69,9 @@ class LanguageModelingDataModule(TransformerDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(sample_by=sample_by, keep_linebreaks=keep_linebreaks, **kwargs)
-        if train_tokenizer is not None and self.hparams["tokenizer_name"]:
-            raise UserError("train_tokenizer makes a tokenizer, tokenizer_name loads one: leave one out")
+        for option in ("tokenizer_name", "tokenizer_kwargs"):
+            if train_tokenizer is not None and self.hparams[option]:
+                raise UserError(f"train_tokenizer makes a tokenizer, {option} is for one that is loaded: leave one out")
         if train_tokenizer is not None and self.hparams["model_name_or_path"]:
             raise UserError(
                 "train_tokenizer makes tokens of its own, for which model_name_or_path has no embeddings: train from "
@@ -73,12 +88,15 @@ class LanguageModelingDataModule(TransformerDataModule):
         for rows in every:
             check_text_column(rows, name)
         pieces = any(PART in rows.data.column_names for rows in every)
-        self.description = {**known, "text_column": name, "pieces": pieces}
+        self.description = {**known, "text_column": name, "pieces": pieces, "length": self.longest_feature}
         return self.description
 
     def read_to_predict(self, read: ReadOptions) -> ReadOptions:
         """Reads txt files to predict line by line, whatever a document is in the others; see the base."""
         return replace(read, sample_by="line", keep_linebreaks=False)
+
+    def _origin(self, kind: Kind) -> Kind:
+        return kind  # texts to score are no texts to go on from, or to fill in
 
     def input_columns(self, split: Kind) -> list[str] | None:
         """The text column, and where documents come in pieces, which pieces they are; see the base."""
@@ -88,11 +106,11 @@ class LanguageModelingDataModule(TransformerDataModule):
         """The text; see the base."""
         return RowContent([rows[self.description["text_column"]]], None)
 
-    def documents(self, rows: dict[str, list[Any]]) -> dict[str, Any]:
+    def documents(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Encodes texts whole, without special tokens; keeps which of them are pieces of a longer one."""
         ids = self.document_encoder(self._texts(rows))
         features: dict[str, Any] = {"input_ids": ids, "row": np.arange(len(ids))}
-        if PART in rows and not self.hparams["streaming"]:  # streamed pieces are documents of their own
+        if PART in rows and not (self.hparams["streaming"] and split == "train"):  # streamed pieces are documents
             features[PART] = np.array(rows[PART], np.int64)
         return features
 
@@ -101,10 +119,25 @@ class LanguageModelingDataModule(TransformerDataModule):
         """Encodes texts whole."""
         return DocumentEncoder(self.tokenizer)
 
-    def default_length(self) -> int:
-        """Returns the tokens of a block where no option says: what the model takes, at most 1,024."""
-        limit = self.longest_input
-        return LONGEST_BY_DEFAULT if limit is None else min(limit, LONGEST_BY_DEFAULT)
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """Cuts texts that are features by themselves; see the base."""
+        return TextEncoder(self.tokenizer, self.longest_feature, self.hparams["truncation_side"])
+
+    @property
+    def longest_feature(self) -> int:
+        """Most tokens of a feature: by option, as the checkpoint's run had it, or what the model takes, up to 1,024.
+
+        Raises:
+            UserError: the model cannot take so many.
+        """
+        run = (getattr(self._module, "description", None) or {}).get("length")
+        size: int = self.hparams[self.length_option] or run or min(self.longest_input or LONGEST, LONGEST)
+        config = self.pretrained_config()
+        most = hard_limit(config) if config is not None else None
+        if most is not None and size > most:
+            raise UserError(f"{self.length_option} {size} is above the model's {most} positions")
+        return size
 
     @cached_property
     def longest_input(self) -> int | None:
@@ -119,9 +152,7 @@ class LanguageModelingDataModule(TransformerDataModule):
         if options is None:
             return super().load_tokenizer()
         root = preparation_root(self.hparams["preparation_dir"])
-        covered = self.loading_options | self.source.covered_options | {"train_tokenizer"}
-        read = {name: value for name, value in self.hparams.items() if name not in covered}
-        rows = [self.source.fingerprint("train", root), read]
+        rows = [self.source.fingerprint("train", root), {name: self.hparams[name] for name in OF_TEXTS}]
         return AutoTokenizer.from_pretrained(  # type: ignore[no-any-return]
             trained_folder(options, self.masked, rows, root, self._training_texts)
         )
@@ -131,8 +162,22 @@ class LanguageModelingDataModule(TransformerDataModule):
             for rows in self.load_rows("train").values():
                 name = self._text_column(rows, self.hparams["text_column_name"])
                 check_text_column(rows, name)
-                for batch in rows.batches([name], 1024):
+                for batch in rows.batches([name], 1024) if not self.hparams["streaming"] else ():
                     yield [str(text) for text in batch[name] if text is not None]
+        for source in self.source.streams:
+            yield from self._streamed_texts(source.stream)
+
+    def _streamed_texts(self, stream: Stream) -> Iterator[list[str]]:
+        seen = 0
+        for part in range(stream.parts):
+            for _, table in stream.chunks(part):
+                rows = RawRows(Dataset(table), stream.name)
+                texts = table[self._text_column(rows, self.hparams["text_column_name"])].to_pylist()
+                yield [str(text) for text in texts if text is not None]
+                seen += len(texts)
+                if seen >= STREAMED_ROWS:
+                    log.info(f"{stream.name}: train_tokenizer reads the first {seen:,} rows of the stream")
+                    return
 
     def _text_column(self, rows: RawRows, given: str | None, strict: bool = True) -> str:
         """Returns the column that is given, or else `text`, or else the only column of strings.
@@ -140,10 +185,10 @@ class LanguageModelingDataModule(TransformerDataModule):
         Args:
             rows: the rows.
             given: a name, if there is one.
-            strict: whether the name must be there; prompts of a txt file have a column of their own.
+            strict: whether the name must be there; prompts of a txt file are in the column `text`.
         """
         present = rows.data.column_names
-        if given and (strict or given in present):
+        if given and (strict or given in present or not set(present) <= {"text", PART}):
             return given
         strings = [name for name, feature in rows.data.features.items() if is_text(feature)]
         if "text" in strings or len(strings) == 1:

@@ -19,8 +19,7 @@ from lit_ft.data.samplers import FILLER, Key
 from lit_ft.data.word_starts import WordStarts
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import RowError, UserError
-from lit_ft.ops.objectives import check_masked, is_permutation
-from lit_ft.ops.positions import hard_limit
+from lit_ft.ops.objectives import is_permutation
 
 EVALUATION = (42, -1)
 """Seed and epoch, for what depends on chance, of every evaluation: numbers of all runs are comparable."""
@@ -56,8 +55,8 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         UserError: the rows or options do not fit; the message names file, column and fix.
     """
 
-    masked = True
-    cut_advice = "raise max_seq_length, or leave line_by_line out"
+    masked, length_option = True, "max_seq_length"
+    cut_advice = "raise max_seq_length"
     loading_options = LanguageModelingDataModule.loading_options | {
         "mlm_probability", "mask_replace_prob", "random_replace_prob", "span_geometric_p", "max_span_length",
         "plm_probability", "whole_word_mask", "span_mask",
@@ -100,24 +99,8 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         if whole_word_mask and span_mask:
             raise UserError("span_mask masks whole words already: leave whole_word_mask out")
 
-    @property
-    def longest_feature(self) -> int:
-        """Tokens of a block or a line.
-
-        Raises:
-            UserError: the model cannot take so many.
-        """
-        size: int = self.hparams["max_seq_length"] or self.default_length()
-        config = self.pretrained_config()
-        most = hard_limit(config) if config is not None else None
-        if most is not None and size > most:
-            raise UserError(f"max_seq_length {size} is above the model's {most} positions")
-        return size
-
     def prepare_stage(self, kinds: tuple[Kind, ...], overwrite: bool = False) -> Prepared:
         """Checks what is not part of what is prepared; see the base."""
-        if (config := self.pretrained_config()) is not None:
-            check_masked(config)
         if self.tokenizer.mask_token_id is None:
             raise UserError(
                 "the tokenizer has no mask token, so its model is no masked one: use CausalLMModule and "
@@ -134,7 +117,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Encodes documents, lines, or texts to fill in; see the base."""
         if split != "predict" and not self.hparams["line_by_line"]:
-            return self.documents(rows)
+            return self.documents(rows, split)
         encoded = self.encoder(self._texts(rows))
         features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
         if split != "predict":
@@ -157,7 +140,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         if room < 1:
             raise UserError(f"max_seq_length {self.longest_feature} leaves no room beside the special tokens")
         cut = Wrapped(room, self.hparams["drop_last"])
-        return TextBlocks(cut, self.longest_feature, ([], []), self._separator(), (before, behind))
+        return TextBlocks(cut, self.longest_feature, ([], []), self._separator(), around_blocks=(before, behind))
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Masks or permutes, and pads; see the base."""
@@ -222,7 +205,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
     def _separator(self) -> list[int]:
         if not self.hparams["document_separator"]:
             return []
-        separator = self.tokenizer.sep_token_id or self.tokenizer.eos_token_id
-        if separator is None:
-            raise UserError("document_separator: the tokenizer has no separator: set document_separator: false")
-        return [separator]
+        for separator in (self.tokenizer.sep_token_id, self.tokenizer.eos_token_id):
+            if separator is not None:
+                return [separator]
+        raise UserError("document_separator: the tokenizer has no separator: set document_separator: false")

@@ -16,6 +16,7 @@ class TokenizingDataModule(LightningDataModule):
     """Reads its hyperparameters by name: `model_name_or_path`, `tokenizer_name`, `max_seq_length`, `stride`, ..."""
 
     _tokenizer: PreTrainedTokenizerBase | None = None
+    _config: PreTrainedConfig | None = None
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -71,10 +72,12 @@ class TokenizingDataModule(LightningDataModule):
         """The configuration of the model, from the checkpoint that the run starts from or from `model_name_or_path`."""
         restored = getattr(self._module, "hf_config", None)
         name = self.hparams["model_name_or_path"]
-        if restored is not None or name is None:
-            return restored
-        names = ("model_revision", "trust_remote_code", "gguf_file", "cache_dir")
-        return ModelSource(name, **{option: self.hparams[option] for option in names}).config()
+        if restored is not None:
+            return restored  # type: ignore[no-any-return]
+        if self._config is None and name is not None:
+            names = ("model_revision", "trust_remote_code", "gguf_file", "cache_dir")
+            self._config = ModelSource(name, **{option: self.hparams[option] for option in names}).config()
+        return self._config
 
     @property
     def _module(self) -> Any:

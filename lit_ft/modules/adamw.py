@@ -55,7 +55,8 @@ class AdamWModule(LightningModule):
     ) -> None:
         """Steps, and frees the gradients at once: Lightning would keep them all through the next forward pass."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        optimizer.zero_grad()
+        if not self.trainer.strategy.handles_gradient_accumulation:  # else (DeepSpeed) this is no step yet
+            optimizer.zero_grad()
 
     def on_train_start(self) -> None:
         """Lets explicit options win over what a checkpoint's optimizer and schedule remember."""

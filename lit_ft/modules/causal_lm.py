@@ -36,7 +36,8 @@ class CausalLMModule(LanguageModelingModule):
 
     Args:
         generation: options of transformers' `generate`, such as `{max_new_tokens: 64, do_sample: true}`.
-        sample_prompts: prompts to go on from after each validation; the texts are logged and kept in `samples.jsonl`.
+        sample_prompts: prompts to go on from after each validation; the texts are logged and kept in `samples.jsonl` by
+            the callback `Samples`, which `lit-ft` adds.
         kwargs: options of every module.
     """
 
@@ -72,9 +73,11 @@ write("The beginning of a text", max_new_tokens=50)"""
                 raise UserError(f"{reason}: set data.isolate_documents: false")
         if self.hparams["sample_prompts"] and self.tokenizer is None:
             raise UserError("sample_prompts need a tokenizer: set tokenizer_name")
-        if predicting or self.hparams["sample_prompts"]:
+        if predicting:
             sets = getattr(data, "features", {}).get("predict", {})
             self._check_room(np.concatenate([[0], *(each.store.lengths() for each in sets.values())]))
+        elif self.hparams["sample_prompts"]:
+            self._check_room(self._prompt_encoder.prompts(self.hparams["sample_prompts"]).lengths)
 
     def _check_room(self, prompts: Array) -> None:
         """Says how many prompts, `[n]` their lengths, will be cut for the new tokens."""
@@ -90,6 +93,11 @@ write("The beginning of a text", max_new_tokens=50)"""
             f"{int((prompts > room).sum())} prompts are longer than the {room} tokens that the model takes beside "
             f"{new} new ones: their end is kept (lower generation.max_new_tokens)"
         )
+
+    @cached_property
+    def _prompt_encoder(self) -> DocumentEncoder:
+        assert self.tokenizer is not None
+        return DocumentEncoder(self.tokenizer)
 
     @property
     def _room(self) -> int | None:
@@ -154,8 +162,12 @@ write("The beginning of a text", max_new_tokens=50)"""
         """Goes on from prompts, `input_ids` and `attention_mask` padded on the left, `[batch, seq]`."""
         assert self.model is not None
         assert self.tokenizer is not None
-        if self._room is not None:  # padding is on the left, so the ends of all prompts stay
-            prompts = {name: value[:, -self._room :] for name, value in prompts.items()}
+        ids, room, begin = prompts["input_ids"], self._room, self._prompt_encoder.prefix
+        if room is not None and ids.shape[1] > room:  # padding is on the left, so the ends of all prompts stay
+            shorter = {name: value[:, -room:].clone() for name, value in prompts.items()}
+            cut = prompts["attention_mask"][:, -room - 1].bool()
+            shorter["input_ids"][cut, : len(begin)] = torch.tensor(begin, device=ids.device, dtype=ids.dtype)
+            prompts = shorter
         return generated(self.model, self.tokenizer, prompts, self._generation)
 
     def samples(self) -> list[dict[str, Any]]:
@@ -163,11 +175,10 @@ write("The beginning of a text", max_new_tokens=50)"""
         prompts = self.hparams["sample_prompts"]
         if not prompts:
             return []
-        assert self.tokenizer is not None
-        encode, made = DocumentEncoder(self.tokenizer), []
+        made = []
         with isolate_rng():  # or what follows in training would depend on the samples
             for prompt in prompts:
-                ids = torch.tensor(encode.prompts([prompt]).tolist(), device=self.device)
+                ids = torch.tensor(self._prompt_encoder.prompts([prompt]).tolist(), device=self.device)
                 texts = self.generate({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
                 made.append({"prompt": prompt, "generated_text": texts[0][0]})
         return made

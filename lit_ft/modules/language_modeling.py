@@ -15,7 +15,7 @@ from lit_ft.errors import UserError
 from lit_ft.metrics.language_modeling import TokenScores
 from lit_ft.modules.base import SAMPLE, Batch, Description, TransformerModule
 from lit_ft.ops.logits_only import LogitsOnly
-from lit_ft.ops.positions import hard_limit
+from lit_ft.ops.positions import hard_limit, longest_input
 from lit_ft.ops.split_model import SplitModel, split_or_reason
 from lit_ft.ops.token_loss import token_loss, token_scores
 
@@ -45,7 +45,7 @@ class LabelledStates:
 class LanguageModelingModule(TransformerModule):
     """A language model of any architecture; use a task's own class, not this one.
 
-    The head runs at labelled positions only, some thousand at a time: logits `[batch, seq, vocab]` never exist.
+    The head runs at labelled positions only, some hundred at a time: logits `[batch, seq, vocab]` never exist.
 
     Args:
         kwargs: options of every module.
@@ -77,15 +77,20 @@ class LanguageModelingModule(TransformerModule):
             UserError: they are.
         """
         most, size = hard_limit(config), getattr(self._datamodule, "longest_feature", None)
-        if most is not None and isinstance(size, int) and size > most:
+        if not isinstance(size, int):
+            return
+        if most is not None and size > most:
             raise UserError(f"data.{option} {size} is above the model's {most} positions: set it to {most} or less")
+        known = None if self.tokenizer is None else longest_input(config, self.tokenizer)
+        if known is not None and size > known:
+            log.info(f"{option} {size} is above the {known} tokens that the model was trained on")
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """None: labels are tokens; see the base."""
         return {}
 
     def build(self) -> PreTrainedModel:
-        """Builds the model and finds its head; see the base."""
+        """Builds the model; see the base."""
         for name in ("halves", "_kept_together"):
             self.__dict__.pop(name, None)  # what an earlier model was like
         return super().build()
@@ -161,4 +166,10 @@ class LanguageModelingModule(TransformerModule):
 
     @property
     def _config(self) -> PreTrainedConfig:
-        return self.hf_config or self.source.config()
+        if self.model is not None:
+            return self.model.config
+        return self.hf_config or self._config_of_source
+
+    @cached_property
+    def _config_of_source(self) -> PreTrainedConfig:
+        return self.source.config()

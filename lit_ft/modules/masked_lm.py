@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedC
 
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.merging import Part
+from lit_ft.data.samplers import FILLER
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.language_modeling import SUMS, LabelledStates, LanguageModelingModule
@@ -56,8 +57,9 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
             raise UserError(f"data.permutation: the model is {kind}: set data.permutation: {wanted}")
         if permuted and self.hparams["pseudo_perplexity"]:
             raise UserError("pseudo_perplexity masks tokens, which an XLNet does not predict: leave it out")
-        if self.hparams["top_k"] > config.get_text_config().vocab_size:
-            raise UserError(f"top_k {self.hparams['top_k']} is above the model's {config.vocab_size} tokens")
+        vocabulary = config.get_text_config().vocab_size if self.tokenizer is None else len(self.tokenizer)
+        if self.hparams["top_k"] > vocabulary:
+            raise UserError(f"top_k {self.hparams['top_k']} is above the model's {vocabulary} tokens")
 
     def outputs(self, batch: Batch) -> LabelledStates:
         """Runs the body of the model, and takes the states at predicted tokens; see the base."""
@@ -67,7 +69,11 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
         """Sums the scores of each row; see the base."""
         parts = super().decode(outputs, batch)
         if self.hparams["pseudo_perplexity"]:
+            filler = batch["row"].tolist() if "row" in batch else []
             for row, part in enumerate(parts):
+                if filler[row : row + 1] == [FILLER]:
+                    part |= {f"pseudo_{name}": torch.zeros_like(value) for name, value in part.items()}
+                    continue
                 part |= {f"pseudo_{name}": value for name, value in self._one_by_one(batch, row).items()}
         return parts
 

@@ -25,14 +25,21 @@ def check_generation(options: dict[str, Any] | None) -> dict[str, Any]:
         UserError: one is unknown, or its value is refused by transformers.
     """
     options = dict(options or {})
+    if "max_length" in options:
+        raise UserError("generation: max_length counts the prompt, too: set max_new_tokens, how much is to come")
     known = [name for name in vars(GenerationConfig()) if not name.startswith("_") and name not in FORBIDDEN]
     for name in options:
         if name not in known:
             raise UserError(f"generation: there is no option {name!r}{did_you_mean(name, known)}")
     try:
-        GenerationConfig(**options).validate(strict=True)
+        # not strictly: the model's own way of generating completes them
+        GenerationConfig(**options).validate()
     except (ValueError, TypeError) as error:
         raise UserError(f"generation: {' '.join(str(error).split())}") from None
+    if options.get("temperature") is not None and not options["temperature"] > 0:
+        raise UserError(
+            f"generation: temperature {options['temperature']} must be above 0 (do_sample: false is greedy)"
+        )
     return options
 
 
@@ -43,8 +50,7 @@ def length_options(options: dict[str, Any], own: GenerationConfig | None = None)
         options: those of the user.
         own: the model's own, once it is loaded.
     """
-    says = any(options.get(name) is not None for name in ("max_new_tokens", "max_length"))
-    if says or (own is not None and own.max_new_tokens is not None):
+    if options.get("max_new_tokens") is not None or (own is not None and own.max_new_tokens is not None):
         return options
     return {"max_new_tokens": NEW_TOKENS, **options}
 

@@ -12,15 +12,16 @@ from lit_ft.ops.split_model import SplitModel
 
 @cache
 def _fused_loss(softcap: float | None) -> Any:
-    """Returns Liger's module for this soft cap, or `None` where it is not installed (or its triton does not load)."""
+    """Returns Liger's module for this soft cap, or `None` where there is none, or one too old or without its triton."""
     try:
         from liger_kernel.transformers import (  # type: ignore[import-not-found]
             LigerFusedLinearCrossEntropyLoss,
         )
-    except ImportError:
+
+        # in float32, for its gradient of the weight is a sum over chunks
+        return LigerFusedLinearCrossEntropyLoss(reduction="sum", softcap=softcap, accum_dtype=torch.float32)
+    except (ImportError, RuntimeError, TypeError):
         return None
-    # in float32, for its gradient of the weight is a sum over chunks
-    return LigerFusedLinearCrossEntropyLoss(reduction="sum", softcap=softcap, accum_dtype=torch.float32)
 
 
 def liger_loss(split: SplitModel | LogitsOnly, hidden: Tensor, targets: Tensor) -> Tensor | None:

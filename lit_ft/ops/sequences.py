@@ -26,7 +26,7 @@ PREFIX = "within_sequences_"
 """What our attention implementations are called: this, then the name of the one that they call."""
 
 UNDERLYING = ("sdpa", "eager")
-"""Implementations that run per document; flash attention tells documents apart by itself."""
+"""Implementations that run per document."""
 
 
 class Sequences:
@@ -68,7 +68,7 @@ def running_flat() -> Iterator[_Watch]:
 
 
 def flat_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Lays the rows of a batch end to end; call it before the batch goes to a GPU, for it looks at positions.
+    """Lays the rows of a batch end to end; looks at positions, and so waits for a GPU where they are there already.
 
     Args:
         batch: `input_ids` and `position_ids` `[batch, seq]`; a document starts with each row and wherever a position
@@ -95,7 +95,7 @@ def cannot_isolate(kind: type[PreTrainedModel], implementation: str | None) -> s
         implementation: of attention; `None` = transformers' choice.
     """
     if implementation not in (None, *UNDERLYING):
-        return f"attention implementation {implementation!r} (known: {', '.join(UNDERLYING)})"
+        return f"attn_implementation {implementation!r} does not keep documents apart here: set it to sdpa or eager, or"
     if not kind._can_set_attn_implementation():
         return f"{kind.__name__} computes attention without transformers' AttentionInterface"
     return None

@@ -247,7 +247,8 @@ def _linear(model: nn.Module, used: tuple[str, ...], hidden: Tensor, logits: Ten
     if {*used} != {weight, bias} - {None}:
         return None
     plain = F.linear(hidden, embeddings.weight, embeddings.bias)
-    for softcap in (None, getattr(model.config, "final_logit_softcapping", None)):
+    # the cap first: on small logits it hardly shows
+    for softcap in (getattr(model.config, "final_logit_softcapping", None), None):
         if _close(plain if softcap is None else softcap * torch.tanh(plain / softcap), logits):
             return LinearHead(weight, bias, softcap)
     return None

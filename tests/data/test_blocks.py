@@ -67,7 +67,7 @@ def test_a_piece_whose_neighbour_went_elsewhere_is_a_document_by_itself() -> Non
 
 
 def test_tokens_around_every_block() -> None:
-    blocks = TextBlocks(Wrapped(3), 5, ([], []), [], ([1], [2]))
+    blocks = TextBlocks(Wrapped(3), 5, ([], []), [], around_blocks=([1], [2]))
     made = fed(blocks, [[11, 12], [13, 14]], None, [1])
     assert made == {"input_ids": [[1, 11, 12, 13, 2], [1, 14, 2]]}
 
