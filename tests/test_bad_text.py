@@ -76,7 +76,7 @@ BAD: dict[str, tuple[str, list[str], str]] = {
     "two tokenizers": (
         "CausalLM",
         [*TRAINED, '--data.train_tokenizer={"vocab_size": 300}', "--model.tokenizer_name={gpt2}"],
-        "train_tokenizer makes a tokenizer, tokenizer_name loads one: leave one out",
+        "train_tokenizer makes a tokenizer, tokenizer_name is for one that is loaded: leave one out",
     ),
     "two models": ("CausalLM", ["--model.model_type=gpt2"], "model_type 'gpt2' trains from scratch, but "),
     "no tokenizer": (

@@ -128,3 +128,45 @@ def test_a_causal_model_is_named(tiny: Callable[..., str], trainer: Callable[...
     data = make_data(tiny("bert"))
     with pytest.raises(UserError, match="CausalLMModule"):
         trainer(max_steps=1).fit(MaskedLMModule(model_name_or_path=tiny("llama")), data)
+
+
+@pytest.fixture
+def permuting(tiny: Callable[..., str]) -> dict[str, Any]:
+    """Options of a tiny XLNet from scratch, dropout off."""
+    sizes = {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 37, "dropout": 0.0, "initializer_range": 0.3}
+    return {"model_type": "xlnet", "config_overrides": sizes, "tokenizer_name": tiny("bert")}
+
+
+def test_xlnet_learns_permutations_from_scratch_and_fills_in(
+    permuting: dict[str, Any], tmp_path: Path, trainer: Callable[..., Trainer]
+) -> None:
+    parts = {"train": rows(0, 200), "validation": rows(200, 240), "predict": [{"text": "where is my [MASK] today"}]}
+    data = make_data(None, dataset=parts, tokenizer_name=permuting["tokenizer_name"], permutation=True)  # type: ignore[arg-type]
+    module = MaskedLMModule(learning_rate=3e-3, num_warmup_steps=5, **permuting)
+    run = trainer(max_epochs=4)
+    run.fit(module, data)
+    assert run.callback_metrics["val_loss"] < math.log(len(data.tokenizer)) - 0.3
+    batch = next(iter(data.val_dataloader()[0]))
+    assert {"perm_mask", "target_mapping"} <= batch.keys()
+    wanted = batch["labels"] != -100
+    model = module.model
+    assert model is not None
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "perm_mask", "target_mapping")}
+    with torch.no_grad():
+        expected = torch.nn.functional.cross_entropy(
+            model.eval()(**inputs).logits[wanted], batch["labels"][wanted], reduction="sum"
+        )
+    parts = module.decode(module.outputs(batch), batch)
+    assert float(sum(part["loss"] for part in parts)) == pytest.approx(float(expected), rel=1e-5)
+
+    run.save_checkpoint(tmp_path / "run.ckpt", weights_only=True)
+    loaded = MaskedLMModule.load_from_checkpoint(tmp_path / "run.ckpt", weights_only=True)
+    first, second = ([r for b in trainer().predict(each, data) or [] for r in b] for each in (module, loaded))
+    assert first == second
+    assert len(first[0]["predictions"]) == 1
+
+
+def test_an_xlnet_needs_permutations(permuting: dict[str, Any], trainer: Callable[..., Trainer]) -> None:
+    data = make_data(None, tokenizer_name=permuting["tokenizer_name"])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"set data\.permutation: true"):
+        trainer(max_steps=1).fit(MaskedLMModule(**permuting), data)
