@@ -5,12 +5,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from lit_ft.data.formats.text import PART_BITS
 from lit_ft.data.grouping import Grouper, insert_around
 from lit_ft.data.ragged import Array, Column, Ragged, concatenate, taken
 
 PART = "document_part"
 """Column of a piece's number within its document, where documents come in pieces (see `formats/text.py`)."""
-FIRST = (1 << 24) - 1
+FIRST = (1 << PART_BITS) - 1
 """The bits of that number that are 0 in a document's first piece."""
 
 

@@ -37,7 +37,15 @@ class RowContent(NamedTuple):
 
 
 class Task(Protocol):
-    """What a data module says of its rows."""
+    """What a data module says of its rows.
+
+    Attributes:
+        too_long: what rows are that lose tokens.
+        cut_advice: what to do about them.
+    """
+
+    too_long: str
+    cut_advice: str
 
     def input_columns(self, split: Kind) -> list[str] | None:
         """Raw columns that `tokenize` and `row_content` read; `None` = all."""

@@ -33,8 +33,6 @@ class Work:
         notes: messages to be said whenever the result is used.
         on_bad_rows: what to do with each kind of bad row.
         unknown_id: id of the tokenizer's unknown token.
-        too_long: what rows are that lose tokens.
-        cut_advice: what to do about them.
     """
 
     rows: Mapping[Kind, Mapping[str, RawRows]]
@@ -43,8 +41,6 @@ class Work:
     notes: list[str]
     on_bad_rows: Mapping[str, Action] = field(default_factory=dict)
     unknown_id: int | None = None
-    too_long: str = "longer than max_seq_length"
-    cut_advice: str = "raise max_seq_length"
 
 
 @dataclass
@@ -149,7 +145,7 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
     for (kind, number, _, rows), kept, one, cut in zip(places, judged.kept, marks, lost, strict=True):
         target = folder / f"{kind}-{number}"
         stays = np.ones(len(cut), bool) if kept is None else kept
-        work.notes += _remarks(rows, kind, one.marks, cut, stays, work.too_long, work.cut_advice)
+        work.notes += _remarks(rows, kind, one.marks, cut, stays, work.task)
         if kept is not None:
             store = FeatureStore(sorted(target.glob("features-*.arrow")))
             np.save(target / "kept.npy", np.flatnonzero(kept[store.column("row")]))
@@ -179,15 +175,13 @@ def _texts_in(prepared: Path | None) -> Hashes | None:
     return {form: np.load(prepared / f"train_{form}.npy", mmap_mode="r") for form in forms}
 
 
-def _remarks(
-    rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array, kept: Array, too_long: str, advice: str
-) -> list[str]:
+def _remarks(rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array, kept: Array, task: Task) -> list[str]:
     """Says what rows that stay lose in training or scoring."""
     remarks, cut = [], tokens_cut[kept]
     if cut.any():
         remarks.append(
-            f"{rows.place}: {int((cut > 0).sum())} of {len(rows)} rows are {too_long} and "
-            f"lose {int(cut.sum())} tokens ({advice})"
+            f"{rows.place}: {int((cut > 0).sum())} of {len(rows)} rows are {task.too_long} and "
+            f"lose {int(cut.sum())} tokens ({task.cut_advice})"
         )
     unlabelled = marks.shows("unlabelled") & kept
     if kind in ("validation", "test") and unlabelled.any():

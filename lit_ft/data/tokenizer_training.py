@@ -114,7 +114,6 @@ def trained_folder(
     fingerprint: Any,
     root: Path,
     texts: Callable[[], Texts],
-    overwrite: bool = False,
 ) -> Path:
     """Returns the folder of a tokenizer trained on these rows, which is trained only where no run did so before.
 
@@ -126,7 +125,6 @@ def trained_folder(
         fingerprint: of the rows and of all that decides which texts they give, as plain values.
         root: where prepared folders lie.
         texts: gives the texts; called only when there is work to do.
-        overwrite: train anew.
 
     Raises:
         UserError: an option that cannot be, no text, or the folder cannot be written.
@@ -152,7 +150,7 @@ def trained_folder(
         content = {"rows": {"train": {"": count}}}
         (folder / "content.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
-    return once(key, build, root, overwrite)
+    return once(key, build, root)
 
 
 def _specials(masked: bool) -> list[str]:

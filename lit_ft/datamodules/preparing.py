@@ -99,8 +99,8 @@ class PreparingDataModule(TokenizingDataModule):
         {"cache_dir", "preprocessing_num_workers", "preparation_dir", "overwrite_cache"}
     )
     """Options that change nothing in what is prepared."""
-    too_long: ClassVar[str] = "longer than max_seq_length"
-    cut_advice: ClassVar[str] = "raise max_seq_length, or set stride to read them in windows"
+    too_long: str = "longer than max_seq_length"
+    cut_advice: str = "raise max_seq_length, or set stride to read them in windows"
     """What rows are that lose tokens, and what to do about it."""
 
     def __init__(
@@ -285,16 +285,7 @@ class PreparingDataModule(TokenizingDataModule):
         if self.hparams["streaming"]:
             rows.pop("train", None)
         check_unchanged(self._used)
-        return Work(
-            rows,
-            self.description,
-            self,
-            self.notes,
-            self.on_bad_rows,
-            self.unknown_id,
-            self.too_long,
-            self.cut_advice,
-        )
+        return Work(rows, self.description, self, self.notes, self.on_bad_rows, self.unknown_id)
 
     @contextmanager
     def scratch(self) -> Iterator[None]:

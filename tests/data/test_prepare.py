@@ -18,6 +18,8 @@ KEY = {"a": 1, "b": [2, None]}
 class Task:
     """Two windows for texts of even length; the third letter and what follows is lost; `!` cannot be used."""
 
+    too_long, cut_advice = "longer than max_seq_length", "raise max_seq_length"
+
     def input_columns(self, split: str) -> list[str]:
         return ["text"]
 
