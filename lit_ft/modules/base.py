@@ -3,6 +3,7 @@
 import json
 import logging
 from abc import abstractmethod
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -15,9 +16,11 @@ from lit_ft.errors import UserError
 from lit_ft.modules.adamw import AdamWModule
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 from lit_ft.modules.normaliser import LossNormaliser
+from lit_ft.modules.padding import padding_free
 from lit_ft.ops.building import ModelSource, fit_to_tokenizer, freeze, resize_embeddings, weights_dtype
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.ops.losses import mean
+from lit_ft.ops.padding_free import PaddingFree
 from lit_ft.optim.schedules import check_schedule
 
 log = logging.getLogger("lit_ft")
@@ -52,6 +55,8 @@ class TransformerModule(AdamWModule):
         add_tokens: words to add to the vocabulary; their embeddings start as the mean of the others.
         gradient_checkpointing: recompute activations in backward: less memory, slower.
         freeze: regular expressions; parameters whose name matches are not trained.
+        padding_free: compute on real tokens only, with the same results: `auto` (where the model can, which is said
+            where it cannot), `on` (an error where it cannot) or `off` (transformers' own execution and dropout).
         learning_rate: peak learning rate of AdamW.
         weight_decay: of all parameters but biases and norms.
         adam_beta1: AdamW's first beta.
@@ -92,6 +97,7 @@ class TransformerModule(AdamWModule):
         add_tokens: list[str] | None = None,
         gradient_checkpointing: bool = False,
         freeze: list[str] | None = None,
+        padding_free: Literal["auto", "on", "off"] = "auto",
         learning_rate: float = 5e-5,
         weight_decay: float = 0.0,
         adam_beta1: float = 0.9,
@@ -169,7 +175,8 @@ class TransformerModule(AdamWModule):
 
     def model_inputs(self, batch: Batch) -> Batch:
         """Returns the forward's keywords: no label, so that the head's own loss is not computed beside ours."""
-        return {name: value for name, value in batch.items() if name not in ("labels", "row", "windows", "info")}
+        ours = ("labels", "row", "windows", "settled", "info")
+        return {name: value for name, value in batch.items() if name not in ours}
 
     def outputs(self, batch: Batch) -> Any:
         """Runs the model on a batch; returns what `loss` and `decode` are given."""
@@ -231,6 +238,7 @@ class TransformerModule(AdamWModule):
         if self.hparams["freeze"]:
             log.info(f"frozen: {freeze(model, self.hparams['freeze']):,} of {model.num_parameters():,} parameters")
         self.model = model
+        self.__dict__.pop("without_padding", None)  # what an earlier model was like
         return model  # type: ignore[no-any-return]
 
     @property
@@ -260,7 +268,14 @@ class TransformerModule(AdamWModule):
             inputs: the keywords of its forward.
         """
         assert self.model is not None, "call build() first, or run the module in a Trainer"
-        return self.model(**inputs)
+        with self.without_padding:
+            return self.model(**inputs)
+
+    @cached_property
+    def without_padding(self) -> PaddingFree:
+        """The context in which the model skips padding; does nothing where it cannot or shall not."""
+        assert self.model is not None
+        return padding_free(self.model, self.hparams["padding_free"])
 
     # Training
 

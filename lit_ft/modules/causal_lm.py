@@ -24,7 +24,8 @@ from lit_ft.ops.checkpoint_extras import KEY
 from lit_ft.ops.generation import check_generation, generated, length_options
 from lit_ft.ops.objectives import check_causal
 from lit_ft.ops.positions import hard_limit
-from lit_ft.ops.sequences import cannot_isolate, flat_inputs, isolate, running_flat
+from lit_ft.ops.isolation import cannot_isolate, isolate
+from lit_ft.ops.sequences import flat_inputs, running_flat
 
 log = logging.getLogger("lit_ft")
 
@@ -141,7 +142,7 @@ write("The beginning of a text", max_new_tokens=50)"""
         flat = flat_inputs({name: batch[name][real][None] for name in ("input_ids", "position_ids")})
         _ = self.halves  # found by a pass of its own, which is not flat
         with running_flat():
-            return self.labelled(flat, targets[real][None], rows[real][None])
+            return self.states(flat, targets[real][None], rows[real][None])
 
     @cached_property
     def _kept_together(self) -> str | None:

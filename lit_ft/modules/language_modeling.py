@@ -16,6 +16,7 @@ from lit_ft.metrics.language_modeling import TokenScores
 from lit_ft.modules.base import SAMPLE, Batch, Description, TransformerModule
 from lit_ft.ops.logits_only import LogitsOnly
 from lit_ft.ops.positions import hard_limit, longest_input
+from lit_ft.ops.sequences import running_flat
 from lit_ft.ops.split_model import SplitModel, split_or_reason
 from lit_ft.ops.token_loss import token_loss, token_scores
 
@@ -152,17 +153,34 @@ class LanguageModelingModule(TransformerModule):
         """The first tokens of a few rows; see the base."""
         return {"input_ids": batch["input_ids"][:SAMPLE, :SAMPLE_TOKENS]}
 
-    def labelled(self, inputs: dict[str, Any], targets: Tensor, rows: Tensor | None = None) -> LabelledStates:
-        """Runs the model; takes the hidden states where there is something to predict.
+    def labelled(self, inputs: dict[str, Any], targets: Tensor) -> LabelledStates:
+        """Runs the model on a padded batch; takes the hidden states where there is something to predict.
 
         Args:
             inputs: keywords of the model's forward.
             targets: what each position predicts, `[batch, seq]`; -100 = nothing.
-            rows: which row of the batch each position is of, `[batch, seq]`, where it is not the one it stands in.
+        """
+        _ = self.halves  # found by passes of its own, which are padded
+        free = self.without_padding
+        if free.whole and inputs.get("attention_mask") is not None:
+            flat, layout = free.flat(inputs)
+            with running_flat():
+                return self.states(flat, layout.flatten(targets), layout.row_of_token())
+        rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)
+        with free:
+            return self.states(inputs, targets, rows)
+
+    def states(self, inputs: dict[str, Any], targets: Tensor, rows: Tensor) -> LabelledStates:
+        """Runs the model on a batch as it is.
+
+        Args:
+            inputs: keywords of the model's forward.
+            targets: what each position predicts; -100 = nothing.
+            rows: which row of the batch each position is of, in the shape of `targets`.
         """
         wanted, halves = targets != IGNORED, self.halves
         at = halves.hidden(**inputs)[wanted] if isinstance(halves, SplitModel) else halves.logits_at(wanted, **inputs)
-        return LabelledStates(at, targets[wanted], wanted.nonzero()[:, 0] if rows is None else rows[wanted])
+        return LabelledStates(at, targets[wanted], rows[wanted])
 
     @property
     def _config(self) -> PreTrainedConfig:

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lit_ft.ops.sequences import PREFIX, Sequences, flat_inputs, isolate, running_flat, undo
+from lit_ft.ops.attention import PREFIX
+from lit_ft.ops.isolation import isolate, undo
+from lit_ft.ops.sequences import Sequences, flat_inputs, running_flat
 from lit_ft.ops.split_model import SplitModel
 from tests.ops.architectures import VOCABULARY, tiny_language_model
 
@@ -178,5 +180,5 @@ def test_lengths_are_read_from_positions(rows: list[list[int]]) -> None:
     found: Sequences = flat["sequence_lengths"]
     expected = [length for row in rows for length in [*row, *[1] * (width - sum(row))]]
     assert list(found.lengths) == expected
-    assert [length for length, count in found.runs for _ in range(count)] == expected
+    assert sorted(length for bucket in found.buckets for length in bucket.lengths.tolist()) == sorted(expected)
     assert torch.equal(flat["input_ids"], positions.view(1, -1) + 7)

@@ -1,0 +1,123 @@
+"""Attention within sequences that lie end to end in one flat row: no mask over all of them, no compute on others.
+
+Importing this file registers one implementation for each of `UNDERLYING` with transformers. Without the keyword
+`sequence_lengths` each is the implementation that it is named after.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import (
+    bidirectional_mask_function,
+    causal_mask_function,
+    sliding_window_causal_mask_function,
+)
+
+from lit_ft.ops.bucketed import bucketed_attention, regrouped, ungrouped
+from lit_ft.ops.sequences import Bucket, Sequences, watching
+
+PREFIX = "within_sequences_"
+"""What our attention implementations are called: this, then the name of the one that they call."""
+
+UNDERLYING = ("sdpa", "eager")
+"""Implementations that run per sequence."""
+
+PLAIN = frozenset({"dropout", "scaling", "is_causal", "sliding_window"})
+"""Keywords of attention that is a softmax of scaled products and no more."""
+
+
+def _attention(underlying: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    @torch.compiler.disable
+    def attend(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        sequence_lengths: Sequences | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        function = _implementation(underlying, module)
+        if sequence_lengths is None:
+            assert watching() is None, f"{type(module).__name__} was not handed the lengths of the sequences"
+            attended: tuple[Tensor, Tensor | None] = function(module, query, key, value, attention_mask, **kwargs)
+            return attended
+        window, causal = kwargs.get("sliding_window"), kwargs.get("is_causal")
+        causal = getattr(module, "is_causal", True) if causal is None else causal
+        if (watch := watching()) is not None:
+            watch.told.add(window)
+        if query.device.type == "cpu" and kwargs.get("dropout") and _is_plain(kwargs):
+            scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
+            return bucketed_attention(
+                query, key, value, sequence_lengths, causal, window, scale, kwargs["dropout"]
+            ), None
+        states = [regrouped(state, sequence_lengths) for state in (query, key, value)]
+        parts = []
+        for bucket, *grouped in zip(sequence_lengths.buckets, *states, strict=True):
+            mask = _bucket_mask(underlying, bucket, causal, window, query)
+            parts.append(function(module, *grouped, mask, **kwargs)[0])
+        return ungrouped(parts, sequence_lengths), None
+
+    return attend
+
+
+def _is_plain(kwargs: dict[str, Any]) -> bool:
+    return all(value is None or value is False or name in PLAIN for name, value in kwargs.items())
+
+
+def _implementation(underlying: str, module: nn.Module) -> Any:
+    if underlying == "eager":  # each modelling file has its own
+        return sys.modules[type(module).__module__].eager_attention_forward
+    return AttentionInterface()[underlying]
+
+
+def _bucket_mask(underlying: str, bucket: Bucket, causal: bool, window: int | None, query: Tensor) -> Tensor | None:
+    """Makes the mask of a bucket as transformers makes that of a padded batch; `None` where it can do without.
+
+    Padding is on the right, so that causal attention never sees it.
+    """
+    mask_function = causal_mask_function
+    if window is not None:
+        # "told w" means a distance below w, on one side or on both
+        mask_function = sliding_window_causal_mask_function(window) if causal else _distance_below(window)
+    elif not causal:
+        mask_function = bidirectional_mask_function
+    mask: Tensor | None = AttentionMaskInterface()[underlying](
+        batch_size=bucket.count,
+        q_length=bucket.length,
+        kv_length=bucket.length,
+        mask_function=mask_function,
+        attention_mask=None if causal or bucket.even else bucket.real(query.device),
+        local_size=window,
+        allow_is_bidirectional_skip=not causal and window is None,
+        dtype=query.dtype,
+        device=query.device,
+    )
+    return mask
+
+
+def _distance_below(window: int) -> Callable[..., Any]:
+    def near(batch: Any, head: Any, query: Any, key: Any) -> Any:
+        return abs(query - key) < window
+
+    return near
+
+
+def _mask(underlying: str) -> Callable[..., Any]:
+    def make(*args: Any, **kwargs: Any) -> Any:
+        watch = watching()
+        if watch is None:
+            return AttentionMaskInterface()[underlying](*args, **kwargs)
+        watch.asked.add(kwargs.get("local_size"))
+        return None
+
+    return make
+
+
+for _name in UNDERLYING:
+    AttentionInterface.register(PREFIX + _name, _attention(_name))
+    AttentionMaskInterface.register(PREFIX + _name, _mask(_name))

@@ -1,0 +1,42 @@
+"""Where the real tokens of a padded batch lie, and the flat row that they make end to end."""
+
+import torch
+from torch import Tensor
+
+from lit_ft.ops.sequences import Sequences
+
+
+class Layout:
+    """A padded batch and its flat row.
+
+    Attributes:
+        shape: rows and width of the padded batch.
+        index: places of the real tokens in the padded batch, row by row, `[total]`.
+        sequences: lengths of the rows.
+    """
+
+    def __init__(self, shape: tuple[int, int], index: Tensor, sequences: Sequences) -> None:
+        self.shape, self.index, self.sequences = shape, index, sequences
+
+    @classmethod
+    def of(cls, attention_mask: Tensor) -> "Layout":
+        """Reads a mask `[batch, seq]`, wherever its zeros are; waits for a GPU where the mask is there already."""
+        real = attention_mask.detach().cpu().bool()
+        index = real.flatten().nonzero()[:, 0]
+        rows, width = real.shape
+        sequences = Sequences(real.sum(1).tolist())
+        return cls((rows, width), index.to(attention_mask.device, non_blocking=True), sequences)
+
+    def flatten(self, padded: Tensor) -> Tensor:
+        """`[batch, seq, ...]` -> `[1, total, ...]`."""
+        return padded.flatten(0, 1).index_select(0, self.index)[None]
+
+    def pad(self, flat: Tensor) -> Tensor:
+        """`[1, total, ...]` -> `[batch, seq, ...]`, zeros where nothing was."""
+        rows, width = self.shape
+        empty = flat.new_zeros(rows * width, *flat.shape[2:])
+        return empty.index_copy(0, self.index, flat[0]).unflatten(0, (rows, width))
+
+    def row_of_token(self) -> Tensor:
+        """Returns which row of the batch each token is of, `[1, total]`."""
+        return (self.index // self.shape[1])[None]

@@ -1,0 +1,276 @@
+"""Any transformers model on the real tokens of a padded batch alone: same outputs, no compute on padding.
+
+    free = make_padding_free(model)
+    model(input_ids=..., attention_mask=...)   # as ever
+    free.undo()
+
+The tokens of a batch are laid end to end; attention runs within each row (`lit_ft.ops.attention`), all else on one flat
+row. Where that begins and ends is found by trying on a tiny batch, so there is no line per architecture.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_ft.ops.isolation import close, failure, install, transformer, undo, unknown_windows
+from lit_ft.ops.probe import Probe
+from lit_ft.ops.layout import Layout
+from lit_ft.ops.sequences import Watch, running_flat
+from lit_ft.ops.tiny_run import undisturbed
+
+Positions = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+PADDED = ("past_key_values", "inputs_embeds", "output_attentions", "output_hidden_states", "encoder_hidden_states")
+"""Inputs that a flat row cannot serve: with one of them a batch runs padded."""
+
+
+def by_column(_: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+    """Positions count columns, padding or not: BERT, GPT-2, and in effect whatever has relative or rotary ones."""
+    return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+
+
+def by_mask(_: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+    """Positions count the tokens that are no padding: OPT."""
+    return (mask.long().cumsum(1) - 1).clamp_min(0)
+
+
+def by_padding_token(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+    """Positions count the tokens that are not the padding token, from the one after its id on: RoBERTa."""
+    padding = transformer(model).config.pad_token_id
+    if padding is None:
+        return by_column(model, ids, mask)
+    real = ids.ne(padding).long()
+    return real.cumsum(1) * real + padding
+
+
+RULES: tuple[Positions, ...] = (by_column, by_padding_token, by_mask)
+
+
+class PaddingFree(AbstractContextManager["PaddingFree"]):
+    """A model that skips padding within this context; made by `PaddingFree.of` or `make_padding_free`.
+
+    Attributes:
+        reason: why the model runs padded all the same; `None` where it does not.
+        body: path of the part that runs flat; `""` = the whole model, token by token.
+        exit: path of the part of it whose output is padded again, or whose input is where it pools.
+        positions: how the model counts positions.
+        pools: the exit makes one state per row.
+        right_only: rows that are padded on the left run padded: the model looks at the first column.
+        shifts: the model's own loss lets each token predict the label of the next one.
+    """
+
+    def __init__(self, model: nn.Module, body: str = "", exit: str = "", positions: Positions = by_column) -> None:
+        self.model, self.body, self.exit, self.positions = model, body, exit, positions
+        self.reason: str | None = None
+        self.pools = self.right_only = self.shifts = False
+        self.watch = Watch()
+        self._layout: Layout | None = None
+        self._undo: list[Callable[[], None]] = []
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "PaddingFree":
+        """Finds out how a model runs without padding; leaves weights, modes and random numbers as they were."""
+        refused = cls(model)
+        if next(model.parameters()).device.type == "meta":
+            refused.reason = "the model's weights are not loaded yet"
+        else:
+            refused.reason = install(model)
+        if refused.reason is not None:
+            return refused
+        with undisturbed(model) as device:
+            try:
+                for probe in (Probe(model, device), Probe(model, device, right_only=True)):
+                    for found in _candidates(model, probe):
+                        if found.reason is None:
+                            return found
+                        refused.reason = refused.reason or found.reason
+                refused.reason = refused.reason or "no part of it takes tokens and returns a state for each"
+            except Exception as error:  # any forward may fail on a few tokens in its own way: then it runs padded
+                refused.reason = failure(error)
+        undo(model)
+        return refused
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model runs flat from end to end, so that `flat` does."""
+        return self.reason is None and (self.body, self.exit) == ("", "")
+
+    def __enter__(self) -> "PaddingFree":
+        if self.reason is None and not self._undo:
+            body, exit = self.model.get_submodule(self.body), self.model.get_submodule(self.exit)
+            self._undo.append(self._wrap(body))
+            if self.pools:
+                self._undo.append(exit.register_forward_pre_hook(self._pad_input).remove)
+            elif exit is not body:
+                self._undo.append(exit.register_forward_hook(self._pad_output).remove)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def undo(self) -> None:
+        """Makes the model what it was."""
+        self.__exit__(None, None, None)
+        undo(self.model)
+
+    def flat(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Layout]:
+        """Lays a padded batch end to end, for a model that runs flat as a whole, within `running_flat`.
+
+        Args:
+            inputs: keywords of the forward, with `input_ids` and `attention_mask` `[batch, seq]`.
+
+        Returns:
+            The keywords for the flat row, and where its tokens were.
+        """
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        layout = Layout.of(mask)
+        flat = {
+            name: layout.flatten(value) if isinstance(value, Tensor) and value.shape[:2] == ids.shape else value
+            for name, value in inputs.items()
+        }
+        if inputs.get("position_ids") is None:
+            flat["position_ids"] = layout.flatten(self.positions(self.model, ids, mask))
+        elif inputs["position_ids"].shape != ids.shape:  # one row for all
+            flat["position_ids"] = layout.flatten(inputs["position_ids"].expand_as(ids))
+        return {**flat, "attention_mask": None, "sequence_lengths": layout.sequences}, layout
+
+    def _wrap(self, body: nn.Module) -> Callable[[], None]:
+        forward, whole = body.forward, self.pools or self.body == self.exit
+        signature = inspect.signature(forward)
+        cached = "use_cache" in signature.parameters
+        before = vars(body).get("forward")
+
+        @torch.compiler.disable(recursive=False)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            given = _named(signature, args, kwargs)
+            if not _can_be_flat(given) or (self.right_only and not given["attention_mask"][:, 0].all()):
+                return forward(*args, **kwargs)
+            inputs, layout = self.flat(given)
+            if self.shifts and inputs.get("labels") is not None:
+                inputs["labels"] = _without_firsts(inputs["labels"], layout)
+            if cached:
+                inputs["use_cache"] = False
+            self._layout = layout
+            try:
+                with running_flat() as self.watch:
+                    output = forward(**inputs)
+            finally:
+                self._layout = None
+            return _padded(output, layout) if whole else output
+
+        body.forward = run  # type: ignore[method-assign]
+
+        def unwrap() -> None:
+            if before is None:
+                vars(body).pop("forward", None)
+            else:
+                body.forward = before  # type: ignore[method-assign]
+
+        return unwrap
+
+    def _pad_input(self, module: nn.Module, args: Any) -> Any:
+        return args if self._layout is None else (self._layout.pad(args[0]), *args[1:])
+
+    def _pad_output(self, module: nn.Module, args: Any, output: Any) -> Any:
+        if self._layout is None:
+            return output
+        if isinstance(output, Tensor):
+            return self._layout.pad(output)
+        if isinstance(output, dict):
+            name = next(iter(output))
+            return type(output)(**{**output, name: self._layout.pad(output[name])})
+        return (self._layout.pad(output[0]), *output[1:])
+
+
+def make_padding_free(model: nn.Module) -> PaddingFree:
+    """Lets a model skip the padding of its batches, in training and evaluation, until `undo`.
+
+    Batches with an `attention_mask` `[batch, seq]` give the outputs, losses and gradients that they gave before; at
+    padding, states and logits are zeros. Labels at padding are to be -100. Everything else (generation with a cache,
+    `output_attentions`, batches without a mask) runs as before.
+
+    Args:
+        model: any transformers model, in adapters or not.
+
+    Returns:
+        What undoes it; its `reason` is set, and nothing is changed, where the model cannot run so.
+    """
+    return PaddingFree.of(model).__enter__()
+
+
+def _named(signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, Any]:
+    bound = signature.bind(*args, **kwargs).arguments
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            bound.update(bound.pop(name, {}))
+    return bound
+
+
+def _can_be_flat(given: dict[str, Any]) -> bool:
+    ids, mask = given.get("input_ids"), given.get("attention_mask")
+    return (
+        isinstance(ids, Tensor)
+        and isinstance(mask, Tensor)
+        and ids.dim() == 2
+        and ids.shape == mask.shape
+        and all(given.get(name) is None or given[name] is False for name in PADDED)
+        and given.get("use_cache") is not True
+    )
+
+
+def _without_firsts(labels: Tensor, layout: Layout) -> Tensor:
+    """Takes the label off each row's first token: a loss that shifts labels would predict it from the row before."""
+    lengths = torch.tensor(layout.sequences.lengths)
+    firsts = (lengths.cumsum(0) - lengths)[lengths > 0]
+    return labels.index_fill(1, firsts.to(labels.device), -100)
+
+
+def _padded(output: Any, layout: Layout) -> Any:
+    """Pads each tensor of an output that has a state for every token."""
+    total = layout.sequences.total
+
+    def pad(value: Any) -> Any:
+        of_tokens = isinstance(value, Tensor) and value.dim() > 2 and value.shape[:2] == (1, total)
+        return layout.pad(value) if of_tokens else value
+
+    if isinstance(output, Tensor):
+        return pad(output)
+    if isinstance(output, dict):
+        return type(output)(**{name: pad(value) for name, value in output.items()})
+    return tuple(pad(value) for value in output)
+
+
+def _candidates(model: nn.Module, probe: Probe) -> Iterator[PaddingFree]:
+    """Yields ways to run without padding, likely ones first, each with the reason why it does not do."""
+    bodies = [*[name for name in probe.took_ids if name][:1], ""]
+    ways = [("", "", False)] if probe.of_tokens else []
+    ways += [(body, exit, False) for body in bodies for exit in probe.states_within(body)]
+    ways += [(body, exit, True) for body in bodies for exit in probe.pooled[-1:] if exit.startswith(body)]
+    for body, exit, pools in dict.fromkeys(ways):
+        for positions in RULES:
+            free = PaddingFree(model, body, exit, positions)
+            free.pools, free.right_only = pools, probe.right_only
+            free.reason = _why_not(free, probe)
+            yield free
+
+
+def _why_not(free: PaddingFree, probe: Probe) -> str | None:
+    try:
+        with free:
+            reason = probe.compare(free.model)
+            if reason is None and (free.body, free.exit) == ("", "") and not probe.same_loss(free.model):
+                free.shifts = True
+                reason = None if probe.same_loss(free.model) else "its loss mixes the rows of a batch"
+    except Exception as error:
+        return failure(error)
+    if reason is None and not free.watch.told:
+        return "its attention is not that of transformers' AttentionInterface"
+    return reason or unknown_windows(free.watch)
