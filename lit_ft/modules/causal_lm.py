@@ -22,9 +22,9 @@ from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.language_modeling import LabelledStates, LanguageModelingModule
 from lit_ft.ops.checkpoint_extras import KEY
 from lit_ft.ops.generation import check_generation, generated, length_options
+from lit_ft.ops.isolation import cannot_isolate, isolate
 from lit_ft.ops.objectives import check_causal
 from lit_ft.ops.positions import hard_limit
-from lit_ft.ops.isolation import cannot_isolate, isolate
 from lit_ft.ops.sequences import flat_inputs, running_flat
 
 log = logging.getLogger("lit_ft")

@@ -31,7 +31,6 @@ PLAIN = frozenset({"dropout", "scaling", "is_causal", "sliding_window"})
 
 
 def _attention(underlying: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    @torch.compiler.disable
     def attend(
         module: nn.Module,
         query: Tensor,
@@ -62,7 +61,9 @@ def _attention(underlying: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
             parts.append(function(module, *grouped, mask, **kwargs)[0])
         return ungrouped(parts, sequence_lengths), None
 
-    return attend
+    # lengths differ from batch to batch: compiled, each would be another program
+    outside: Callable[..., tuple[Tensor, Tensor | None]] = torch.compiler.disable(attend)
+    return outside
 
 
 def _is_plain(kwargs: dict[str, Any]) -> bool:

@@ -179,7 +179,9 @@ class _BucketedAttention(torch.autograd.Function):
                 scores = torch._softmax_backward_data(inner, weights, -1, weights.dtype)
                 torch.bmm(scores, k[part], out=slopes[0][part])
                 torch.bmm(scores.transpose(1, 2), q[part], out=slopes[1][part])
-            for slope, factor, all_slopes in zip(slopes, (scale * upscale, scale * upscale, upscale), found, strict=True):
+            for slope, factor, all_slopes in zip(
+                slopes, (scale * upscale, scale * upscale, upscale), found, strict=True
+            ):
                 all_slopes.append(slope.mul_(factor).view(-1, slope.shape[-1]))
         query_slope = torch.cat(found[0]).index_select(0, inverse)
         key_slope, value_slope = (torch.cat(each).index_select(0, inverse_key) for each in found[1:])
@@ -187,8 +189,10 @@ class _BucketedAttention(torch.autograd.Function):
 
 
 def _batched(states: tuple[Tensor, ...], rows: tuple[Tensor, ...], batch: int) -> list[Tensor]:
-    """Returns a bucket's states, `[count * key heads, tokens, size]`; queries that share a key are one behind another."""
-    return [state.index_select(0, each).view(batch, -1, state.shape[-1]) for state, each in zip(states, rows, strict=True)]
+    """Returns a bucket's states, `[count * key heads, tokens, size]`; queries of one key are one behind another."""
+    return [
+        state.index_select(0, each).view(batch, -1, state.shape[-1]) for state, each in zip(states, rows, strict=True)
+    ]
 
 
 def _chunks(batch: int, scores: int) -> list[slice]:

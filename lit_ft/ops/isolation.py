@@ -1,4 +1,4 @@
-"""Gives a model attention within sequences, so that documents side by side in one flat row know nothing of each other."""
+"""Gives a model attention within sequences: documents side by side in one flat row know nothing of each other."""
 
 import torch
 from torch import Tensor, nn

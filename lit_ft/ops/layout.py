@@ -1,6 +1,5 @@
 """Where the real tokens of a padded batch lie, and the flat row that they make end to end."""
 
-import torch
 from torch import Tensor
 
 from lit_ft.ops.sequences import Sequences
@@ -17,6 +16,7 @@ class Layout:
 
     def __init__(self, shape: tuple[int, int], index: Tensor, sequences: Sequences) -> None:
         self.shape, self.index, self.sequences = shape, index, sequences
+        self._turned: Layout | None = None
 
     @classmethod
     def of(cls, attention_mask: Tensor) -> "Layout":
@@ -34,8 +34,16 @@ class Layout:
     def pad(self, flat: Tensor) -> Tensor:
         """`[1, total, ...]` -> `[batch, seq, ...]`, zeros where nothing was."""
         rows, width = self.shape
-        empty = flat.new_zeros(rows * width, *flat.shape[2:])
-        return empty.index_copy(0, self.index, flat[0]).unflatten(0, (rows, width))
+        padded: Tensor = flat.new_zeros(rows * width, *flat.shape[2:]).index_copy(0, self.index, flat[0])
+        return padded.view(rows, width, *flat.shape[2:])
+
+    def turned(self) -> "Layout":
+        """Returns the layout of the same tokens in `[seq, batch]`."""
+        if self._turned is None:
+            rows, width = self.shape
+            index = self.index % width * rows + self.index // width
+            self._turned = Layout((width, rows), index, self.sequences)
+        return self._turned
 
     def row_of_token(self) -> Tensor:
         """Returns which row of the batch each token is of, `[1, total]`."""

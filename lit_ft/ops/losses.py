@@ -41,23 +41,31 @@ def classification_loss(
         The sum and the count (of rows, or of their class weights) to divide it by.
     """
     rows = labelled(labels)
-    logits, labels = logits.float()[rows], labels[rows]
+    logits = torch.where(rows[:, None], logits.float(), 0.0)  # whatever the model makes of other rows
     count = rows.sum().float()
-    if not len(labels):  # means of nothing are NaN; the zero keeps the graph, which other processes wait for
-        return logits.sum() * 0.0, count
     if class_weights is not None:
         class_weights = class_weights.to(logits)
     if own is not None:
-        values = own(logits, labels)
-        return (values * count if values.dim() == 0 else values.reshape(len(labels), -1).mean(1).sum()), count
+        return _own_loss(own, logits[rows], labels[rows]), count
+    # rows are masked, not picked: how many are picked only the device knows, and each step would wait for it
     if problem_type == "single_label":
-        loss = F.cross_entropy(logits, labels, class_weights, reduction="sum", label_smoothing=label_smoothing)
-        return loss, count if class_weights is None else class_weights[labels].sum()
+        loss = F.cross_entropy(logits, labels, class_weights, None, IGNORED, None, "sum", label_smoothing)
+        return loss, count if class_weights is None else (class_weights[labels * rows] * rows).sum()
+    targets = torch.where(rows[:, None], labels.to(logits).reshape(logits.shape), 0.0)
     if problem_type == "multi_label":
-        targets = labels.to(logits) * (1 - label_smoothing) + label_smoothing / 2
+        targets = targets * (1 - label_smoothing) + label_smoothing / 2
         values = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=class_weights, reduction="none")
-        return values.mean(1).sum(), count
-    return F.mse_loss(logits, labels.to(logits).reshape(logits.shape), reduction="none").mean(1).sum(), count
+    else:
+        values = F.mse_loss(logits, targets, reduction="none")
+    return (values.mean(1) * rows).sum(), count
+
+
+def _own_loss(own: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
+    """Sums a loss that gives a value per row or element, or a mean, over labelled rows."""
+    if not len(labels):  # means of nothing are NaN; the zero keeps the graph, which other processes wait for
+        return logits.sum() * 0.0
+    values = own(logits, labels)
+    return values * len(labels) if values.dim() == 0 else values.reshape(len(labels), -1).mean(1).sum()
 
 
 def mean(total: Tensor, count: Tensor) -> Tensor:

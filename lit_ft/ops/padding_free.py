@@ -11,15 +11,17 @@ row. Where that begins and ends is found by trying on a tiny batch, so there is 
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import chain
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lit_ft.ops.isolation import close, failure, install, transformer, undo, unknown_windows
-from lit_ft.ops.probe import Probe
+from lit_ft.ops.flat_parts import FlatParts
+from lit_ft.ops.isolation import failure, install, transformer, undo, unknown_windows
 from lit_ft.ops.layout import Layout
+from lit_ft.ops.probe import ROWS, Probe, Side
 from lit_ft.ops.sequences import Watch, running_flat
 from lit_ft.ops.tiny_run import undisturbed
 
@@ -45,7 +47,7 @@ def by_padding_token(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
     if padding is None:
         return by_column(model, ids, mask)
     real = ids.ne(padding).long()
-    return real.cumsum(1) * real + padding
+    return real.cumsum(1).mul_(real).add_(padding)
 
 
 RULES: tuple[Positions, ...] = (by_column, by_padding_token, by_mask)
@@ -56,18 +58,21 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
 
     Attributes:
         reason: why the model runs padded all the same; `None` where it does not.
+        parts: the parts that run flat, where nothing larger can.
         body: path of the part that runs flat; `""` = the whole model, token by token.
         exit: path of the part of it whose output is padded again, or whose input is where it pools.
         positions: how the model counts positions.
         pools: the exit makes one state per row.
-        right_only: rows that are padded on the left run padded: the model looks at the first column.
+        side: where rows may have padding; the model looks at the other side's column, so that others run padded.
         shifts: the model's own loss lets each token predict the label of the next one.
     """
 
     def __init__(self, model: nn.Module, body: str = "", exit: str = "", positions: Positions = by_column) -> None:
         self.model, self.body, self.exit, self.positions = model, body, exit, positions
         self.reason: str | None = None
-        self.pools = self.right_only = self.shifts = False
+        self.parts: FlatParts | None = None
+        self.side: Side | None = None
+        self.pools = self.shifts = False
         self.watch = Watch()
         self._layout: Layout | None = None
         self._undo: list[Callable[[], None]] = []
@@ -78,18 +83,16 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         refused = cls(model)
         if next(model.parameters()).device.type == "meta":
             refused.reason = "the model's weights are not loaded yet"
-        else:
-            refused.reason = install(model)
-        if refused.reason is not None:
             return refused
+        cannot = refused.reason = install(model)
         with undisturbed(model) as device:
             try:
-                for probe in (Probe(model, device), Probe(model, device, right_only=True)):
-                    for found in _candidates(model, probe):
-                        if found.reason is None:
-                            return found
-                        refused.reason = refused.reason or found.reason
-                refused.reason = refused.reason or "no part of it takes tokens and returns a state for each"
+                probes = [Probe(model, device, side) for side in ROWS]
+                flat = (found for probe in probes for found in _candidates(model, probe) if cannot is None)
+                for found in chain(flat, (_in_parts(model, probe) for probe in probes)):
+                    if found.reason is None:
+                        return found
+                    refused.reason = refused.reason or found.reason
             except Exception as error:  # any forward may fail on a few tokens in its own way: then it runs padded
                 refused.reason = failure(error)
         undo(model)
@@ -98,13 +101,15 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
     @property
     def whole(self) -> bool:
         """Whether the model runs flat from end to end, so that `flat` does."""
-        return self.reason is None and (self.body, self.exit) == ("", "")
+        return self.reason is None and self.parts is None and (self.body, self.exit) == ("", "")
 
     def __enter__(self) -> "PaddingFree":
         if self.reason is None and not self._undo:
             body, exit = self.model.get_submodule(self.body), self.model.get_submodule(self.exit)
             self._undo.append(self._wrap(body))
-            if self.pools:
+            if self.parts is not None:
+                self._undo.append(self.parts.install())
+            elif self.pools:
                 self._undo.append(exit.register_forward_pre_hook(self._pad_input).remove)
             elif exit is not body:
                 self._undo.append(exit.register_forward_hook(self._pad_output).remove)
@@ -148,11 +153,12 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         cached = "use_cache" in signature.parameters
         before = vars(body).get("forward")
 
-        @torch.compiler.disable(recursive=False)
         def run(*args: Any, **kwargs: Any) -> Any:
             given = _named(signature, args, kwargs)
-            if not _can_be_flat(given) or (self.right_only and not given["attention_mask"][:, 0].all()):
+            if not _can_be_flat(given, self.side):
                 return forward(*args, **kwargs)
+            if self.parts is not None:
+                return self._in_parts(forward, given)
             inputs, layout = self.flat(given)
             if self.shifts and inputs.get("labels") is not None:
                 inputs["labels"] = _without_firsts(inputs["labels"], layout)
@@ -166,7 +172,8 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
                 self._layout = None
             return _padded(output, layout) if whole else output
 
-        body.forward = run  # type: ignore[method-assign]
+        # what it decides by is new in each batch; the model's own forward may be compiled
+        body.forward = torch.compiler.disable(run, recursive=False)
 
         def unwrap() -> None:
             if before is None:
@@ -175,6 +182,16 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
                 body.forward = before  # type: ignore[method-assign]
 
         return unwrap
+
+    def _in_parts(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Any:
+        assert self.parts is not None
+        if transformer(self.model).is_gradient_checkpointing and self.model.training:
+            return forward(**inputs)  # parts run again in backward, when nobody knows the layout
+        self.parts.layout = Layout.of(inputs["attention_mask"])
+        try:
+            return forward(**inputs)
+        finally:
+            self.parts.layout = None
 
     def _pad_input(self, module: nn.Module, args: Any) -> Any:
         return args if self._layout is None else (self._layout.pad(args[0]), *args[1:])
@@ -214,7 +231,7 @@ def _named(signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, An
     return bound
 
 
-def _can_be_flat(given: dict[str, Any]) -> bool:
+def _can_be_flat(given: dict[str, Any], side: Side | None) -> bool:
     ids, mask = given.get("input_ids"), given.get("attention_mask")
     return (
         isinstance(ids, Tensor)
@@ -223,6 +240,7 @@ def _can_be_flat(given: dict[str, Any]) -> bool:
         and ids.shape == mask.shape
         and all(given.get(name) is None or given[name] is False for name in PADDED)
         and given.get("use_cache") is not True
+        and (side is None or bool(mask[:, 0 if side == "right" else -1].all()))
     )
 
 
@@ -249,7 +267,7 @@ def _padded(output: Any, layout: Layout) -> Any:
 
 
 def _candidates(model: nn.Module, probe: Probe) -> Iterator[PaddingFree]:
-    """Yields ways to run without padding, likely ones first, each with the reason why it does not do."""
+    """Yields ways to run flat, best ones first, each with the reason why it does not do; the model is evaluating."""
     bodies = [*[name for name in probe.took_ids if name][:1], ""]
     ways = [("", "", False)] if probe.of_tokens else []
     ways += [(body, exit, False) for body in bodies for exit in probe.states_within(body)]
@@ -257,15 +275,24 @@ def _candidates(model: nn.Module, probe: Probe) -> Iterator[PaddingFree]:
     for body, exit, pools in dict.fromkeys(ways):
         for positions in RULES:
             free = PaddingFree(model, body, exit, positions)
-            free.pools, free.right_only = pools, probe.right_only
+            free.pools, free.side = pools, probe.side
             free.reason = _why_not(free, probe)
             yield free
+
+
+def _in_parts(model: nn.Module, probe: Probe) -> PaddingFree:
+    free = PaddingFree(model)
+    free.parts, free.side = FlatParts.of(model, probe), probe.side
+    free.reason = _why_not(free, probe) if free.parts.parts else "no part of it treats each token by itself"
+    return free
 
 
 def _why_not(free: PaddingFree, probe: Probe) -> str | None:
     try:
         with free:
             reason = probe.compare(free.model)
+            if free.parts is not None:
+                return reason
             if reason is None and (free.body, free.exit) == ("", "") and not probe.same_loss(free.model):
                 free.shifts = True
                 reason = None if probe.same_loss(free.model) else "its loss mixes the rows of a batch"

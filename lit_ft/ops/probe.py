@@ -1,17 +1,24 @@
 """A tiny padded batch, and what a model makes of it and calls for it: what other ways to run are compared with."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lit_ft.ops.isolation import close, transformer
 
-MASK = ((1, 1, 1, 1, 1, 1, 1), (1, 1, 1, 1, 0, 0, 0), (0, 0, 1, 1, 1, 1, 1), (1, 0, 0, 0, 0, 0, 0))
-"""A full row, one padded on the right, one on the left, and a single token."""
+MASK = (
+    (1, 1, 1, 1, 1, 1, 1),
+    (1, 1, 1, 1, 0, 0, 0),
+    (1, 0, 0, 0, 0, 0, 0),
+    (0, 0, 1, 1, 1, 1, 1),
+    (0, 0, 0, 0, 0, 0, 1),
+)
+"""A full row, two padded on the right, two on the left."""
 
-RIGHT = (0, 1, 3)
-"""The rows that are padded on the right, if at all: a model that looks at the first column sees no padding there."""
+Side = Literal["right", "left"]
+ROWS: dict[Side | None, slice] = {None: slice(None), "right": slice(3), "left": slice(0, None, 3)}
+"""Rows with padding on one side: a model that looks at the first column shall not see padding there."""
 
 FIRST_ID = 5
 """Below it are special tokens, more often than not."""
@@ -29,15 +36,15 @@ class Probe:
     Attributes:
         inputs: the batch.
         output: what the model makes of it.
-        right_only: no row is padded on the left.
+        side: where rows have padding; `None` = on either side.
         took_ids: paths of the parts that were given the token ids, in the order of their start.
         gave_states: paths of the parts that returned a state for each token, padding included, likewise.
         pooled: paths of the parts that made one state per row of such states.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device, right_only: bool = False) -> None:
-        self.right_only = right_only
-        mask = torch.tensor([MASK[row] for row in RIGHT] if right_only else MASK, device=device)
+    def __init__(self, model: nn.Module, device: torch.device, side: Side | None = None) -> None:
+        self.side = side
+        mask = torch.tensor(MASK[ROWS[side]], device=device)
         padding = transformer(model).config.get_text_config().pad_token_id or 0
         first = FIRST_ID if not FIRST_ID <= padding < FIRST_ID + KINDS else FIRST_ID + KINDS
         ids = torch.arange(mask.numel(), device=device).view_as(mask) % KINDS + first

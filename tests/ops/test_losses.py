@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LabelSmoother
 
@@ -237,3 +238,20 @@ def test_own_losses_equal_the_built_in_ones(logits: Tensor, ids: Tensor) -> None
 def test_bad_losses_are_refused_by_name(spec: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_loss(spec)
+
+
+@pytest.mark.parametrize("problem_type", ["single_label", "multi_label", "regression"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_no_step_waits_for_the_device(problem_type: Any, weighted: bool) -> None:
+    # fake tensors have shapes, but no values: whatever must know one to go on fails
+    with FakeTensorMode():
+        labels = labels_of(problem_type)
+        with pytest.raises(DynamicOutputShapeException):
+            labels[labelled(labels)]
+        with pytest.raises(DataDependentOutputException):
+            bool(labelled(labels).any())
+        logits = torch.randn(ROWS, SIZE, requires_grad=True)
+        weights = torch.ones(SIZE) if weighted and problem_type != "regression" else None
+        total, count = classification_loss(logits, labels, problem_type, weights, label_smoothing=0.1)
+        mean(total, count).backward()
+        assert logits.grad is not None
