@@ -3,7 +3,6 @@
 import json
 import logging
 from abc import abstractmethod
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -16,11 +15,10 @@ from lit_ft.errors import UserError
 from lit_ft.modules.adamw import AdamWModule
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 from lit_ft.modules.normaliser import LossNormaliser
-from lit_ft.modules.padding import padding_free
+from lit_ft.modules.padding import PaddingFreeModule
 from lit_ft.ops.building import ModelSource, fit_to_tokenizer, freeze, resize_embeddings, weights_dtype
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.ops.losses import mean
-from lit_ft.ops.padding_free import PaddingFree
 from lit_ft.optim.schedules import check_schedule
 
 log = logging.getLogger("lit_ft")
@@ -31,7 +29,7 @@ SAMPLE = 4
 """Rows of a sample."""
 
 
-class TransformerModule(AdamWModule):
+class TransformerModule(AdamWModule, PaddingFreeModule):
     """A Hugging Face model in Lightning: `module.model` is the model itself, unpatched.
 
     A task writes `auto_class`, `config_kwargs`, `loss`, `decode`, `merge`, `metrics`, `update`, `compute` and
@@ -238,7 +236,7 @@ class TransformerModule(AdamWModule):
         if self.hparams["freeze"]:
             log.info(f"frozen: {freeze(model, self.hparams['freeze']):,} of {model.num_parameters():,} parameters")
         self.model = model
-        self.__dict__.pop("without_padding", None)  # what an earlier model was like
+        self.forget_padding()
         return model  # type: ignore[no-any-return]
 
     @property
@@ -260,22 +258,6 @@ class TransformerModule(AdamWModule):
             )
             self._tokenizer = add_tokens_to(tokenizer, options["add_tokens"])
         return self._tokenizer
-
-    def forward(self, **inputs: Any) -> Any:
-        """Runs the Hugging Face model.
-
-        Args:
-            inputs: the keywords of its forward.
-        """
-        assert self.model is not None, "call build() first, or run the module in a Trainer"
-        with self.without_padding:
-            return self.model(**inputs)
-
-    @cached_property
-    def without_padding(self) -> PaddingFree:
-        """The context in which the model skips padding; does nothing where it cannot or shall not."""
-        assert self.model is not None
-        return padding_free(self.model, self.hparams["padding_free"])
 
     # Training
 

@@ -14,6 +14,7 @@ from lit_ft.data.merging import Part
 from lit_ft.errors import UserError
 from lit_ft.metrics.language_modeling import TokenScores
 from lit_ft.modules.base import SAMPLE, Batch, Description, TransformerModule
+from lit_ft.ops.layout import Layout
 from lit_ft.ops.logits_only import LogitsOnly
 from lit_ft.ops.positions import hard_limit, longest_input
 from lit_ft.ops.sequences import running_flat
@@ -163,7 +164,8 @@ class LanguageModelingModule(TransformerModule):
         _ = self.halves  # found by passes of its own, which are padded
         free = self.without_padding
         if free.whole and inputs.get("attention_mask") is not None:
-            flat, layout = free.flat(inputs)
+            layout = Layout.of(inputs["attention_mask"])
+            flat = free.flat(inputs, layout)
             with running_flat():
                 return self.states(flat, layout.flatten(targets), layout.row_of_token())
         rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)

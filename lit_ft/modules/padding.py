@@ -1,17 +1,64 @@
-"""The option `padding_free` of every module: what it asks for, on the device at hand."""
+"""A LightningModule whose model skips padding, by the option `padding_free` and on the device at hand."""
 
 import logging
+from functools import cached_property
+from typing import Any
 
+import torch
+from lightning.pytorch import LightningModule
 from torch import nn
+from transformers import PreTrainedModel
 
 from lit_ft.errors import UserError
 from lit_ft.ops.dropout import fast_dropout
+from lit_ft.ops.layout import Layout
 from lit_ft.ops.padding_free import PaddingFree
 
 log = logging.getLogger("lit_ft")
 
 DEVICES = ("cpu", "cuda")
 """Others compile for fixed shapes (XLA), or lack kernels (MPS): they pad."""
+
+
+class PaddingFreeModule(LightningModule):
+    """Reads the hyperparameter `padding_free`.
+
+    Attributes:
+        model: the Hugging Face model, once it is built; outside of `forward` it pads as ever.
+    """
+
+    model: PreTrainedModel | None
+
+    def forward(self, **inputs: Any) -> Any:
+        """Runs the Hugging Face model.
+
+        Args:
+            inputs: the keywords of its forward.
+        """
+        assert self.model is not None, "call build() first, or run the module in a Trainer"
+        with self.without_padding:
+            return self.model(**inputs)
+
+    @cached_property
+    def without_padding(self) -> PaddingFree:
+        """The context in which the model skips padding; does nothing where it cannot or shall not."""
+        assert self.model is not None
+        return padding_free(self.model, self.hparams["padding_free"])
+
+    def forget_padding(self) -> None:
+        """Has another model tried anew."""
+        self.__dict__.pop("without_padding", None)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Moves a batch; where its tokens are is read before, for afterwards it would have to wait for the GPU."""
+        mask = batch.get("attention_mask") if isinstance(batch, dict) else None
+        layout = None
+        if mask is not None and mask.dim() == 2 and mask.device.type == "cpu" and device.type == "cuda":
+            layout = Layout.of(mask).to(device)
+        batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if layout is not None:
+            layout.remember(batch["attention_mask"])
+        return batch
 
 
 def padding_free(model: nn.Module, option: str) -> PaddingFree:

@@ -29,6 +29,9 @@ UNDERLYING = ("sdpa", "eager")
 PLAIN = frozenset({"dropout", "scaling", "is_causal", "sliding_window"})
 """Keywords of attention that is a softmax of scaled products and no more."""
 
+ASIDE = frozenset({"position_ids", "position_embeddings", "cache_position", "use_cache", "num_items_in_batch"})
+"""Keywords that pass by: what they say is in the states already, or concerns others."""
+
 
 def _attention(underlying: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
     def attend(
@@ -67,7 +70,7 @@ def _attention(underlying: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
 
 
 def _is_plain(kwargs: dict[str, Any]) -> bool:
-    return all(value is None or value is False or name in PLAIN for name, value in kwargs.items())
+    return all(value is None or value is False or name in PLAIN | ASIDE for name, value in kwargs.items())
 
 
 def _implementation(underlying: str, module: nn.Module) -> Any:

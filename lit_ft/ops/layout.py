@@ -1,5 +1,6 @@
 """Where the real tokens of a padded batch lie, and the flat row that they make end to end."""
 
+import torch
 from torch import Tensor
 
 from lit_ft.ops.sequences import Sequences
@@ -12,20 +13,37 @@ class Layout:
         shape: rows and width of the padded batch.
         index: places of the real tokens in the padded batch, row by row, `[total]`.
         sequences: lengths of the rows.
+        no_padding_on: sides of the batch where no row has padding.
     """
 
-    def __init__(self, shape: tuple[int, int], index: Tensor, sequences: Sequences) -> None:
-        self.shape, self.index, self.sequences = shape, index, sequences
+    def __init__(self, shape: tuple[int, int], index: Tensor, sequences: Sequences, no_padding_on: set[str]) -> None:
+        self.shape, self.index, self.sequences, self.no_padding_on = shape, index, sequences, no_padding_on
         self._turned: Layout | None = None
 
     @classmethod
     def of(cls, attention_mask: Tensor) -> "Layout":
-        """Reads a mask `[batch, seq]`, wherever its zeros are; waits for a GPU where the mask is there already."""
+        """Reads a mask `[batch, seq]`, wherever its zeros are.
+
+        Waits for a GPU where the mask is there already, unless somebody let it `remember` its layout.
+        """
+        known = getattr(attention_mask, "_layout", None)
+        if isinstance(known, Layout):
+            return known
         real = attention_mask.detach().cpu().bool()
         index = real.flatten().nonzero()[:, 0]
         rows, width = real.shape
-        sequences = Sequences(real.sum(1).tolist())
-        return cls((rows, width), index.to(attention_mask.device, non_blocking=True), sequences)
+        bare = {side for side, column in (("left", 0), ("right", -1)) if bool(real[:, column].all())}
+        device = attention_mask.device
+        return cls((rows, width), index.to(device, non_blocking=True), Sequences(real.sum(1).tolist()), bare)
+
+    def to(self, device: torch.device) -> "Layout":
+        """Returns the layout for a batch on another device."""
+        index = self.index.to(device, non_blocking=True)
+        return Layout(self.shape, index, self.sequences, self.no_padding_on)
+
+    def remember(self, attention_mask: Tensor) -> None:
+        """Lets a mask on a device know its layout."""
+        attention_mask._layout = self  # type: ignore[attr-defined]
 
     def flatten(self, padded: Tensor) -> Tensor:
         """`[batch, seq, ...]` -> `[1, total, ...]`."""
@@ -42,7 +60,7 @@ class Layout:
         if self._turned is None:
             rows, width = self.shape
             index = self.index % width * rows + self.index // width
-            self._turned = Layout((width, rows), index, self.sequences)
+            self._turned = Layout((width, rows), index, self.sequences, set())
         return self._turned
 
     def row_of_token(self) -> Tensor:

@@ -126,26 +126,29 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         self.__exit__(None, None, None)
         undo(self.model)
 
-    def flat(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Layout]:
+    def flat(self, inputs: dict[str, Any], layout: Layout) -> dict[str, Any]:
         """Lays a padded batch end to end, for a model that runs flat as a whole, within `running_flat`.
 
         Args:
             inputs: keywords of the forward, with `input_ids` and `attention_mask` `[batch, seq]`.
+            layout: of that mask.
 
         Returns:
-            The keywords for the flat row, and where its tokens were.
+            The keywords for the flat row.
         """
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        layout = Layout.of(mask)
+        ids, mask, positions = inputs["input_ids"], inputs["attention_mask"], inputs.get("position_ids")
+        if positions is None:
+            positions = self.positions(self.model, ids, mask)
         flat = {
             name: layout.flatten(value) if isinstance(value, Tensor) and value.shape[:2] == ids.shape else value
             for name, value in inputs.items()
         }
-        if inputs.get("position_ids") is None:
-            flat["position_ids"] = layout.flatten(self.positions(self.model, ids, mask))
-        elif inputs["position_ids"].shape != ids.shape:  # one row for all
-            flat["position_ids"] = layout.flatten(inputs["position_ids"].expand_as(ids))
-        return {**flat, "attention_mask": None, "sequence_lengths": layout.sequences}, layout
+        return {
+            **flat,
+            "position_ids": layout.flatten(positions.expand_as(ids)),  # one row for all is usual, too
+            "attention_mask": None,
+            "sequence_lengths": layout.sequences,
+        }
 
     def _wrap(self, body: nn.Module) -> Callable[[], None]:
         forward, whole = body.forward, self.pools or self.body == self.exit
@@ -155,11 +158,12 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
 
         def run(*args: Any, **kwargs: Any) -> Any:
             given = _named(signature, args, kwargs)
-            if not _can_be_flat(given, self.side):
+            layout = self._layout_of(given)
+            if layout is None:
                 return forward(*args, **kwargs)
             if self.parts is not None:
-                return self._in_parts(forward, given)
-            inputs, layout = self.flat(given)
+                return self.parts.run(layout, forward, *args, **kwargs)
+            inputs = self.flat(given, layout)
             if self.shifts and inputs.get("labels") is not None:
                 inputs["labels"] = _without_firsts(inputs["labels"], layout)
             if cached:
@@ -183,15 +187,19 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
 
         return unwrap
 
-    def _in_parts(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Any:
-        assert self.parts is not None
-        if transformer(self.model).is_gradient_checkpointing and self.model.training:
-            return forward(**inputs)  # parts run again in backward, when nobody knows the layout
-        self.parts.layout = Layout.of(inputs["attention_mask"])
-        try:
-            return forward(**inputs)
-        finally:
-            self.parts.layout = None
+    def _layout_of(self, given: dict[str, Any]) -> Layout | None:
+        """Reads where the tokens of a batch are; `None` = it has to run padded."""
+        ids, mask = given.get("input_ids"), given.get("attention_mask")
+        asked = [name for name in PADDED if given.get(name) is not None and given[name] is not False]
+        if not isinstance(ids, Tensor) or not isinstance(mask, Tensor) or asked or given.get("use_cache") is True:
+            return None
+        if ids.dim() != 2 or ids.shape != mask.shape:
+            return None
+        if self.parts is not None and self.model.training and transformer(self.model).is_gradient_checkpointing:
+            return None  # parts run again in backward, when nobody knows the layout
+        layout = Layout.of(mask)
+        other = {"right": "left", "left": "right", None: None}[self.side]
+        return layout if other is None or other in layout.no_padding_on else None
 
     def _pad_input(self, module: nn.Module, args: Any) -> Any:
         return args if self._layout is None else (self._layout.pad(args[0]), *args[1:])
@@ -229,19 +237,6 @@ def _named(signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, An
         if parameter.kind is parameter.VAR_KEYWORD:
             bound.update(bound.pop(name, {}))
     return bound
-
-
-def _can_be_flat(given: dict[str, Any], side: Side | None) -> bool:
-    ids, mask = given.get("input_ids"), given.get("attention_mask")
-    return (
-        isinstance(ids, Tensor)
-        and isinstance(mask, Tensor)
-        and ids.dim() == 2
-        and ids.shape == mask.shape
-        and all(given.get(name) is None or given[name] is False for name in PADDED)
-        and given.get("use_cache") is not True
-        and (side is None or bool(mask[:, 0 if side == "right" else -1].all()))
-    )
 
 
 def _without_firsts(labels: Tensor, layout: Layout) -> Tensor:
