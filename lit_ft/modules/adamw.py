@@ -9,7 +9,6 @@ from lightning.pytorch import LightningModule
 from transformers import PreTrainedModel
 
 from lit_ft.errors import UserError
-from lit_ft.ops.memory import give_back_memory, keep_freed_memory
 from lit_ft.optim.groups import parameter_groups
 from lit_ft.optim.schedules import apply_options, schedule, warmup_steps
 
@@ -58,16 +57,6 @@ class AdamWModule(LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if not self.trainer.strategy.handles_gradient_accumulation:  # else (DeepSpeed) this is no step yet
             optimizer.zero_grad()
-
-    def on_fit_start(self) -> None:
-        """Has steps on the CPU use each other's memory."""
-        if self.device.type == "cpu":
-            keep_freed_memory()
-
-    def on_fit_end(self) -> None:
-        """Hands that memory over."""
-        if self.device.type == "cpu":
-            give_back_memory()
 
     def on_train_start(self) -> None:
         """Lets explicit options win over what a checkpoint's optimizer and schedule remember."""

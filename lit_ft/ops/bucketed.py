@@ -215,5 +215,6 @@ def _additive_mask(
         hidden = hidden | (distance.abs() >= window)
     if not (causal or window is not None or not bucket.even):
         return None
-    mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, MASKED)
+    lowest = max(MASKED, torch.finfo(dtype).min / 2)  # float16 ends early, and a sum must not overflow
+    mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, lowest)
     return mask.expand(bucket.count * key_heads, -1, -1, -1)

@@ -55,14 +55,6 @@ class FlatParts:
 
         return remove
 
-    def run(self, layout: Layout, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Runs the model's forward on a padded batch with this layout, whose padding the parts leave out."""
-        self.layout = layout
-        try:
-            return forward(*args, **kwargs)
-        finally:
-            self.layout = None
-
     def _forward(self, forward: Callable[..., Tensor], turned: bool) -> Callable[..., Tensor]:
         def run(*args: Any, **kwargs: Any) -> Tensor:
             layout = self.layout.turned() if self.layout is not None and turned else self.layout

@@ -75,6 +75,8 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         self.pools = self.shifts = False
         self.watch = Watch()
         self._layout: Layout | None = None
+        self._run: Any = None
+        self._flat: AbstractContextManager[Watch] | None = None
         self._undo: list[Callable[[], None]] = []
 
     @classmethod
@@ -110,9 +112,9 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
             if self.parts is not None:
                 self._undo.append(self.parts.install())
             elif self.pools:
-                self._undo.append(exit.register_forward_pre_hook(self._pad_input).remove)
+                self._undo.append(exit.register_forward_pre_hook(torch.compiler.disable(self._pad_input)).remove)
             elif exit is not body:
-                self._undo.append(exit.register_forward_hook(self._pad_output).remove)
+                self._undo.append(exit.register_forward_hook(torch.compiler.disable(self._pad_output)).remove)
         return self
 
     def __exit__(
@@ -151,41 +153,67 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         }
 
     def _wrap(self, body: nn.Module) -> Callable[[], None]:
-        forward, whole = body.forward, self.pools or self.body == self.exit
-        signature = inspect.signature(forward)
-        cached = "use_cache" in signature.parameters
         before = vars(body).get("forward")
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            given = _named(signature, args, kwargs)
-            layout = self._layout_of(given)
-            if layout is None:
-                return forward(*args, **kwargs)
-            if self.parts is not None:
-                return self.parts.run(layout, forward, *args, **kwargs)
-            inputs = self.flat(given, layout)
-            if self.shifts and inputs.get("labels") is not None:
-                inputs["labels"] = _without_firsts(inputs["labels"], layout)
-            if cached:
-                inputs["use_cache"] = False
-            self._layout = layout
-            try:
-                with running_flat() as self.watch:
-                    output = forward(**inputs)
-            finally:
-                self._layout = None
-            return _padded(output, layout) if whole else output
-
-        # what it decides by is new in each batch; the model's own forward may be compiled
-        body.forward = torch.compiler.disable(run, recursive=False)
+        if self._run is None:  # one function for all batches: where the model is compiled, another one would be new
+            self._run = torch.compiler.disable(self._flat_forward(body.forward), recursive=False)
+        body.forward = self._run
 
         def unwrap() -> None:
             if before is None:
                 vars(body).pop("forward", None)
             else:
-                body.forward = before  # type: ignore[method-assign]
+                body.forward = before
 
         return unwrap
+
+    def _flat_forward(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(forward)
+        # lengths and shapes are new in each batch: where the model is compiled, these stay outside
+        prepare, finish = torch.compiler.disable(self._prepare), torch.compiler.disable(self._finish)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            inputs = prepare(signature, args, kwargs)
+            if inputs is None:
+                return forward(*args, **kwargs)
+            output = None
+            try:
+                output = forward(**inputs)
+            finally:
+                output = finish(output)
+            return output
+
+        return run
+
+    def _prepare(self, signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, Any] | None:
+        """Returns the inputs of the forward, and begins to run flat; `None` = the batch has to run padded."""
+        inputs = _named(signature, args, kwargs)
+        layout = self._layout_of(inputs)
+        if layout is None:
+            return None
+        self._layout = layout
+        if self.parts is not None:
+            self.parts.layout = layout
+            return inputs
+        inputs = self.flat(inputs, layout)
+        if self.shifts and inputs.get("labels") is not None:
+            inputs["labels"] = _without_firsts(inputs["labels"], layout)
+        if "use_cache" in signature.parameters:
+            inputs["use_cache"] = False
+        self._flat = running_flat()
+        self.watch = self._flat.__enter__()
+        return inputs
+
+    def _finish(self, output: Any) -> Any:
+        """Ends to run flat, also after an error, and pads what is to be padded."""
+        layout, self._layout = self._layout, None
+        assert layout is not None
+        if self.parts is not None:
+            self.parts.layout = None
+            return output
+        assert self._flat is not None
+        self._flat.__exit__(None, None, None)
+        whole = self.pools or self.body == self.exit
+        return _padded(output, layout) if whole and output is not None else output
 
     def _layout_of(self, given: dict[str, Any]) -> Layout | None:
         """Reads where the tokens of a batch are; `None` = it has to run padded."""

@@ -1,4 +1,4 @@
-"""Tiny language models of many architectures, from configs alone, for what claims to need no line for each."""
+"""Tiny models of many architectures, from configs alone, for what claims to need no line for each."""
 
 from typing import Any
 
@@ -42,25 +42,43 @@ MASKED: dict[str, dict[str, Any]] = {
     "xlm": {"emb_dim": 32, "n_words": VOCABULARY},
     "mobilebert": {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16},
 }
-XLNET = {"d_model": 32, "n_head": 2, "d_inner": 37, "n_layer": 2}
+OTHERS: dict[str, dict[str, Any]] = {
+    "qwen2": {},
+    "xlnet": {"d_model": 32, "n_head": 2, "d_inner": 37, "n_layer": 2},
+    "squeezebert": {"embedding_size": 32, "intermediate_size": 64},
+    "rembert": {"input_embedding_size": 16, "output_embedding_size": 16},
+    "luke": {"entity_vocab_size": 11, "entity_emb_size": 16},
+    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False},
+}
+"""What others need beyond `tests.tiny.SIZES`; the two above are also what tests of language models run over."""
 
 
-def tiny_language_model(model_type: str, causal: bool = True, **overrides: Any) -> PreTrainedModel:
-    """Makes a tiny model with a language modelling head; no dropout, weights large enough for attention to matter."""
+def tiny_model(model_type: str, kind: Any, **overrides: Any) -> PreTrainedModel:
+    """Makes a tiny model, without dropout and with weights large enough for attention to matter, in training mode.
+
+    Args:
+        model_type: architecture.
+        kind: an auto class, such as `AutoModelForMaskedLM`, or a model class.
+        overrides: values of the configuration; they win over all defaults.
+    """
     config_class = CONFIG_MAPPING[model_type]
     names = {*vars(config_class()), *config_class.attribute_map}
     sizes = {name: value for name, value in SIZES.items() if name in names}
     specials = {name: 0 for name in ("pad_token_id", "bos_token_id", "eos_token_id") if name in names}
     rates = {name: 0.0 for name in names if "dropout" in name or name.endswith(("_pdrop", "_drop", "_prob"))}
     rates = {name: rate for name, rate in rates.items() if isinstance(getattr(config_class(), name, None), float)}
-    more = XLNET if model_type == "xlnet" else {**CAUSAL, **MASKED}.get(model_type, {})
+    more = {**CAUSAL, **MASKED, **OTHERS}.get(model_type, {})
     config = config_class(**{**sizes, **specials, **rates, "vocab_size": VOCABULARY, **more, **overrides})
     torch.manual_seed(0)
-    if model_type == "xlnet":
-        model: PreTrainedModel = XLNetLMHeadModel(config)
-    else:
-        model = (AutoModelForCausalLM if causal else AutoModelForMaskedLM).from_config(config)
+    model: PreTrainedModel = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return model.train()
+
+
+def tiny_language_model(model_type: str, causal: bool = True, **overrides: Any) -> PreTrainedModel:
+    """Makes such a model with a language modelling head."""
+    if model_type == "xlnet":
+        return tiny_model(model_type, XLNetLMHeadModel, **overrides)
+    return tiny_model(model_type, AutoModelForCausalLM if causal else AutoModelForMaskedLM, **overrides)
