@@ -106,6 +106,11 @@ BAD: dict[str, tuple[str, list[str], str]] = {
     ),
     "rows without text": ("MaskedLM", ["--data.train_file={textless}"], "textless.jsonl: no text in 3 documents"),
     "binary file": ("CausalLM", ["--data.train_file={binary}"], "binary.txt: the file is binary, not text"),
+    "documents beside rows": (
+        "CausalLM",
+        ["--data.train_file=[{numbers},{plain}]"],
+        "numbers.jsonl beside it has a row for each: set sample_by to line or paragraph, or name them in sources of",
+    ),
 }  # fmt: skip
 """Task, words and message."""
 PATTERNS: dict[str, tuple[str, list[str], str]] = {
@@ -143,6 +148,7 @@ def places(tiny: Callable[..., str], tmp_path: Path) -> dict[str, str]:
     write(tmp_path / "textless.jsonl", [{"text": text} for text in ("", " ", "  ")])
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "blank.txt").write_text("\n\n  \n\n")
+    (tmp_path / "plain.txt").write_text("a text\nand another line\n")
     (tmp_path / "binary.txt").write_bytes(bytes(range(256)) * 20)
     files = {path.stem: str(path) for path in tmp_path.glob("*.*")}
     return files | {kind: tiny(kind) for kind in ("gpt2", "llama", "bert")}

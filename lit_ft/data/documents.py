@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from lit_ft.data.ragged import Ragged
+from lit_ft.data.ragged import Ragged, concatenate, taken
 from lit_ft.data.tokenization import own_backend
+
+AT_ONCE = 256
+"""Texts that the encoder is given at a time: of more short ones, what it makes does not fit the processor's cache."""
 
 
 class DocumentEncoder:
@@ -33,7 +37,16 @@ class DocumentEncoder:
         if self.backend is None:
             encoded = self.tokenizer(list(texts), add_special_tokens=False, truncation=False) if texts else {}
             return Ragged.of(encoded.get("input_ids", []))
-        return Ragged.of([each.ids for each in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)])
+        different = list(dict.fromkeys(texts))  # among lines, empty ones and names come again and again
+        parts = [Ragged.of([])]
+        for start in range(0, len(different), AT_ONCE):
+            encodings = self.backend.encode_batch_fast(different[start : start + AT_ONCE], add_special_tokens=False)
+            # laid flat at once: many lists that stay make Python look for garbage
+            parts.append(Ragged.of([each.ids for each in encodings]))
+        places = {text: place for place, text in enumerate(different)}
+        ids = taken(concatenate(parts), np.fromiter(map(places.__getitem__, texts), np.int64, len(texts)))
+        assert isinstance(ids, Ragged)
+        return ids
 
     def prompts(self, texts: Sequence[str]) -> Ragged:
         """Encodes texts to go on from: the tokenizer's own tokens before each, nothing behind, at least one token."""

@@ -5,7 +5,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -15,7 +15,8 @@ import numpy as np
 
 from lit_ft.data.blocks import Grouping
 from lit_ft.data.progress import PreparationProgress
-from lit_ft.data.quality_marks import MOST_UNKNOWN, RowMarks, concat, row_marks
+from lit_ft.data.quality_files import MarkWriter, mapped
+from lit_ft.data.quality_marks import MOST_UNKNOWN, RowMarks, row_marks
 from lit_ft.data.ragged import Array, Column, Ragged, as_column
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.store import FeatureStore, FeatureWriter
@@ -84,20 +85,22 @@ class Featurizer:
     unknown_id: int | None
     folder: Path
 
-    def part(self, number: int, start: int, stop: int, advance: Callable[[int, int], None]) -> tuple[RowMarks, Array]:
-        """Writes the features of a range of rows to `features-<number>.arrow`.
+    @property
+    def marks(self) -> Path:
+        """Folder of the rows' marks, beside the features."""
+        return self.folder / "marks"
+
+    def part(self, number: int, start: int, stop: int, advance: Callable[[int, int], None]) -> None:
+        """Writes the features of a range of rows to `features-<number>.arrow`, and their marks.
 
         Encoding the next batch goes on (outside of Python's lock) while this one is checked and written.
-
-        Returns:
-            The rows' marks, and the tokens that each row lost, `[rows]`.
 
         Raises:
             UserError: a row cannot be used.
         """
-        marks, tokens_cut = RowMarks.empty(stop - start), np.zeros(stop - start, np.int32)
         with (
             FeatureWriter(self.folder / f"features-{number:05}.arrow") as writer,
+            MarkWriter(self.marks) as marks,
             ThreadPoolExecutor(1) as encoder,
         ):
             for first, batch, encoded in _ahead(self._batches(start, stop), encoder, self._tokenize):
@@ -108,13 +111,11 @@ class Featurizer:
                     raise error.at(lambda row, first=first: self.rows.where(first + row)) from None  # type: ignore[misc]
                 if len(columns["row"]):
                     writer.add({**columns, "row": np.asarray(columns["row"]) + first})
-                marks.fill(first - start, marked)
-                tokens_cut[first - start : first - start + len(cut)] = cut
-                advance(len(cut), sum(_bytes(text) for texts in content.texts for text in texts if text is not None))
-        return marks, tokens_cut
+                marks.write(first, marked, cut)
+                advance(len(cut), sum(map(_bytes, content.texts)))
 
     def _batches(self, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
-        rows = self.rows if (start, stop) == (0, len(self.rows)) else self.rows.select(np.arange(start, stop))
+        rows = replace(self.rows, data=self.rows.data.select(range(start, stop)))
         for batch in rows.batches(self.task.input_columns(self.kind), BATCH):
             for piece in _pieces(batch):
                 yield start, piece
@@ -166,8 +167,9 @@ def checked(
 
 def _pieces(batch: Batch) -> Iterator[Batch]:
     """Cuts a batch where its rows are long: encoding takes some hundred bytes a token."""
-    columns = list(batch.values())
-    lengths = np.array([sum(len(cell) for cell in row if isinstance(cell, str)) for row in zip(*columns, strict=True)])
+    lengths = np.zeros(len(next(iter(batch.values()))), np.int64)
+    for column in batch.values():
+        lengths += np.fromiter((len(cell) if isinstance(cell, str) else 0 for cell in column), np.int64, len(lengths))
     if lengths.sum() <= MOST_TEXT:
         yield batch
         return
@@ -177,8 +179,9 @@ def _pieces(batch: Batch) -> Iterator[Batch]:
         yield {name: cells[start:stop] for name, cells in batch.items()}
 
 
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+def _bytes(texts: list[str | None]) -> int:
+    joined = "".join(filter(None, texts))
+    return len(joined) if joined.isascii() else len(joined.encode("utf-8", "surrogatepass"))
 
 
 def _ahead(
@@ -203,7 +206,7 @@ def featurize(job: Featurizer, processes: int) -> tuple[RowMarks, Array]:
         processes: how many processes share the rows; each writes a file of its own.
 
     Returns:
-        The rows' marks, and the tokens that each row lost, `[rows]`.
+        The rows' marks, and the tokens that each row lost, `[rows]`, mapped from `job.marks`.
 
     Raises:
         UserError: a row cannot be used, or a process died.
@@ -212,15 +215,14 @@ def featurize(job: Featurizer, processes: int) -> tuple[RowMarks, Array]:
     processes = max(1, min(processes, size // BATCH))
     with PreparationProgress(job.rows.place, size) as progress:
         if processes == 1:
-            return job.part(0, 0, size, progress.advance)
-        edges = np.linspace(0, size, processes + 1).astype(int).tolist()
-        parts = _in_processes(job, list(pairwise(edges)), progress)
-        return concat([marks for marks, _ in parts]), np.concatenate([cut for _, cut in parts])
+            job.part(0, 0, size, progress.advance)
+        else:
+            edges = np.linspace(0, size, processes + 1).astype(int).tolist()
+            _in_processes(job, list(pairwise(edges)), progress)
+    return mapped(job.marks)
 
 
-def _in_processes(
-    job: Featurizer, ranges: list[tuple[int, int]], progress: PreparationProgress
-) -> list[tuple[RowMarks, Array]]:
+def _in_processes(job: Featurizer, ranges: list[tuple[int, int]], progress: PreparationProgress) -> None:
     pipes, workers = [], []
     for number, (start, stop) in enumerate(ranges):
         receiver, sender = multiprocessing.Pipe(duplex=False)
@@ -229,22 +231,20 @@ def _in_processes(
         sender.close()
         pipes.append(receiver)
         workers.append(worker)
-    results: dict[int, tuple[RowMarks, Array]] = {}
     try:
-        while len(results) < len(ranges):
-            for pipe in wait([pipe for number, pipe in enumerate(pipes) if number not in results]):
+        while pipes:
+            for pipe in wait(pipes):
                 assert isinstance(pipe, Connection)
-                _receive(pipe, pipes.index(pipe), results, progress)
+                if _receive(pipe, progress):
+                    pipes.remove(pipe)
     finally:
         for worker in workers:
             worker.terminate()
             worker.join()
-    return [results[number] for number in range(len(ranges))]
 
 
-def _receive(
-    pipe: Connection, number: int, results: dict[int, tuple[RowMarks, Array]], progress: PreparationProgress
-) -> None:
+def _receive(pipe: Connection, progress: PreparationProgress) -> bool:
+    """Takes what a process says; returns whether it is done."""
     try:
         kind, value = pipe.recv()
     except EOFError:
@@ -255,14 +255,14 @@ def _receive(
         raise value
     if kind == "rows":
         progress.advance(*value)
-    else:
-        results[number] = value
+    return bool(kind == "done")
 
 
 def _work(job: Featurizer, number: int, start: int, stop: int, sender: Connection) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores already
     try:
-        sender.send(("done", job.part(number, start, stop, lambda *done: sender.send(("rows", done)))))
+        job.part(number, start, stop, lambda *done: sender.send(("rows", done)))
+        sender.send(("done", None))
     except UserError as error:
         sender.send(("error", UserError(str(error))))
     except Exception:

@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetInfo
 
 from lit_ft.data.formats.arrow_out import ArrowOut, disk_errors
 from lit_ft.data.formats.kinds import FileKinds, MixedColumn
-from lit_ft.data.readers import ReadOptions, file_format, read_chunks
+from lit_ft.data.readers import ReadOptions, check_documents, file_format, read_chunks
 from lit_ft.data.row_lines import RowLines, RowNames
 from lit_ft.data.sources import Files, named_files
 from lit_ft.errors import UserError
@@ -48,6 +48,7 @@ def read_files(names: Files, options: ReadOptions, folder: Path) -> FileRows:
             kinds, labels are numbered otherwise in another file, or the disk is full.
     """
     files = named_files(names)
+    check_documents([path for _, path in files], options)
     as_text: frozenset[str] = frozenset()
     while True:
         with disk_errors(folder):

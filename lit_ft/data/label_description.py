@@ -119,7 +119,9 @@ class LabelColumns:
         return list(dict.fromkeys(name for names in found for name in names)) or None
 
     def cells(self, sets: Sequence[RawRows]) -> list[Any]:
-        """Returns the different cells of the first label column."""
+        """Returns the different cells of the first label column; none where no column holds labels."""
+        if not self.columns:
+            return []
         return DistinctCells(self.columns[:1], sets).columns[self.columns[0]]
 
     def holds_vectors(self, kind: str, cells: Sequence[Any], names: list[str] | None) -> bool:

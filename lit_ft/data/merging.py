@@ -1,30 +1,36 @@
-"""Features -> rows: the parts of a row are handed on together when its last window has come."""
+"""Features -> rows: the parts of a row are handed on together when its last window has come, in input order."""
 
 from typing import Any
 
 from lit_ft.data.samplers import FILLER
 
 Part = dict[str, Any]
+Row = tuple[list[Part], dict[str, Any]]
+"""The parts of a row, one per window, and its `info`."""
 
 
 class RowMerger:
     """Collects the parts of each row over the batches of one evaluation set.
 
-    Rows that a batch limit cuts open never come out; fillers are dropped.
+    Rows that a batch limit cuts open never come out; fillers are dropped. The windows of a row must come in their
+    order, as our samplers give them.
     """
 
     def __init__(self) -> None:
         self._open: dict[int, list[Part]] = {}
+        self._waiting: dict[int, Row] = {}
 
-    def add(self, parts: list[Part], batch: dict[str, Any]) -> list[tuple[list[Part], dict[str, Any]]]:
-        """Takes one part per feature of a batch and returns the rows now complete, each with its parts and `info`.
+    def add(self, parts: list[Part], batch: dict[str, Any]) -> list[Row]:
+        """Takes one part per feature of a batch and returns rows that are complete.
 
-        A batch without `row` and `windows` (somebody else's loader) has one feature a row.
+        A batch with `settled` is one of rows sorted by length: its rows wait until all before them have come, and leave
+        in input order. Without it (scoring, where no order counts, or input order anyway) they leave at once. A batch
+        without `row` and `windows` (somebody else's loader) has one feature a row.
         """
         info = batch.get("info") or [{}] * len(parts)
         if "row" not in batch:
             return [([part], {}) for part in parts]
-        complete = []
+        complete: dict[int, Row] = {}
         for part, row, windows, columns in zip(
             parts, batch["row"].tolist(), batch["windows"].tolist(), info, strict=True
         ):
@@ -33,5 +39,10 @@ class RowMerger:
             collected = self._open.setdefault(row, [])
             collected.append(part)
             if len(collected) == windows:
-                complete.append((self._open.pop(row), columns))
-        return complete
+                complete[row] = (self._open.pop(row), columns)
+        if "settled" not in batch:
+            return list(complete.values())
+        self._waiting |= complete
+        if not batch["settled"]:
+            return []
+        return [self._waiting.pop(row) for row in sorted(self._waiting) if row < batch["settled"]]

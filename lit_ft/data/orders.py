@@ -1,6 +1,7 @@
 """Orders of training rows: pure functions of seed and epoch, the same for every number of processes."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -95,6 +96,28 @@ def length_grouped(order: Rows, lengths: Lengths, batch: int) -> Rows:
     return grouped
 
 
+def length_sorted(rows: Rows, lengths: Lengths, run: int, cut: int | None = None) -> tuple[Rows, Rows]:
+    """Sorts each run of features by length, longest first; the windows of a row stay in their order.
+
+    Runs keep memory flat where outputs are put back in input order: nothing waits for longer than a run.
+
+    Args:
+        rows: the row that each feature (window) belongs to, ascending, `[features]`.
+        lengths: tokens of each feature, `[features]`.
+        run: features of a run.
+        cut: where the features that will be used end; a run ends there, too, so that they are those in front.
+
+    Returns:
+        The numbers of the features in their new order, `[features]`, and the ends of the runs, ascending, `[runs]`.
+    """
+    size = len(rows)
+    ends = np.unique([*range(run, size, run), min(size if cut is None else cut, size), size]).astype(np.int64)
+    ends, order = ends[ends > 0], np.empty(size, np.int64)
+    for begin, end in pairwise([0, *ends.tolist()]):
+        order[begin:end] = begin + _windows_longest_first(rows[begin:end], lengths[begin:end])
+    return order, ends
+
+
 def token_boundaries(lengths: Lengths, max_tokens: int, sequential: bool = False) -> Rows:
     """Cuts rows into the fewest batches whose padded size (longest row x rows) is at most `max_tokens`.
 
@@ -125,10 +148,11 @@ def token_boundaries(lengths: Lengths, max_tokens: int, sequential: bool = False
 def token_batch_order(lengths: Lengths, boundaries: Rows, seed: int, epoch: int) -> TokenBatches:
     """Returns the batches of an epoch, of rows of similar length, by chance: which rows of a length, which batch when.
 
-    The batch with the longest row comes first, so that memory runs out at once or not at all.
+    The batch with the most tokens, padding included, comes first, and that with the longest row second, so that memory
+    runs out at once or not at all.
 
     Args:
-        lengths: tokens of each row.
+        lengths: tokens of each row, as they were given to `token_boundaries`.
         boundaries: from `token_boundaries(lengths, ...)`.
         seed: seed of the order.
         epoch: the epoch.
@@ -136,8 +160,10 @@ def token_batch_order(lengths: Lengths, boundaries: Rows, seed: int, epoch: int)
     rng = np.random.default_rng([seed, epoch])
     rows = rng.permutation(len(lengths))
     rows = rows[_longest_first(lengths[rows])]
-    batches = np.append(0, 1 + rng.permutation(len(boundaries) - 2))
-    return rows, _spans(boundaries)[batches]
+    sizes = lengths[rows[boundaries[:-1]]] * np.diff(boundaries)
+    front = np.unique([int(sizes.argmax()), 0])[::-1]  # equal sizes: the longest rows
+    others = np.setdiff1d(np.arange(len(sizes)), front)
+    return rows, _spans(boundaries)[np.concatenate([front, rng.permutation(others)])]
 
 
 def sequential_token_batches(boundaries: Rows) -> TokenBatches:
@@ -208,6 +234,12 @@ def _check(probabilities: Sequence[float], sources: int) -> None:
 
 def _longest_first(lengths: Lengths) -> npt.NDArray[np.intp]:
     return np.argsort(-lengths.astype(np.int64), kind="stable")
+
+
+def _windows_longest_first(rows: Rows, lengths: Lengths) -> npt.NDArray[np.intp]:
+    """A window counts as long as the longest of its row that is still to come: none overtakes the one before it."""
+    above = -(rows.astype(np.int64) - rows[0]) * (int(lengths.max()) + 1)  # so that a maximum begins anew at each row
+    return _longest_first(np.maximum.accumulate((above + lengths)[::-1])[::-1] - above)
 
 
 def _spans(boundaries: Rows) -> Rows:

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from lit_ft.data.cache import find, once
 from lit_ft.data.featurizing import Featurizer, Task, featurize
-from lit_ft.data.quality import Action, Hashes, SetMarks, judge
-from lit_ft.data.quality_marks import Form, RowMarks
+from lit_ft.data.quality import Action, Judgement, SetMarks, judge
+from lit_ft.data.quality_keys import FORMS, Hashes, sorted_texts
+from lit_ft.data.quality_marks import RowMarks
 from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.regrouping import regrouped
@@ -129,26 +130,25 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
         for kind, sets in work.rows.items()
         for number, (name, rows) in enumerate(sets.items())
     ]
-    marks, lost = [], []
+    marks: list[SetMarks] = []
+    lost = []
+    judged, known = judge([], work.on_bad_rows), _texts_in(earlier)
     for kind, number, name, rows in places:
         target = folder / f"{kind}-{number}"
         target.mkdir()
-        job = Featurizer(work.task, rows, kind, work.unknown_id, target)
-        found, tokens_cut = featurize(job, processes)
+        found, tokens_cut = featurize(Featurizer(work.task, rows, kind, work.unknown_id, target), processes)
         marks.append(SetMarks(kind, name, rows.place, found, rows.where))
         lost.append(tokens_cut)
         if kind == "train" and len(marks) == len(work.rows["train"]):
-            judge(marks, work.on_bad_rows)  # what is an error there is said before other sets are tokenized
-    judged = judge(marks, work.on_bad_rows, _texts_in(earlier) if "train" not in work.rows else None)
-    for form, hashes in judged.texts.items() if "train" in work.rows else ():
-        np.save(folder / f"train_{form}.npy", hashes)
+            judged = judge(marks, work.on_bad_rows)  # what is an error there is said before other sets are tokenized
+            known = _saved(judged, folder)
+    judged = judged.followed_by(judge(marks[len(judged.kept) :], work.on_bad_rows, known))
     for (kind, number, _, rows), kept, one, cut in zip(places, judged.kept, marks, lost, strict=True):
         target = folder / f"{kind}-{number}"
-        stays = np.ones(len(cut), bool) if kept is None else kept
-        work.notes += _remarks(rows, kind, one.marks, cut, stays, work.task)
+        work.notes += _remarks(rows, kind, one.marks, cut, np.ones(len(cut), bool) if kept is None else kept, work.task)
+        shutil.rmtree(target / "marks")
         if kept is not None:
-            store = FeatureStore(sorted(target.glob("features-*.arrow")))
-            np.save(target / "kept.npy", np.flatnonzero(kept[store.column("row")]))
+            _keep(target, kept)
         if (grouping := work.task.grouping(kind)) is not None:
             work.notes += regrouped(target, grouping, rows.place)
         if columns := work.task.info_columns(rows.data.column_names, kind):
@@ -167,21 +167,49 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
     (folder / "content.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
+def _keep(folder: Path, kept: Array) -> None:
+    """Writes which features are of rows that stay."""
+    store = FeatureStore(sorted(folder.glob("features-*.arrow")))
+    size = sum(int(kept[rows].sum()) for (rows,) in store.parts("row"))
+    with (folder / "kept.npy").open("wb") as file:
+        _begin_array(file, size, np.dtype(np.int64))
+        for start, (rows,) in zip(store.starts, store.parts("row"), strict=False):
+            file.write((np.flatnonzero(kept[rows]) + start).tobytes())
+
+
+def _saved(judged: Judgement, folder: Path) -> Hashes:
+    """Saves the texts that are trained on, for the sets of this stage and of later ones; maps them."""
+    size = sum(int(some.rows.sum()) for some in judged.trained_on)
+    for form in FORMS:
+        with (folder / f"train_{form}.npy").open("wb") as file:
+            _begin_array(file, size, np.dtype(np.uint64))
+            for part in sorted_texts(judged.trained_on, form):
+                file.write(part.tobytes())
+    known = _texts_in(folder)
+    assert known is not None
+    return known
+
+
+def _begin_array(file: BinaryIO, size: int, kind: np.dtype[Any]) -> None:
+    shape = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (size,)}
+    np.lib.format.write_array_header_1_0(file, shape)
+
+
 def _texts_in(prepared: Path | None) -> Hashes | None:
-    """Returns the texts that an earlier stage trained on, which say what a test set has in common with them."""
-    forms: tuple[Form, Form] = ("exact", "normal")
-    if prepared is None or not all((prepared / f"train_{form}.npy").exists() for form in forms):
+    """Returns the texts that a stage trained on, which say what a test set has in common with them."""
+    if prepared is None or not all((prepared / f"train_{form}.npy").exists() for form in FORMS):
         return None
-    return {form: np.load(prepared / f"train_{form}.npy", mmap_mode="r") for form in forms}
+    return {form: np.load(prepared / f"train_{form}.npy", mmap_mode="r") for form in FORMS}
 
 
 def _remarks(rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array, kept: Array, task: Task) -> list[str]:
     """Says what rows that stay lose in training or scoring."""
-    remarks, cut = [], tokens_cut[kept]
-    if cut.any():
+    remarks, shorter = [], kept & (tokens_cut > 0)
+    if shorter.any():
+        lost = int(tokens_cut.sum(where=shorter, dtype=np.int64))
         remarks.append(
-            f"{rows.place}: {int((cut > 0).sum())} of {len(rows)} rows are {task.too_long} and "
-            f"lose {int(cut.sum())} tokens ({task.cut_advice})"
+            f"{rows.place}: {int(shorter.sum())} of {len(rows)} rows are {task.too_long} and "
+            f"lose {lost} tokens ({task.cut_advice})"
         )
     unlabelled = marks.shows("unlabelled") & kept
     if kind in ("validation", "test") and unlabelled.any():

@@ -5,17 +5,25 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lit_ft.data.quality_marks import OF_A_ROW, Form, RowMarks
+from lit_ft.data.quality_keys import (
+    FORMS,
+    Chosen,
+    Hashes,
+    Mask,
+    among,
+    contradicting,
+    first,
+    repeated,
+    sorted_texts,
+    stretches,
+)
+from lit_ft.data.quality_marks import OF_A_ROW, RowMarks
 from lit_ft.data.quality_report import Found, Report, SetReport, Split
 from lit_ft.data.quality_text import CR, CRLF, LF
 from lit_ft.errors import UserError, did_you_mean
 
 Action = Literal["keep", "drop", "error"]
-Mask = NDArray[np.bool_]
-Hashes = dict[Form, NDArray[np.uint64]]
-"""Sorted hashes, of texts as they stand and in normal form."""
 
 EXAMPLES = 5
 """Rows that a report names of each kind."""
@@ -92,11 +100,23 @@ class SetMarks:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Which rows stay `[rows]` (one mask per set; `None` = all), what is to be reported, and the texts trained on."""
+    """What was decided.
+
+    Attributes:
+        kept: which rows stay `[rows]`, one mask per set; `None` = all.
+        report: what is to be reported.
+        trained_on: the rows of training sets that stay.
+    """
 
     kept: list[Mask | None]
     report: Report
-    texts: Hashes
+    trained_on: list[Chosen]
+
+    def followed_by(self, other: "Judgement") -> "Judgement":
+        """Returns this judgement with that of sets which come behind."""
+        sets = [*self.report["sets"], *other.report["sets"]]
+        report = _report(self.report["on_bad_rows"], sets)
+        return Judgement([*self.kept, *other.kept], report, [*self.trained_on, *other.trained_on])
 
 
 _Judged = tuple[Mask, SetReport]
@@ -133,38 +153,48 @@ def judge(sets: Sequence[SetMarks], actions: Mapping[str, Action], trained_on: H
     prediction; rows without a label are no error where they are only scored.
 
     Args:
-        sets: all sets of a stage.
+        sets: the sets of a stage.
         actions: what `check_actions` returned.
-        trained_on: the texts of an earlier stage's training rows, where this one has none: its `Judgement.texts`.
+        trained_on: sorted texts (`sorted_texts`) of training rows, where there are none among these sets.
 
     Raises:
         UserError: there are rows of a kind whose action is `error`, or a set has no row left.
     """
     judged: dict[int, _Judged] = {}
-    own: list[RowMarks] = []
+    own: list[Chosen] = []
+    nothing: Hashes = {form: np.zeros(0, np.uint64) for form in FORMS}
     for number, one in enumerate(sets):
         if one.split == "train":
-            judged[number] = _judge_set(one, _sorted([]), _sorted([part.keys for part in own]), actions)
-            own.append(one.marks.only(judged[number][0]))
-    texts = _sorted([part.texts for part in own]) if own else trained_on or _sorted([])
+            judged[number] = _judge_set(one, nothing, own, actions)
+            own = [*own, Chosen(one.marks, judged[number][0])]
+    texts = trained_on or nothing
+    if own and len(own) < len(sets):
+        texts = {form: np.concatenate([*sorted_texts(own, form)]) for form in FORMS}
     for number, one in enumerate(sets):
         if one.split != "train":
-            known = _sorted([]) if one.split == "predict" else texts
-            judged[number] = _judge_set(one, known, _sorted([]), actions)
+            judged[number] = _judge_set(one, nothing if one.split == "predict" else texts, [], actions)
     masks = [judged[number][0] for number in range(len(sets))]
-    reports = [judged[number][1] for number in range(len(sets))]
-    meaning = {kind: bad.are for kind, bad in KINDS.items() if any(kind in report["found"] for report in reports)}
-    report: Report = {"on_bad_rows": dict(actions), "meaning": meaning, "sets": reports}
-    return Judgement([None if mask.all() else mask for mask in masks], report, texts)
+    report = _report(actions, [judged[number][1] for number in range(len(sets))])
+    return Judgement([None if mask.all() else mask for mask in masks], report, own)
 
 
-def _judge_set(one: SetMarks, train: Hashes, earlier: Hashes, actions: Mapping[str, Action]) -> _Judged:
+def _report(actions: Mapping[str, str], sets: list[SetReport]) -> Report:
+    meaning = {kind: bad.are for kind, bad in KINDS.items() if any(kind in one["found"] for one in sets)}
+    return {"on_bad_rows": dict(actions), "meaning": meaning, "sets": sets}
+
+
+def _judge_set(one: SetMarks, train: Hashes, earlier: Sequence[Chosen], actions: Mapping[str, Action]) -> _Judged:
     kept = np.ones(len(one.marks), np.bool_)
+    duplicates = np.zeros(0, np.bool_)
     report: SetReport = {
         "split": one.split, "name": one.name, "place": one.place, "rows": len(kept), "kept": len(kept), "found": {}
     }  # fmt: skip
     for kind in KINDS:
-        rows = _rows_of(kind, one, kept, train, earlier)
+        rows = _rows_of(kind, Chosen(one.marks, kept), train, earlier)
+        if kind == "duplicate":
+            duplicates = rows
+        if kind == "near_duplicate":
+            rows &= ~duplicates
         if not rows.any():
             continue
         action = _action(kind, one.split, actions)
@@ -172,7 +202,7 @@ def _judge_set(one: SetMarks, train: Hashes, earlier: Hashes, actions: Mapping[s
             raise _error(kind, one, rows)
         report["found"][kind] = _found(one, rows, action)
         if kind in _EXACTLY:
-            report["found"][kind]["exact"] = int(_EXACTLY[kind](one.marks.only(rows), train).sum())
+            report["found"][kind]["exact"] = int(_EXACTLY[kind](Chosen(one.marks, rows), train).sum())
         if action == "drop":
             kept &= ~rows
     report["kept"] = int(kept.sum())
@@ -191,7 +221,7 @@ def _action(kind: str, split: Split, actions: Mapping[str, Action]) -> Action:
 
 def _found(one: SetMarks, rows: Mask, action: Action) -> Found:
     count = int(rows.sum())
-    examples = [one.row(row) for row in np.flatnonzero(rows)[:EXAMPLES].tolist()]
+    examples = [one.row(row) for row in first(rows, EXAMPLES)]
     return {"count": count, "dropped": count if action == "drop" else 0, "examples": examples}
 
 
@@ -205,88 +235,36 @@ def _error(kind: str, one: SetMarks, rows: Mask) -> UserError:
     )
 
 
-def _rows_of(kind: str, one: SetMarks, kept: Mask, train: Hashes, earlier: Hashes) -> Mask:
+def _rows_of(kind: str, kept: Chosen, train: Hashes, earlier: Sequence[Chosen]) -> Mask:
     """Returns which of the kept rows are of a kind `[rows]`; `earlier` rows are those of training sets before."""
-    marks = one.marks
+    marks = kept.marks
     if kind == "mixed_line_ends":
-        return (marks.shows(kind) | _unlike_most(marks, kept)) & kept
+        return marks.shows(kind) & kept.rows | _unlike_most(kept)
     if kind in OF_A_ROW:
-        return marks.shows(kind) & kept
-    rows: Mask = kept & (marks.exact != 0)
-    compared = marks if rows.all() else marks.only(rows)
-    rows[rows] = {
-        "contradicting_labels": lambda: _contradicting(compared.normal, compared.label),
-        "duplicate": lambda: _known(compared, earlier, "exact"),
-        "near_duplicate": lambda: _known(compared, earlier, "normal") & ~_known(compared, earlier, "exact"),
-        "seen_in_train": lambda: _among(compared.normal, train["normal"]),
-    }[kind]()
-    return rows
+        return marks.shows(kind) & kept.rows
+    written = Chosen(marks, kept.rows & (marks.exact != 0))
+    if kind == "contradicting_labels":
+        return contradicting(written, "normal")
+    if kind == "seen_in_train":
+        return among(written, train, "normal")
+    return repeated(written, earlier, "exact" if kind == "duplicate" else "normal")
 
 
-def _unlike_most(marks: RowMarks, kept: Mask) -> Mask:
-    ends = np.where(kept, marks.line_ends(), 0)
-    counts = {kind: int((ends == kind).sum()) for kind in (LF, CRLF, CR)}
-    most = max(counts, key=lambda kind: counts[kind])
-    return np.isin(ends, [kind for kind in counts if kind != most])
+def _unlike_most(kept: Chosen) -> Mask:
+    """Says which rows have line ends, and not those that most rows have `[rows]`."""
+    rows, counts = np.zeros(len(kept.rows), np.bool_), np.zeros(LF | CRLF | CR, np.int64)
+    for stretch in stretches(len(rows)):
+        ends = kept.marks.only(stretch).line_ends()
+        counts += np.bincount(ends[kept.rows[stretch]], minlength=len(counts) + 1)[1:]
+    most = max((LF, CRLF, CR), key=lambda kind: counts[kind - 1])
+    others = [kind for kind in (LF, CRLF, CR) if kind != most]
+    for stretch in stretches(len(rows)):
+        rows[stretch] = np.isin(kept.marks.only(stretch).line_ends(), others)
+    return rows & kept.rows
 
 
-def _sorted(parts: Sequence[Callable[[Form], NDArray[np.uint64]]]) -> Hashes:
-    """Returns the sorted hashes of all parts, by form; `parts` are methods of marks."""
-    none = np.zeros(0, np.uint64)
-    forms: tuple[Form, Form] = ("exact", "normal")
-    hashes: Hashes = {form: np.concatenate([none, *(part(form) for part in parts)]) for form in forms}
-    for each in hashes.values():
-        each.sort()
-    return hashes
-
-
-def _known(marks: RowMarks, earlier: Hashes, form: Form) -> Mask:
-    """Says which texts with their label there were before, in this set or an earlier one `[rows]`."""
-    keys = marks.keys(form)
-    return np.asarray(_repeated(keys) | _among(keys, earlier[form]))
-
-
-def _among(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> Mask:
-    """Says which hashes there are among sorted ones `[rows]`; `np.isin` takes many times as long."""
-    if not len(known):
-        return np.zeros(len(hashes), np.bool_)
-    places = np.searchsorted(known, hashes)
-    np.minimum(places, len(known) - 1, out=places)
-    return np.asarray(known[places] == hashes)
-
-
-def _twins(keys: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """Returns the rows whose key is that of another row; few, so that what follows costs little memory."""
-    ordered = np.sort(keys)
-    return np.flatnonzero(_among(keys, np.unique(ordered[1:][ordered[1:] == ordered[:-1]])))
-
-
-def _repeated(keys: NDArray[np.uint64]) -> Mask:
-    """Says which keys there were before `[rows]`."""
-    repeated = np.zeros(len(keys), np.bool_)
-    twins = _twins(keys)
-    order = twins[np.argsort(keys[twins], kind="stable")]
-    repeated[order[1:]] = keys[order[1:]] == keys[order[:-1]]
-    return repeated
-
-
-def _contradicting(texts: NDArray[np.uint64], labels: NDArray[np.uint64]) -> Mask:
-    """Says which labelled rows share their text with a row that is labelled otherwise `[rows]`."""
-    twins = _twins(texts)
-    labelled = twins[labels[twins] != 0]
-    order = labelled[np.argsort(texts[labelled], kind="stable")]
-    rows = np.zeros(len(labels), np.bool_)
-    if not len(order):
-        return rows
-    text, label = texts[order], labels[order]
-    starts = np.flatnonzero(np.concatenate([[True], text[1:] != text[:-1]]))
-    differ = np.minimum.reduceat(label, starts) != np.maximum.reduceat(label, starts)
-    rows[order] = np.repeat(differ, np.diff(np.append(starts, len(order))))
-    return rows
-
-
-_EXACTLY: dict[str, Callable[[RowMarks, Hashes], Mask]] = {
-    "contradicting_labels": lambda marks, train: _contradicting(marks.exact, marks.label),
-    "seen_in_train": lambda marks, train: _among(marks.exact, train["exact"]),
+_EXACTLY: dict[str, Callable[[Chosen, Hashes], Mask]] = {
+    "contradicting_labels": lambda some, train: contradicting(some, "exact"),
+    "seen_in_train": lambda some, train: among(some, train, "exact"),
 }
 """Of the rows of these kinds, those that are so character by character."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import not_
 from typing import Any, Literal
 
 import numpy as np
@@ -71,19 +72,8 @@ class RowMarks:
         """Returns the bits of each row's line ends `[rows]`, as `quality_text` names them."""
         return self.flags >> _LINE_ENDS
 
-    @classmethod
-    def empty(cls, rows: int) -> "RowMarks":
-        """Returns marks to be filled."""
-        exact, normal, label = np.zeros((3, rows), np.uint64)
-        return cls(exact, normal, label, np.zeros(rows, np.uint16))
-
-    def fill(self, start: int, part: "RowMarks") -> None:
-        """Puts the marks of a batch where they belong."""
-        for name in ("exact", "normal", "label", "flags"):
-            getattr(self, name)[start : start + len(part)] = getattr(part, name)
-
-    def only(self, rows: NDArray[Any]) -> "RowMarks":
-        """Returns the marks of some rows: their indices, or a mask."""
+    def only(self, rows: NDArray[Any] | slice) -> "RowMarks":
+        """Returns the marks of some rows: their indices, a mask, or a slice, which copies nothing."""
         return RowMarks(self.exact[rows], self.normal[rows], self.label[rows], self.flags[rows])
 
     def texts(self, form: Form) -> NDArray[np.uint64]:
@@ -111,10 +101,10 @@ def row_marks(texts: Sequence[Sequence[str | None]], labels: Sequence[Any] | Non
     for column in texts:
         cells = [cell or "" for cell in column]
         forms = normal_forms(cells)
-        exact = exact * _STEP + _hashes([cell.encode("utf-8", "surrogatepass") for cell in cells])
+        exact = exact * _STEP + _hashes(_in_utf8(cells))
         normal = normal * _STEP + _hashes(forms)
         ends |= line_ends(cells)
-        blank_cells += np.fromiter((not form for form in forms), np.bool_, rows)
+        blank_cells += np.fromiter(map(not_, forms), np.bool_, rows)
         for kind, which in damages(cells).items():
             found[kind] = found.get(kind, False) | which
     found["empty_text"] = blank_cells > 0
@@ -129,12 +119,6 @@ def row_marks(texts: Sequence[Sequence[str | None]], labels: Sequence[Any] | Non
     for kind, which in found.items():
         marks = marks.flagged(kind, which)
     return marks
-
-
-def concat(parts: Sequence[RowMarks]) -> RowMarks:
-    """Puts the marks of batches one behind the other."""
-    names = ("exact", "normal", "label", "flags")
-    return RowMarks(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def label_hash(label: Any) -> int:
@@ -161,6 +145,13 @@ def _name(label: Any) -> str | None:
     if isinstance(label, bool) or (isinstance(label, float) and label.is_integer()):
         label = int(label)
     return str(label).strip() or None
+
+
+def _in_utf8(cells: Sequence[str]) -> list[bytes]:
+    try:
+        return [*map(str.encode, cells)]
+    except UnicodeEncodeError:  # halves of surrogate pairs
+        return [cell.encode("utf-8", "surrogatepass") for cell in cells]
 
 
 def _hashes(values: Sequence[bytes]) -> NDArray[np.uint64]:

@@ -3,6 +3,8 @@
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from itertools import repeat
+from operator import contains
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +53,7 @@ def line_ends(cells: Sequence[str]) -> NDArray[np.uint16]:
     if "\r" in joined:
         return np.fromiter(map(_line_ends, cells), np.uint16, len(cells))
     if "\n" in joined:
-        return np.where(_which(cells, lambda cell: "\n" in cell), LF, 0).astype(np.uint16)
+        return np.fromiter(map(contains, cells, repeat("\n")), np.uint16, len(cells)) * np.uint16(LF)
     return np.zeros(len(cells), np.uint16)
 
 

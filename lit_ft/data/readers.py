@@ -23,6 +23,7 @@ __all__ = [
     "Quoting",
     "ReadOptions",
     "SampleBy",
+    "check_documents",
     "check_file",
     "file_format",
     "read_chunks",
@@ -95,6 +96,21 @@ def file_format(path: Path) -> str:
             f"{path}: cannot read files of type {name!r}; known: {known} (each also .gz){did_you_mean(name, _FORMATS)}"
         )
     return name
+
+
+def check_documents(paths: Collection[Path], options: ReadOptions) -> None:
+    """Makes sure that files belong together where txt files are documents, which come in numbered pieces.
+
+    Raises:
+        UserError: there are txt files among others.
+    """
+    others = [path for path in paths if file_format(path) != "txt"]
+    if options.sample_by == "document" and 0 < len(others) < len(paths):
+        text = next(path for path in paths if path not in others)
+        raise UserError(
+            f"{text} is one document (sample_by: document), but {others[0]} beside it has a row for each: "
+            "set sample_by to line or paragraph, or name them in sources of their own"
+        )
 
 
 def check_file(path: Path) -> None:

@@ -26,7 +26,7 @@ def regrouped(folder: Path, grouping: Grouping, place: str) -> list[str]:
         UserError: nothing comes out.
     """
     paths, kept = sorted(folder.glob("features-*.arrow")), folder / "kept.npy"
-    store = FeatureStore(paths, np.load(kept) if kept.exists() else None)
+    store = FeatureStore(paths, np.load(kept, mmap_mode="r") if kept.exists() else None)
     target = folder / "grouped.arrow"
     with FeatureWriter(target) as writer:
         for columns in _groups(store, grouping):

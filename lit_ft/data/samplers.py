@@ -1,4 +1,4 @@
-"""Who gets which rows at which step: training in slices of a global order, evaluation in input order.
+"""Who gets which rows at which step: training in slices of a global order, evaluation in contiguous runs of rows.
 
 All derive from `DistributedSampler` because that is the only sampler Lightning leaves alone on several processes.
 They yield keys `(epoch, index)`: what depends on chance (masks) can be a pure function of them.
@@ -12,11 +12,13 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DistributedSampler
 
-from lit_ft.data.orders import Rows, TokenBatches
+from lit_ft.data.orders import Lengths, Rows, TokenBatches, length_sorted
 
 Key = tuple[int, int]
 FILLER = -1
 """Index of a row that only fills up a process's last batch; it carries no label and counts nowhere."""
+RUN = 64
+"""Batches whose rows are sorted together in evaluation: enough for little padding, few enough to wait in memory."""
 Item = TypeVar("Item", covariant=True)
 
 
@@ -59,6 +61,13 @@ class StepSampler(DistributedSampler[Item]):
         begin = self._begin(epoch)
         return min(begin + (steps - self.steps_before(begin)) * self.units_per_step, self.units)
 
+    def spans(self, epoch: int) -> TokenBatches:
+        """Returns the batches of an epoch: its rows, and where each process's batch lies in them, step by step.
+
+        There may be fewer batches in the last step than processes, which make do with fillers.
+        """
+        raise NotImplementedError
+
     def _begin(self, epoch: int) -> int:
         return self.start[1] if epoch == self.start[0] else 0
 
@@ -91,6 +100,13 @@ class GlobalOrderSampler(StepSampler[Key]):
             size = -(-len(rows) // self.num_replicas)
             mine = rows[self.rank * size : (self.rank + 1) * size].tolist()
             yield from ((epoch, row) for row in mine + [FILLER] * (size - len(mine)))
+
+    def spans(self, epoch: int) -> TokenBatches:
+        """Returns the batches of an epoch; see the base."""
+        whole = self.units - self.units % self.units_per_step
+        size = -(-(self.units - whole) // self.num_replicas) or 1  # the last step is shared evenly
+        starts = np.concatenate([np.arange(0, whole, self.batch_size), np.arange(whole, self.units, size)])
+        return self.order(epoch), np.stack([starts, np.append(starts[1:], self.units)], axis=1)
 
     def __len__(self) -> int:
         # of a whole epoch also where a run goes on within one: Lightning adds the steps done before, and asks only once
@@ -125,12 +141,16 @@ class TokenBudgetSampler(StepSampler[list[Key]]):
             start, stop = spans[mine].tolist() if mine < self.units else (0, 0)
             yield [(epoch, row) for row in rows[start:stop].tolist()] or [(epoch, FILLER)]
 
+    def spans(self, epoch: int) -> TokenBatches:
+        """Returns the batches of an epoch; see the base."""
+        return self.batches(epoch)
+
     def __len__(self) -> int:
         return self.steps  # of a whole epoch also where a run goes on within one, as above
 
 
 class ContiguousSampler(DistributedSampler[Key]):
-    """Gives each process one contiguous run of whole rows, each row once.
+    """Gives each process one contiguous run of whole rows, each row once, in input order.
 
     The processes' results laid end to end are in input order.
 
@@ -152,6 +172,47 @@ class ContiguousSampler(DistributedSampler[Key]):
 
     def __len__(self) -> int:
         return max(self.stop - self.start, 1)
+
+
+class LengthSortedSampler(ContiguousSampler):
+    """Gives each process its contiguous run of whole rows, those of `RUN` batches at a time sorted by length.
+
+    Batches of rows of similar length have little padding; the first is the longest of its `RUN`.
+
+    Args:
+        row_of_feature: the row that each feature (window) belongs to, ascending, `[features]`.
+        lengths: tokens of each feature, `[features]`.
+        batch_size: features of a batch.
+        limit: how many batches will be used, as Lightning's `limit_predict_batches`: a number, or a share of all. Those
+            hold the features that they would hold in input order.
+        num_replicas: number of processes.
+        rank: this process.
+
+    Attributes:
+        settles: for the last feature of each of these sorted pieces, the row before which all rows have come with it.
+    """
+
+    def __init__(
+        self,
+        row_of_feature: Rows,
+        lengths: Lengths,
+        batch_size: int,
+        limit: float = 1.0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        super().__init__(row_of_feature, num_replicas, rank)
+        mine = slice(self.start, self.stop)
+        batches = -(-len(self) // batch_size)
+        used = limit if isinstance(limit, int) else int(batches * limit)  # as Lightning counts
+        rows = row_of_feature[mine]
+        self.order, ends = length_sorted(rows, lengths[mine], RUN * batch_size, used * batch_size)
+        self.order += self.start
+        below = [*rows[ends[:-1]].tolist(), int(rows[-1]) + 1] if len(rows) else []
+        self.settles: dict[int, int] = dict(zip(self.order[ends - 1].tolist(), below, strict=True))
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter([(0, index) for index in self.order.tolist()] or [(0, FILLER)])
 
 
 def balanced_weights(labels: torch.Tensor) -> npt.NDArray[np.float64]:

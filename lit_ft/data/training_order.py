@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from lit_ft.data.orders import (
 from lit_ft.data.ragged import Array
 from lit_ft.data.samplers import GlobalOrderSampler, StepSampler, TokenBudgetSampler
 from lit_ft.data.store import FeatureStore
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, did_you_mean
 
 SamplingStrategy = Literal["random", "sequential", "group_by_length"]
 
@@ -39,6 +39,8 @@ class TrainingOrder:
     multiple_of: int = 1
     probabilities: Sequence[float] | None = None
     stopping_strategy: StoppingStrategy = "first_exhausted"
+    static_length: int | None = None
+    """Length that every batch is padded to, where batches are not as long as their longest row."""
 
     def sampler(
         self,
@@ -65,13 +67,19 @@ class TrainingOrder:
         self._check(sizes, weights)
         if self.max_tokens is not None:
             require_same_rows(weights, self.probabilities, self.stopping_strategy)
-            return self._budgeted(-(-store.lengths() // self.multiple_of) * self.multiple_of, num_replicas, rank)
+            return self._budgeted(self.padded(store.lengths()), num_replicas, rank)
         order, rows = partial(self._rows, sizes, weights), len(store)
         if self.probabilities is not None:
             rows = mixed_length(sizes, self.probabilities, self.stopping_strategy)
         if self.strategy == "group_by_length":
             order = partial(self._grouped, order, store.lengths(), batch_size * num_replicas)
         return GlobalOrderSampler(order, rows, batch_size, num_replicas, rank)
+
+    def padded(self, lengths: Array) -> Array:
+        """Returns how long batches are padded whose longest row has so many tokens."""
+        if self.static_length is not None:
+            lengths = np.full_like(lengths, self.static_length)
+        return -(-lengths // self.multiple_of) * self.multiple_of
 
     def settings(self, sampler: StepSampler[Any], weighted: bool) -> dict[str, Any]:
         """Returns, as plain values, what must be the same for a place within an epoch to mean the same rows.
@@ -95,6 +103,20 @@ class TrainingOrder:
         }
 
     def _check(self, sizes: Sequence[int], weights: Array | None) -> None:
+        if self.strategy not in (known := get_args(SamplingStrategy)):
+            hint = did_you_mean(self.strategy, known)
+            raise UserError(f"train_sampling_strategy is {self.strategy!r}, expected one of {', '.join(known)}{hint}")
+        if self.static_length is not None and self.max_tokens is not None:
+            rows = max(self.max_tokens // self.static_length, 1)
+            raise UserError(
+                f"pad_to_max_length makes every row {self.static_length} tokens long: set batch_size: {rows} instead "
+                f"of max_tokens_per_batch: {self.max_tokens}, or leave pad_to_max_length out"
+            )
+        if self.static_length is not None and self.strategy == "group_by_length":
+            raise UserError(
+                f"pad_to_max_length makes every row {self.static_length} tokens long, so there is nothing to group: "
+                "leave it or train_sampling_strategy: group_by_length out"
+            )
         if self.probabilities is not None and len(sizes) == 1:
             raise UserError("probabilities mix several sources: set sources, or leave probabilities out")
         if weights is not None and (self.probabilities is not None or self.strategy == "sequential"):

@@ -4,9 +4,10 @@ import logging
 import math
 import os
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
+from lightning.pytorch.trainer.states import TrainerStatus
 from torch.utils.data import DataLoader
 
 from lit_ft.data.collators import Batch, Feature, pad
@@ -15,13 +16,14 @@ from lit_ft.data.orders import StoppingStrategy, shuffled
 from lit_ft.data.quality_report import table
 from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind
-from lit_ft.data.samplers import ContiguousSampler, Key, StepSampler, TokenBudgetSampler
+from lit_ft.data.samplers import ContiguousSampler, Key, LengthSortedSampler, StepSampler, TokenBudgetSampler
 from lit_ft.data.store import FeatureStore
 from lit_ft.data.stream_loader import PlacedBatch, StreamLoader
 from lit_ft.data.training_order import SamplingStrategy, TrainingOrder
+from lit_ft.datamodules.batch_notes import note_on_batches
 from lit_ft.datamodules.preparing import PreparingDataModule
 from lit_ft.datamodules.streaming import check_streaming, check_validation, stream_loader
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, did_you_mean
 
 log = logging.getLogger("lit_ft")
 
@@ -31,6 +33,8 @@ STAGES: dict[str, tuple[Kind, ...]] = {
     "test": ("test",),
     "predict": ("predict",),
 }
+EvaluationStrategy = Literal["group_by_length", "sequential"]
+LIMITS = {"validation": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 LEAST = {
     "batch_size": 1, "eval_batch_size": 1, "max_seq_length": 1, "pad_to_multiple_of": 1, "preprocessing_num_workers": 1,
     "num_workers": 0, "shuffle_buffer_size": 0, "data_seed": 0,
@@ -49,6 +53,8 @@ class TransformerDataModule(PreparingDataModule):
             padding, but no longer random batches).
         max_tokens_per_batch: batches of rows of similar length with at most this many tokens per process, padding
             included, instead of `batch_size` rows.
+        eval_sampling_strategy: `group_by_length` (evaluation and prediction in a Trainer run rows of similar length
+            together, and our modules put their outputs back in input order) or `sequential`.
         shuffle_buffer_size: rows that `streaming` shuffles together; 0 = rows come as they stand.
         probabilities: share of each of the `sources` in training, in their order. Default: by size.
         stopping_strategy: when an epoch of a mixture ends, as in `datasets.interleave_datasets`.
@@ -62,9 +68,9 @@ class TransformerDataModule(PreparingDataModule):
     """
 
     loading_options: ClassVar[frozenset[str]] = PreparingDataModule.loading_options | {
-        "data_seed", "train_sampling_strategy", "max_tokens_per_batch", "shuffle_buffer_size", "probabilities",
-        "stopping_strategy", "pad_to_max_length", "pad_to_multiple_of", "batch_size", "eval_batch_size", "num_workers",
-        "multiprocessing_context",
+        "data_seed", "train_sampling_strategy", "max_tokens_per_batch", "eval_sampling_strategy", "shuffle_buffer_size",
+        "probabilities", "stopping_strategy", "pad_to_max_length", "pad_to_multiple_of", "batch_size",
+        "eval_batch_size", "num_workers", "multiprocessing_context",
     }  # fmt: skip
 
     def __init__(
@@ -73,6 +79,7 @@ class TransformerDataModule(PreparingDataModule):
         data_seed: int | None = None,
         train_sampling_strategy: SamplingStrategy = "random",
         max_tokens_per_batch: int | None = None,
+        eval_sampling_strategy: EvaluationStrategy = "group_by_length",
         shuffle_buffer_size: int = 10_000,
         probabilities: list[float] | None = None,
         stopping_strategy: StoppingStrategy = "first_exhausted",
@@ -89,11 +96,17 @@ class TransformerDataModule(PreparingDataModule):
             value = self.hparams[option]
             if value is not None and value < least:
                 raise UserError(f"{option} is {value}; it must be at least {least}")
+        if eval_sampling_strategy not in (known := get_args(EvaluationStrategy)):
+            hint = did_you_mean(eval_sampling_strategy, known)
+            raise UserError(
+                f"eval_sampling_strategy is {eval_sampling_strategy!r}, expected {' or '.join(known)}{hint}"
+            )
         self.features: dict[Kind, dict[str, FeatureDataset]] = {}
         self._train_sizes: list[int] = []
         self._weights: Array | None = None
         self._stream: StreamLoader | None = None
         self._order: StepSampler[Any] | None = None
+        self._explained: StepSampler[Any] | None = None
         self._start: tuple[int, int] | None = None
 
     # What a task writes
@@ -135,6 +148,7 @@ class TransformerDataModule(PreparingDataModule):
             stores = [each.features for each in prepared.sets["train"].values()]
             self.features["train"] = {"": FeatureDataset(FeatureStore.joined(stores))}
             self._train_sizes, self._order = [len(store) for store in stores], None
+            _ = self._train_sampler  # options that exclude each other are named before a model is built
             self._show(self.features["train"][""])
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -143,6 +157,9 @@ class TransformerDataModule(PreparingDataModule):
             self._stream = stream_loader(self)
             return self._stream
         sampler = self._train_sampler
+        if self._explained is not sampler and (note := note_on_batches(self, sampler, self._weights)):
+            log.info(note)
+        self._explained = sampler
         self._go_on(sampler)
         size = None if isinstance(sampler, TokenBudgetSampler) else self.hparams["batch_size"]
         return self._loader(self.features["train"][""], sampler, "train", size)
@@ -232,13 +249,14 @@ class TransformerDataModule(PreparingDataModule):
         replicas, rank = self.processes
         if self._order is None or self._order.num_replicas != replicas:
             store, self._weights = self.features["train"][""].store, self.train_weights()
-            self._order = self._training_order.sampler(
+            self._order = self.training_order.sampler(
                 store, self._train_sizes, self._weights, self.hparams["batch_size"], replicas, rank
             )
         return self._order
 
     @property
-    def _training_order(self) -> TrainingOrder:
+    def training_order(self) -> TrainingOrder:
+        """The order of training rows, by the options."""
         options = self.hparams
         return TrainingOrder(
             self.seed,
@@ -247,10 +265,11 @@ class TransformerDataModule(PreparingDataModule):
             options["pad_to_multiple_of"] or 1,
             options["probabilities"],
             options["stopping_strategy"],
+            self.static_length,
         )
 
     def _order_settings(self) -> dict[str, Any]:
-        return self._training_order.settings(self._train_sampler, self._weights is not None)
+        return self.training_order.settings(self._train_sampler, self._weights is not None)
 
     def set_names(self, kind: Kind) -> list[str]:
         """Names of the evaluation sets of one kind, in the order of their loaders."""
@@ -269,14 +288,31 @@ class TransformerDataModule(PreparingDataModule):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def _evaluation_loaders(self, kind: Kind) -> list[DataLoader[Any]]:
-        replicas, rank = self.processes
         size = self.hparams["eval_batch_size"] or self.hparams["batch_size"]
+        samplers = {
+            name: self._evaluation_sampler(data, kind, size) for name, data in self.features.get(kind, {}).items()
+        }
         return [
-            self._loader(data, ContiguousSampler(data.row_of_feature, replicas, rank), kind, size)
-            for data in self.features.get(kind, {}).values()
+            self._loader(self.features[kind][name], sampler, kind, size, getattr(sampler, "settles", None))
+            for name, sampler in samplers.items()
         ]
 
-    def _loader(self, data: FeatureDataset, sampler: Any, kind: Kind, batch_size: int | None) -> DataLoader[Any]:
+    def _evaluation_sampler(self, data: FeatureDataset, kind: Kind, batch_size: int) -> ContiguousSampler:
+        # outside of a run nobody says how many batches will be used, and rows would wait for batches that never come
+        running = self.trainer is not None and self.trainer.state.status == TrainerStatus.RUNNING
+        if not running or self.static_length or self.hparams["eval_sampling_strategy"] == "sequential":
+            return ContiguousSampler(data.row_of_feature, *self.processes)
+        limit = getattr(self.trainer, LIMITS[kind])
+        return LengthSortedSampler(data.row_of_feature, data.store.lengths(), batch_size, limit, *self.processes)
+
+    def _loader(
+        self,
+        data: FeatureDataset,
+        sampler: Any,
+        kind: Kind,
+        batch_size: int | None,
+        settles: dict[int, int] | None = None,
+    ) -> DataLoader[Any]:
         workers = self.hparams["num_workers"]
         return DataLoader(
             data,
@@ -286,11 +322,17 @@ class TransformerDataModule(PreparingDataModule):
             persistent_workers=workers > 0,
             multiprocessing_context=self.hparams["multiprocessing_context"] if workers else None,
             pin_memory=torch.cuda.is_available(),
-            collate_fn=partial(self.batch_of, kind),
+            collate_fn=partial(self.batch_of, kind, settles=settles),
         )
 
-    def batch_of(self, kind: Kind, features: list[Feature] | Feature) -> Batch:
-        """Collates features of any split, with what evaluation needs beside them."""
+    def batch_of(self, kind: Kind, features: list[Feature] | Feature, settles: dict[int, int] | None = None) -> Batch:
+        """Collates features of any split, with what evaluation needs beside them.
+
+        Args:
+            kind: the split.
+            features: what the data set gave.
+            settles: of a `LengthSortedSampler`; batches to predict say as `settled` which rows have come with them.
+        """
         if isinstance(features, dict):  # for `overfit_batches`, Lightning replaces a sampler of whole batches
             features = [features]
         extras = {name: [feature.pop(name, None) for feature in features] for name in ("key", "row", "windows", "info")}
@@ -298,9 +340,11 @@ class TransformerDataModule(PreparingDataModule):
         if kind == "train":
             return batch
         batch |= {name: torch.tensor(extras[name]) for name in ("row", "windows")}
+        if kind == "predict" and settles is not None:
+            batch["settled"] = max(settles.get(index, 0) for _, index in extras["key"])
         return batch if extras["info"][0] is None else {**batch, "info": extras["info"]}
 
     def __getstate__(self) -> dict[str, Any]:
         # worker processes get the data module without the run that it is in
         known = {"_tokenizer": self.tokenizer, "_config": self.pretrained_config()}
-        return {**self.__dict__, **known, "trainer": None, "_order": None, "_stream": None}
+        return {**self.__dict__, **known, "trainer": None, "_order": None, "_explained": None, "_stream": None}

@@ -18,6 +18,7 @@ from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.modules.padding import PaddingFreeModule
 from lit_ft.ops.building import ModelSource, fit_to_tokenizer, freeze, resize_embeddings, weights_dtype
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
+from lit_ft.ops.compiling import compile_layers
 from lit_ft.ops.losses import mean
 from lit_ft.optim.schedules import check_schedule
 
@@ -55,6 +56,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule):
         freeze: regular expressions; parameters whose name matches are not trained.
         padding_free: compute on real tokens only, with the same results: `auto` (where the model can, which is said
             where it cannot), `on` (an error where it cannot) or `off` (transformers' own execution and dropout).
+        torch_compile: compile the layers of the model, once for all lengths; the first steps take long.
         learning_rate: peak learning rate of AdamW.
         weight_decay: of all parameters but biases and norms.
         adam_beta1: AdamW's first beta.
@@ -96,6 +98,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule):
         gradient_checkpointing: bool = False,
         freeze: list[str] | None = None,
         padding_free: Literal["auto", "on", "off"] = "auto",
+        torch_compile: bool = False,
         learning_rate: float = 5e-5,
         weight_decay: float = 0.0,
         adam_beta1: float = 0.9,
@@ -235,6 +238,8 @@ class TransformerModule(AdamWModule, PaddingFreeModule):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if self.hparams["freeze"]:
             log.info(f"frozen: {freeze(model, self.hparams['freeze']):,} of {model.num_parameters():,} parameters")
+        if self.hparams["torch_compile"]:
+            compile_layers(model)
         self.model = model
         self.forget_padding()
         return model  # type: ignore[no-any-return]

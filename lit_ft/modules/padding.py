@@ -43,7 +43,7 @@ class PaddingFreeModule(LightningModule):
     def without_padding(self) -> PaddingFree:
         """The context in which the model skips padding; does nothing where it cannot or shall not."""
         assert self.model is not None
-        return padding_free(self.model, self.hparams["padding_free"])
+        return padding_free(self.model, self.hparams["padding_free"], cheap_dropout=not self.hparams["torch_compile"])
 
     def forget_padding(self) -> None:
         """Has another model tried anew."""
@@ -61,12 +61,13 @@ class PaddingFreeModule(LightningModule):
         return batch
 
 
-def padding_free(model: nn.Module, option: str) -> PaddingFree:
+def padding_free(model: nn.Module, option: str, cheap_dropout: bool = True) -> PaddingFree:
     """Finds out how a model skips padding, and says so where it cannot.
 
     Args:
         model: where it will run.
         option: `auto`, `on` or `off`.
+        cheap_dropout: give it our dropout, too; compiled models have one of their own.
 
     Raises:
         UserError: `on`, but the model cannot.
@@ -76,7 +77,8 @@ def padding_free(model: nn.Module, option: str) -> PaddingFree:
         free = PaddingFree(model)
         free.reason = "padding_free is off" if option == "off" else f"no padding is skipped on {device}"
         return free
-    fast_dropout(model)
+    if cheap_dropout:
+        fast_dropout(model)
     free = PaddingFree.of(model)
     if free.reason is not None and option == "on":
         raise UserError(f"padding_free: on: {free.reason}; set it to auto")

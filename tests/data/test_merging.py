@@ -35,5 +35,27 @@ def test_rows_cut_open_and_fillers_never_come_out() -> None:
     assert [info["id"] for _, info in merge(2, [FILLER, *OWNERS[:5], FILLER])] == [0, 1]
 
 
+def test_rows_out_of_order_wait_for_those_before_them() -> None:
+    windows = [1, 2, 1, 1, 2]
+    merger, came = RowMerger(), []
+    for rows, settled in (([3, 1], 0), ([0, FILLER], 0), ([2, 1], 3), ([4, 4], 5)):
+        batch = {
+            "row": torch.tensor(rows),
+            "windows": torch.tensor([1 if row == FILLER else windows[row] for row in rows]),
+            "info": [{"id": row} for row in rows],
+            "settled": settled,
+        }
+        came.append(merger.add([{"of": row} for row in rows], batch))
+    assert [[info["id"] for _, info in batch] for batch in came] == [[], [], [0, 1, 2], [3, 4]]
+    for parts, info in (row for batch in came for row in batch):
+        assert parts == [{"of": info["id"]}] * windows[info["id"]]
+
+
+def test_a_row_that_a_batch_limit_cuts_open_holds_nothing_up() -> None:
+    merger = RowMerger()
+    batch = {"row": torch.tensor([2, 0, 1]), "windows": torch.tensor([2, 1, 1]), "settled": 2}
+    assert [parts for parts, _ in merger.add([{"a": 2}, {"a": 0}, {"a": 1}], batch)] == [[{"a": 0}], [{"a": 1}]]
+
+
 def test_batches_of_another_loader_have_one_feature_a_row() -> None:
     assert RowMerger().add([{"a": 1}, {"a": 2}], {"labels": None}) == [([{"a": 1}], {}), ([{"a": 2}], {})]

@@ -12,6 +12,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from lit_ft.data.orders import (
     StoppingStrategy,
     length_grouped,
+    length_sorted,
     mixed,
     mixed_length,
     require_same_rows,
@@ -168,7 +169,7 @@ def test_token_batches_worked_out_by_hand() -> None:
     for epoch in range(20):
         rows, spans = token_batch_order(lengths, token_boundaries(lengths, 10), 42, epoch)
         batches |= {tuple(sorted(rows[start:stop].tolist())) for start, stop in spans}
-        assert rows[slice(*spans[0])].tolist() == [1]
+        assert rows[slice(*spans[0])].tolist() == [1]  # 9 tokens, as many as 3 2 2 has with its padding, but longer
     assert batches == {(1,), (2, 4), (3, 4), (0, 3, 6), (0, 2, 6), (5,)}  # the rows of 3 tokens change places
 
 
@@ -195,7 +196,9 @@ def test_token_batches_hold_every_row_once_within_the_budget(rows: int, budget: 
     assert len(by_length) <= len(in_turn)
     for epoch in range(3):
         order, spans = token_batch_order(lengths, by_length, 42, epoch)
-        assert lengths[order[slice(*spans[0])]].max() == lengths.max()
+        sizes = padded_sizes(lengths, order, spans)
+        assert sizes[0] == max(sizes)  # memory runs out at once,
+        assert lengths[order[spans[:2, 0]]].max() == lengths.max()  # also where it is the longest row that needs it
         both = [(order, spans, by_length), (*sequential_token_batches(in_turn), in_turn)]
         for order, spans, boundaries in both:
             assert sorted(order.tolist()) == list(range(rows))
@@ -215,6 +218,44 @@ def test_token_batches_come_in_another_order_of_other_rows_each_epoch() -> None:
     longest = [int(lengths[rows[start]]) for start, _ in spans]
     rising = sum(first < second for first, second in pairwise(longest))
     assert 0.35 < rising / len(longest) < 0.65  # neither ascending nor descending
+
+
+def test_the_batch_of_most_tokens_comes_first_and_the_longest_row_second() -> None:
+    lengths = np.array([6, 5, 2, 5, 2, 2, 2])
+    boundaries = token_boundaries(lengths, 10)
+    assert boundaries.tolist() == [0, 1, 3, 7]  # 6 | 5 5 | 2 2 2 2
+    for epoch in range(10):
+        rows, spans = token_batch_order(lengths, boundaries, 42, epoch)
+        assert [sorted(rows[start:stop].tolist()) for start, stop in spans] == [[1, 3], [0], [2, 4, 5, 6]]
+
+
+def by_hand(rows: list[int], lengths: list[int], run: int, cut: int) -> list[int]:
+    """Plain second implementation: of a run, the row with the longest window that is left gives its next one."""
+    order, begin = [], 0
+    for end in sorted({*range(run, len(rows), run), min(cut, len(rows)), len(rows)} - {0}):
+        left = list(range(begin, end))
+        while left:
+            longest = max(left, key=lambda each: (lengths[each], -each))
+            first = min(each for each in left if rows[each] == rows[longest])
+            order.append(first)
+            left.remove(first)
+        begin = end
+    return order
+
+
+@pytest.mark.parametrize(("run", "cut"), [(8, 1000), (8, 20), (1000, 3), (4, 0), (64, 64)])
+@pytest.mark.parametrize("windows", [[1] * 40, [3, 1, 1, 5, 2] * 8, [30], []])
+@pytest.mark.parametrize("kind", [np.int32, np.uint16])
+def test_runs_are_sorted_by_length_with_windows_in_order(run: int, cut: int, windows: list[int], kind: type) -> None:
+    rows = np.repeat(np.arange(len(windows)) + 5, windows)
+    lengths = lengths_of(len(rows), seed=run).astype(kind)
+    order, ends = length_sorted(rows, lengths, run, cut)
+    assert order.tolist() == by_hand(rows.tolist(), lengths.tolist(), run, cut)
+    for begin, end in pairwise([0, *ends.tolist()]):
+        assert sorted(order[begin:end].tolist()) == list(range(begin, end))
+    for row in np.unique(rows):
+        own = [each for each in order.tolist() if rows[each] == row]
+        assert own == sorted(own)
 
 
 def test_rows_of_no_tokens_have_a_batch_too() -> None:

@@ -168,3 +168,22 @@ def test_long_rows_are_encoded_a_few_at_a_time(tmp_path: Path, monkeypatch: pyte
     features = prepare(KEY, load, tmp_path, None, False).sets["train"][""].features
     assert max(sizes) <= 100 + 60
     assert columns(features)["row"] == [row for row, text in enumerate(texts) for _ in range(2 - len(text) % 2)]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_stays_is_named_over_several_files_and_pieces(
+    processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lit_ft.data.store.CHUNK", 100)
+    texts = ["x" * (number * number % 701 + 1) for number in range(2 * BATCH + 7)]
+    load = lambda scratch: Work({"train": {"": some(texts, "t.csv")}}, {}, Task(), [], check_actions(drop))  # noqa: E731
+    drop = {"duplicate": "drop"}
+    prepared = prepare(KEY, load, tmp_path, processes, False)
+    features = prepared.sets["train"][""].features
+    first = [row for row, text in enumerate(texts) if text not in texts[:row]]
+    assert len(features.paths) == processes
+    assert columns(features)["row"] == [row for row in first for _ in range(2 - len(texts[row]) % 2)]
+    saved = np.load(prepared.folder / "train_exact.npy")
+    assert len(saved) == len(first)
+    assert (np.diff(saved.astype(object)) > 0).all()
+    assert not list(prepared.folder.rglob("marks"))

@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from lit_ft.data.quality import KINDS, SetMarks, check_actions, judge
-from lit_ft.data.quality_marks import OF_A_ROW, RowMarks, concat, row_marks
+from lit_ft.data.quality_marks import OF_A_ROW, RowMarks, row_marks
 from lit_ft.errors import UserError
 
 KEEP = {**check_actions({}), "unlabelled": "keep", "unknown_label": "keep"}
+
+
+def concat(parts: list[RowMarks]) -> RowMarks:
+    names = ("exact", "normal", "label", "flags")
+    return RowMarks(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def marked(

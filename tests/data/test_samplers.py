@@ -14,9 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 from lit_ft.data.orders import shuffled, token_batch_order, token_boundaries, weighted
 from lit_ft.data.samplers import (
     FILLER,
+    RUN,
     ContiguousSampler,
     GlobalOrderSampler,
     Key,
+    LengthSortedSampler,
     TokenBudgetSampler,
     balanced_weights,
 )
@@ -174,6 +176,70 @@ def test_evaluation_is_in_order_and_splits_no_row(windows: list[int], processes:
     assert sum(map(len, owners)) == len(windows)
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+@pytest.mark.parametrize("windows", [[1] * 400, [3, 1, 1, 2] * 60, [1, 9], [4], []])
+def test_sorted_evaluation_gives_each_process_the_rows_it_has_in_input_order(
+    windows: list[int], processes: int
+) -> None:
+    rows = np.repeat(np.arange(len(windows)), windows)
+    lengths = np.resize(LENGTHS, len(rows))
+    for rank in range(processes):
+        plain, ours = (
+            ContiguousSampler(rows, processes, rank), LengthSortedSampler(rows, lengths, 2, 1.0, processes, rank)
+        )  # fmt: skip
+        places = [index for _, index in ours]
+        assert len(ours) == len(plain) == len(places)
+        for start in range(0, len(places), RUN * 2):
+            part = slice(start, start + RUN * 2)
+            assert sorted(places[part]) == [index for _, index in list(plain)[part]]
+        if places == [FILLER]:
+            assert not ours.settles
+            continue
+        assert lengths[places[0]] == lengths[sorted(places)[: RUN * 2]].max() or max(windows) > 1
+        # a row is settled when it and all before it have come, and at the end all are
+        for place, index in enumerate(places):
+            if index in ours.settles:
+                missing = rows[places[place + 1 :]]
+                assert ours.settles[index] == min(missing.tolist(), default=rows[max(places)] + 1)
+        assert ours.settles[places[-1]] == rows[max(places)] + 1
+        assert len(ours.settles) == -(-len(places) // (RUN * 2))
+
+
+@pytest.mark.parametrize(("limit", "features"), [(3, 12), (0, 0), (200, 400), (0.5, 200), (0.33, 132), (1.0, 400)])
+def test_a_limit_takes_the_rows_that_it_takes_in_input_order(limit: float, features: int) -> None:
+    sampler = LengthSortedSampler(np.arange(400), np.resize(LENGTHS, 400), 4, limit)
+    places = [index for _, index in sampler]
+    assert sorted(places[:features]) == list(range(features))
+    assert sorted(places) == list(range(400))
+    if features:
+        assert sampler.settles[places[features - 1]] == features
+
+
+def test_spans_are_the_batches_of_all_processes() -> None:
+    for processes, rows, batch in ((1, 47, 4), (3, 47, 4), (3, 50, 4), (2, 48, 4), (5, 3, 1)):
+        samplers = [by_row(rows, batch, processes, rank) for rank in range(processes)]
+        order, spans = samplers[0].spans(1)
+        each = [epoch(sampler, 1) for sampler in samplers]
+        steps = range(samplers[0].steps)
+        batches = [real(part[step * batch : (step + 1) * batch]) for step in steps for part in each]
+        assert [order[start:stop].tolist() for start, stop in spans] == [rows for rows in batches if rows]
+    one = by_tokens(200)
+    order, spans = one.spans(0)
+    assert [order[start:stop].tolist() for start, stop in spans] == [real(batch) for batch in one]
+
+
+def test_two_million_sorted_rows_need_a_few_bytes_each() -> None:
+    rows = np.arange(2_000_000)
+    lengths = np.resize(LENGTHS, len(rows)).astype(np.int32)
+    tracemalloc.start()
+    sampler = LengthSortedSampler(rows, lengths, 8)
+    now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert now / len(rows) <= 10
+    assert peak / len(rows) <= 12
+    assert len(sampler) == len(rows)
+
+
 def test_two_million_rows_make_no_python_list() -> None:
     rows = 2_000_000
     lengths = np.tile(LENGTHS, -(-rows // 199))[:rows].astype(np.int32)
@@ -207,10 +273,12 @@ class Keys(Dataset[list[Key]]):
 def loaders(processes: int, rank: int) -> dict[str, DataLoader[list[Key]]]:
     rows, tokens = by_row(199, 8, processes, rank), by_tokens(600, processes, rank)
     windows = ContiguousSampler(np.arange(199), processes, rank)
+    by_length = LengthSortedSampler(np.arange(199), LENGTHS, 8, 1.0, processes, rank)
     return {
         "rows": DataLoader(Keys(), batch_size=8, sampler=rows, collate_fn=list),
         "tokens": DataLoader(Keys(), batch_size=None, sampler=tokens, collate_fn=list),
         "windows": DataLoader(Keys(), batch_size=8, sampler=windows, collate_fn=list),
+        "sorted": DataLoader(Keys(), batch_size=8, sampler=by_length, collate_fn=list),
     }
 
 
@@ -251,7 +319,7 @@ class Recorder(pl.LightningModule):
         return loaders(self.trainer.world_size, self.trainer.global_rank)[self.name.removeprefix("predict_")]
 
 
-for name in ("fit_rows", "fit_tokens", "predict_rows", "predict_tokens", "predict_windows"):
+for name in ("fit_rows", "fit_tokens", "predict_rows", "predict_tokens", "predict_windows", "predict_sorted"):
     trainer = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp_fork", max_epochs=2, logger=False,
                          enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     if name.startswith("fit"):
@@ -273,7 +341,7 @@ def test_lightning_leaves_the_samplers_alone_on_two_processes(tmp_path: Path) ->
                 loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
                 passes.append([[list(key) for key in batch] for batch in loader])
                 assert len(loader) == len(passes[-1])
-            if name != "windows":
+            if name not in ("windows", "sorted"):
                 assert json.loads((tmp_path / f"fit_{name}_{rank}.json").read_text()) == passes[0] + passes[1]
                 assert passes[0] != passes[1]
             assert json.loads((tmp_path / f"predict_{name}_{rank}.json").read_text()) == passes[0]

@@ -38,7 +38,8 @@ CHANGES = {
 SAME = {
     "batch_size": 3, "eval_batch_size": 5, "num_workers": 1, "preprocessing_num_workers": 2, "data_seed": 7,
     "pad_to_max_length": True, "pad_to_multiple_of": 8, "train_sampling_strategy": "sequential",
-    "max_tokens_per_batch": 1000, "shuffle_buffer_size": 5, "stopping_strategy": "all_exhausted",
+    "max_tokens_per_batch": 1000, "eval_sampling_strategy": "sequential", "shuffle_buffer_size": 5,
+    "stopping_strategy": "all_exhausted",
     "multiprocessing_context": "spawn", "class_balanced_sampling": True, "cache_dir": "elsewhere",
     "predict_file": "not there.csv", "predict_split_name": "x", "test_file": "not there.csv", "test_split_name": "x",
 }  # fmt: skip

@@ -1,0 +1,68 @@
+"""What a choice of batches makes of a step: rows, tokens and padding, counted from the lengths of the rows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lit_ft.data.orders import TokenBatches
+from lit_ft.data.ragged import Array
+
+
+@dataclass(frozen=True)
+class BatchFigures:
+    """What the optimizer steps of an epoch hold, of all processes and micro-batches together, each `[steps]`.
+
+    Attributes:
+        rows: rows (features).
+        tokens: tokens without padding.
+        padded: tokens with padding.
+    """
+
+    rows: Array
+    tokens: Array
+    padded: Array
+
+    @classmethod
+    def of(
+        cls, batches: TokenBatches, lengths: Array, padded: Callable[[Array], Array], per_step: int
+    ) -> "BatchFigures":
+        """Counts the batches of an epoch.
+
+        Args:
+            batches: the rows and batches of an epoch, as a sampler's `spans` gives them.
+            lengths: tokens of each row.
+            padded: how long batches are padded whose longest row has so many tokens.
+            per_step: batches of an optimizer step.
+        """
+        order, spans = batches
+        sorted_spans = np.argsort(spans[:, 0])
+        starts, place = spans[sorted_spans, 0], np.argsort(sorted_spans)  # together, the batches are all rows
+        in_turn = lengths[order].astype(np.int64)
+        rows = np.diff(spans, axis=1)[:, 0]
+        tokens = np.add.reduceat(in_turn, starts)[place]
+        longest = np.maximum.reduceat(in_turn, starts)[place]
+        steps = np.arange(0, len(spans), per_step)
+        return cls(*(np.add.reduceat(each, steps) for each in (rows, tokens, rows * padded(longest))))
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of an epoch."""
+        return len(self.rows)
+
+    @property
+    def padding(self) -> float:
+        """Share of the tokens that are padding."""
+        return 1 - float(self.tokens.sum()) / max(float(self.padded.sum()), 1.0)
+
+    def __str__(self) -> str:
+        return (
+            f"{_spread(self.rows)} rows a step, {self.steps:,} steps an epoch, {_spread(self.tokens)} real tokens a "
+            f"step, {self.padding:.1%} padding"
+        )
+
+
+def _spread(values: Array) -> str:
+    mean, least, most = values.mean(), int(values.min()), int(values.max())
+    shown = f"{mean:,.1f}" if mean < 100 and mean % 1 else f"{mean:,.0f}"
+    return shown if least == most else f"{shown} ({least:,}-{most:,})"

@@ -1,0 +1,73 @@
+"""What is said once about training batches that are not the default ones: their figures, and what they mean."""
+
+import math
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lit_ft.data.batch_figures import BatchFigures
+from lit_ft.data.ragged import Array
+from lit_ft.data.samplers import GlobalOrderSampler, StepSampler
+
+DEFAULTS = {"packing": "wrapped", "train_sampling_strategy": "random", "max_tokens_per_batch": None}
+"""Options that change what a batch holds, as they are by themselves; not every task has all of them."""
+LITTLE = 0.01
+"""Share of padding that is not worth a word."""
+
+
+def note_on_batches(data: Any, sampler: StepSampler[Any], weights: Array | None) -> str | None:
+    """Says what the batches of a data module are like where an option makes others than random ones of `batch_size`.
+
+    Args:
+        data: the data module, set up to fit.
+        sampler: of its training rows.
+        weights: how often each is drawn.
+
+    Returns:
+        One line; `None` where there is nothing to say.
+    """
+    options, order = data.hparams, data.training_order
+    chosen = {name: options[name] for name, value in DEFAULTS.items() if options.get(name, value) != value}
+    if chosen.get("train_sampling_strategy") == "sequential":
+        del chosen["train_sampling_strategy"]  # the rows' own order
+    if not chosen:
+        return None
+    (replicas, rank), size = data.processes, options["batch_size"]
+    store = data.features["train"][""].store
+    lengths = store.lengths()
+    micro = data.trainer.accumulate_grad_batches if data.trainer is not None else 1
+    count = partial(BatchFigures.of, padded=order.padded, per_step=replicas * micro)
+    usual: StepSampler[Any]
+    if "packing" in chosen:
+        blocks = _blocks(int(lengths.sum()), data.longest_feature)
+        usual = GlobalOrderSampler(lambda _: np.arange(len(blocks)), len(blocks), size, replicas, rank)
+        usual_figures, name = count(usual.spans(0), blocks), f"packing wrapped, batch_size {size}"
+    else:
+        random = replace(order, strategy="random", max_tokens=None)
+        usual = random.sampler(store, data._train_sizes, weights, size, replicas, rank)
+        usual_figures, name = count(usual.spans(0), lengths), f"random batches, batch_size {size}"
+    figures = count(sampler.spans(0), lengths)
+    title = ", ".join(f"{option} {value}" for option, value in chosen.items())
+    return f"{title}: {figures}; {name}: {usual_figures}. {_meaning(figures, usual_figures, list(chosen))}"
+
+
+def _meaning(figures: BatchFigures, usual: BatchFigures, chosen: list[str]) -> str:
+    if chosen == ["train_sampling_strategy"]:
+        if usual.padding - figures.padding < LITTLE:
+            return "Here grouping saves next to nothing: leave it out"
+        return "A step has as many rows as before, so a learning rate stays what it is"
+    times = float(figures.tokens.mean() / usual.tokens.mean())
+    if abs(times - 1) < 0.1:
+        return "A step has about as many tokens as before, so a learning rate stays what it is"
+    return (
+        f"A learning rate is per step, and a step has {times:.2g}x the tokens: one that was found for the usual "
+        f"batches wants {math.sqrt(times):.2g}x (AdamW's square-root rule)"
+    )
+
+
+def _blocks(tokens: int, size: int) -> Array:
+    """Returns the lengths of the blocks that so many tokens fill."""
+    rest = [tokens % size] if tokens % size else []
+    return np.array([size] * (tokens // size) + rest)
