@@ -4,14 +4,12 @@ import logging
 from functools import cached_property
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 from transformers import PreTrainedModel
 
 from lit_ft.errors import UserError
 from lit_ft.ops.dropout import fast_dropout
-from lit_ft.ops.layout import Layout
 from lit_ft.ops.padding_free import PaddingFree
 
 log = logging.getLogger("lit_ft")
@@ -48,17 +46,6 @@ class PaddingFreeModule(LightningModule):
     def forget_padding(self) -> None:
         """Has another model tried anew."""
         self.__dict__.pop("without_padding", None)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Moves a batch; where its tokens are is read before, for afterwards it would have to wait for the GPU."""
-        mask = batch.get("attention_mask") if isinstance(batch, dict) else None
-        layout = None
-        if mask is not None and mask.dim() == 2 and mask.device.type == "cpu" and device.type == "cuda":
-            layout = Layout.of(mask).to(device)
-        batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        if layout is not None:
-            layout.remember(batch["attention_mask"])
-        return batch
 
 
 def padding_free(model: nn.Module, option: str, cheap_dropout: bool = True) -> PaddingFree:

@@ -84,6 +84,9 @@ def _bucket_mask(underlying: str, bucket: Bucket, causal: bool, window: int | No
 
     Padding is on the right, so that causal attention never sees it.
     """
+    key = (underlying, causal, window, query.dtype, query.device)
+    if key in bucket.masks:
+        return bucket.masks[key]
     mask_function = causal_mask_function
     if window is not None:
         # "told w" means a distance below w, on one side or on both
@@ -101,6 +104,7 @@ def _bucket_mask(underlying: str, bucket: Bucket, causal: bool, window: int | No
         dtype=query.dtype,
         device=query.device,
     )
+    bucket.masks[key] = mask
     return mask
 
 

@@ -204,17 +204,19 @@ def _additive_mask(
     bucket: Bucket, key_heads: int, per_key: int, causal: bool, window: int | None, dtype: torch.dtype
 ) -> Tensor | None:
     """Returns what is added to a bucket's scores, `[count * key heads or 1, 1, 1 or length, length]`, if anything."""
-    place = torch.arange(bucket.length)
-    distance = place[:, None] - place
-    hidden = torch.zeros(1, 1, 1, bucket.length, dtype=torch.bool)
-    if causal:
-        hidden = hidden | (distance < 0)
-    elif not bucket.even:
-        hidden = ~bucket.real(place.device)[:, None, None].repeat_interleave(key_heads, 0)
-    if window is not None and window < bucket.length:
-        hidden = hidden | (distance.abs() >= window)
-    if not (causal or window is not None or not bucket.even):
+    if not causal and window is None and bucket.even:
         return None
-    lowest = max(MASKED, torch.finfo(dtype).min / 2)  # float16 ends early, and a sum must not overflow
-    mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, lowest)
-    return mask.expand(bucket.count * key_heads, -1, -1, -1)
+    key = (key_heads, causal, window, dtype)
+    if key not in bucket.masks:
+        distance = torch.arange(bucket.length)[:, None] - torch.arange(bucket.length)
+        hidden = torch.zeros(1, 1, 1, bucket.length, dtype=torch.bool)
+        if causal:
+            hidden = hidden | (distance < 0)
+        elif not bucket.even:
+            hidden = ~bucket.real(hidden.device)[:, None, None].repeat_interleave(key_heads, 0)
+        if window is not None and window < bucket.length:
+            hidden = hidden | (distance.abs() >= window)
+        lowest = max(MASKED, torch.finfo(dtype).min / 2)  # float16 ends early, and a sum must not overflow
+        mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, lowest)
+        bucket.masks[key] = mask.expand(bucket.count * key_heads, -1, -1, -1)
+    return bucket.masks[key]

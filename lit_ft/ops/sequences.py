@@ -3,7 +3,7 @@
 The lengths travel to every attention layer as a keyword of the forward; what is made of them is made once for all.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
@@ -29,11 +29,13 @@ class Bucket:
         tokens: flat positions of the tokens `[count * length]`, on the CPU; padding stands at the sequence's first.
         lengths: real tokens of each sequence `[count]`, on the CPU.
         even: all are equally long: no padding.
+        masks: what attention layers made for it, by whatever it depends on: the next layer needs the same.
     """
 
     def __init__(self, starts: np.ndarray, lengths: np.ndarray) -> None:
         self.count, self.length = len(lengths), int(lengths.max())
         self.lengths, self.even = torch.from_numpy(lengths), bool((lengths == self.length).all())
+        self.masks: dict[Hashable, Tensor | None] = {}
         places = np.arange(self.length)
         tokens = starts[:, None] + np.where(places < lengths[:, None], places, 0)
         self.tokens = torch.from_numpy(tokens.reshape(-1))
