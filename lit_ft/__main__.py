@@ -9,9 +9,6 @@ from lit_ft.errors import UserError
 
 def entry() -> None:
     """Runs a command: a user's error ends it with one line and exit status 2, not with a traceback."""
-    # Read when torch first allocates. On a CPU the gradient of a vocabulary's embedding is new memory in every step;
-    # in pages of 2 MB it is not cleared page by page.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     command = _command(sys.argv[1:2])
     sys.path.insert(0, os.getcwd())  # a user's own class named in YAML, as `python -m lit_ft` finds it
     try:
