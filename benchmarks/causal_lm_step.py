@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from corpus import as_dataset, own_model, write_documents, write_text
 from harness import OURS, Measured, Report, work_folder
-from text_training import TextWork, by_lightning, by_trainer, comparisons, measure, process_notes, step_parser
+from text_training import TextWork, by_lightning, by_trainer, comparisons, cost_of, measure, process_notes, step_parser
 
 if TYPE_CHECKING:
     from lit_ft import CausalLMDataModule
@@ -81,13 +81,14 @@ def table(options: argparse.Namespace, work: TextWork, report: Report, start_met
     else:
         write_text(work.file, options.source, work.tokens * BYTES_PER_TOKEN / 1e6, options.seed)
     write_blocks(work)
-    measured, losses = measure({OURS: ours, REFERENCE: theirs}, work, options, start_method)
+    measured, losses, peak = measure({OURS: ours, REFERENCE: theirs}, work, options, start_method)
     for mine, other in zip(losses[OURS], losses[REFERENCE], strict=True):
         said = compare_losses(mine, other, work.all_steps, ALLOWED, name)
     report.checks.append(f"{said}, in every round")
-    report.comparisons += comparisons(measured, name)
-    if not work.isolated and len(report.comparisons) == 3:
+    if not report.comparisons:
         report.notes += process_notes(measured, work)
+    report.notes.append(f"{name}: {peak}")
+    report.comparisons += comparisons(measured, name)
 
 
 def main(arguments: list[str] | None = None, start_method: str = "spawn") -> dict[str, Any]:
@@ -102,6 +103,7 @@ def main(arguments: list[str] | None = None, start_method: str = "spawn") -> dic
         from transformers import AutoModelForCausalLM
 
         model = own_model(options.model, folder / "model", AutoModelForCausalLM, options.seed, dropout=False)
+        cost = cost_of(model, AutoModelForCausalLM)
         kinds = [(size, False) for size in options.block_size] + [(max(options.block_size), True)]
         for block_size, isolated in kinds:
             place = folder / f"{block_size}-{isolated}"
@@ -115,6 +117,8 @@ def main(arguments: list[str] | None = None, start_method: str = "spawn") -> dic
                 options.seed,
                 options.accelerator,
                 isolated,
+                cost,
+                options.precision,
             )
             table(options, work, report, start_method)
     report.notes.append("no dropout (SmolLM2 has none)")

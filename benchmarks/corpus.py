@@ -47,14 +47,16 @@ def write_text(path: Path, source: str, megabytes: float, seed: int) -> int:
     raise AssertionError("lines have no end")
 
 
-def write_documents(path: Path, source: str, words: int, seed: int) -> int:
+def write_documents(
+    path: Path, source: str, words: int, seed: int, mean: float = MEAN_WORDS, spread: float = SPREAD
+) -> int:
     """Writes JSON lines of documents, `text`, with at least so many words in all; returns the number of documents."""
     generator = np.random.default_rng(seed)
     stream = (word for line in lines(source, seed) for word in line.split())
     written = count = 0
     with path.open("w", encoding="utf-8") as file:
         while written < words:
-            length = max(round(float(np.exp(generator.normal(np.log(MEAN_WORDS) - SPREAD**2 / 2, SPREAD)))), 1)
+            length = max(round(float(np.exp(generator.normal(np.log(mean) - spread**2 / 2, spread)))), 1)
             file.write(json.dumps({"text": " ".join(next(stream) for _ in range(length))}) + "\n")
             written, count = written + length, count + 1
     return count

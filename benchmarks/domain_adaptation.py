@@ -137,7 +137,7 @@ def theirs(options: argparse.Namespace, model: str, folder: Path, curve: Curve, 
 
     loaded = AutoModelForMaskedLM.from_pretrained(model, dtype=torch.float32)
     trainer = hugging_face_trainer(
-        argparse.Namespace(batch_size=options.batch_size, seed=seed, accelerator="cpu"),
+        argparse.Namespace(batch_size=options.batch_size, seed=seed, accelerator="cpu", precision="32-true"),
         loaded,
         folder,
         Meter(),

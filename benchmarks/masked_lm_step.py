@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from corpus import own_model, write_text
 from harness import OURS, Measured, Report, work_folder
-from text_training import TextWork, by_lightning, by_trainer, comparisons, measure, process_notes, step_parser
+from text_training import TextWork, by_lightning, by_trainer, comparisons, cost_of, measure, process_notes, step_parser
 
 if TYPE_CHECKING:
     from lit_ft import MaskedLMDataModule
@@ -120,13 +120,17 @@ def main(arguments: list[str] | None = None, start_method: str = "spawn") -> dic
             options.steps,
             options.seed,
             options.accelerator,
+            cost=cost_of(models[1], AutoModelForMaskedLM),
+            precision=options.precision,
         )
         write_text(work.file, options.source, work.tokens * BYTES_PER_TOKEN / 1e6, options.seed)
         write_blocks(work)
-        report.checks.append(check(replace(work, model=models[0]), min(options.check_steps, work.all_steps)))
-        measured, _ = measure({OURS: ours, REFERENCE: theirs}, work, options, start_method)
+        report.checks.append(
+            check(replace(work, model=models[0], precision="32-true"), min(options.check_steps, work.all_steps))
+        )
+        measured, _, peak = measure({OURS: ours, REFERENCE: theirs}, work, options, start_method)
     report.comparisons = comparisons(measured, f"{options.batch_size} x {options.max_seq_length} tokens")
-    report.notes += [*process_notes(measured, work), "dropout on, but in the check"]
+    report.notes += [*process_notes(measured, work), peak, "dropout on, but in the check"]
     return report.write()
 
 

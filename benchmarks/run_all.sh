@@ -3,7 +3,18 @@
 # PYTHON=.venv/bin/python benchmarks/run_all.sh
 set -eu
 here=$(dirname "$0")
-for name in tokenizing second_start memory loader classification_step \
-    text_preparation masked_lm_step domain_adaptation causal_lm_step; do
+run() {
+    name=$1
+    shift
     "${PYTHON:-python}" "$here/$name.py" "$@"
+}
+for name in tokenizing second_start memory loader; do
+    run "$name" "$@"
+done
+for workload in short intents long; do
+    run classification_step --workload "$workload" "$@"
+done
+for name in lightning_overhead prediction startup \
+    text_preparation masked_lm_step domain_adaptation causal_lm_step chats_step; do
+    run "$name" "$@"
 done

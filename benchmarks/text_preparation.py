@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from lit_ft import CausalLMDataModule
 
-OWN_RULES = "lit_ft, its own rules"
+OURS_TWO, OWN_RULES = "lit_ft, 2 processes", "lit_ft, its own rules"
 SCRIPT, SCRIPT_TWO = "map + group_texts", "map + group_texts, num_proc 2"
 BATCH = 1000
 """Rows that `group_texts` sees at a time, unless somebody says otherwise."""
@@ -151,6 +151,7 @@ def one_size(
         OURS: (ours, script_rules()),
         SCRIPT: (theirs, None),
         SCRIPT_TWO: (theirs, 2),
+        OURS_TWO: (ours, {**script_rules(), "preprocessing_num_workers": 2}),
         OWN_RULES: (ours, {}),
     }
 
@@ -195,6 +196,7 @@ def main(arguments: list[str] | None = None, start_method: str = "spawn") -> dic
         "every side runs in a process of its own, loads its tokenizer, reads the file and writes blocks into an empty "
         "folder; imports are not timed; lit_ft's time includes its checks of the rows",
         f"{OURS}: sample_by line, keep_linebreaks, no document_separator, no isolate_documents: run_clm's blocks",
+        f"{OURS_TWO}: preprocessing_num_workers 2; one process encodes in threads",
         f"{OWN_RULES}: the file is one document, with an end-of-text token behind it and the documents' lengths",
         "anonymous: what the process and those it starts hold for themselves (RssAnon, looked at every 10 ms), with "
         "the libraries; resident: VmHWM of the main process, with pages of memory-mapped files",

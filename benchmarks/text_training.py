@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corpus import text_parser
-from harness import Comparison, Measured, alternate, compare
+from harness import Comparison, Measured, Round, alternate, compare
 from processes import in_own_process, status
+
+if TYPE_CHECKING:
+    from flops import ModelCost
 
 WARMUP_STEPS = 1
 """Steps of a process that are not counted."""
@@ -30,6 +33,8 @@ class TextWork:
         seed: of training.
         accelerator: Lightning's word for where it runs.
         isolated: whether documents of a block are kept apart.
+        cost: of the model.
+        precision: Lightning's word.
     """
 
     model: str
@@ -41,6 +46,8 @@ class TextWork:
     seed: int
     accelerator: str
     isolated: bool = False
+    cost: "ModelCost | None" = None
+    precision: str = "32-true"
 
     @property
     def all_steps(self) -> int:
@@ -66,7 +73,15 @@ def step_parser(doc: str | None, steps: int) -> argparse.ArgumentParser:
     made = text_parser(doc, warmup=0)
     made.add_argument("--steps", type=int, default=steps, help=f"steps of a round that count (default {steps})")
     made.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
+    made.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
     return made
+
+
+def cost_of(folder: str, auto_class: Any) -> "ModelCost":
+    """Returns what a pass of the model in a folder costs."""
+    from flops import ModelCost
+
+    return ModelCost.of(auto_class.from_pretrained(folder))
 
 
 def by_lightning(work: TextWork, module: Any, data: Any) -> tuple[Measured, list[float]]:
@@ -74,34 +89,37 @@ def by_lightning(work: TextWork, module: Any, data: Any) -> tuple[Measured, list
     from lightning.pytorch import seed_everything
     from training import LightningMeter, Meter, lightning_trainer
 
-    loaded, meter = status("self", "RssAnon"), Meter(WARMUP_STEPS)
+    loaded, meter = status("self", "RssAnon"), Meter(WARMUP_STEPS, work.cost)
     seed_everything(work.seed, verbose=False)
-    lightning_trainer(work.accelerator, LightningMeter(meter), max_steps=work.all_steps).fit(module, data)
+    limits = {"max_steps": work.all_steps, "precision": work.precision}
+    lightning_trainer(work.accelerator, LightningMeter(meter), **limits).fit(module, data)
     return {**meter.measured(), LIBRARIES: loaded}, [float(loss) for loss in meter.losses]
 
 
-def by_trainer(work: TextWork, auto_class: Any, collator: Any) -> tuple[Measured, list[float]]:
-    """Trains with Hugging Face's Trainer on the same blocks in the same order."""
+def by_trainer(work: TextWork, auto_class: Any, collator: Any, folder: str = "theirs") -> tuple[Measured, list[float]]:
+    """Trains with Hugging Face's Trainer on the blocks saved in a folder, in their order."""
     import torch
     from datasets import load_from_disk
     from training import Meter, hugging_face_trainer
 
-    loaded, meter = status("self", "RssAnon"), Meter(WARMUP_STEPS)
+    loaded, meter = status("self", "RssAnon"), Meter(WARMUP_STEPS, work.cost)
     model = auto_class.from_pretrained(work.model, dtype=torch.float32)
     settings = {"max_steps": work.all_steps, "train_sampling_strategy": "sequential"}
-    given = {"train_dataset": load_from_disk(str(work.folder / "theirs")), "data_collator": collator}
+    given = {"train_dataset": load_from_disk(str(work.folder / folder)), "data_collator": collator}
     hugging_face_trainer(work, model, work.folder, meter, settings, **given).train()
     return {**meter.measured(), LIBRARIES: loaded}, [float(loss) for loss in meter.losses]
 
 
 def measure(
     sides: Mapping[str, Side], work: TextWork, options: argparse.Namespace, start_method: str
-) -> tuple[dict[str, list[Measured]], dict[str, list[list[float]]]]:
-    """Trains in turn, every round of every side in a new process.
+) -> tuple[dict[str, list[Measured]], dict[str, list[list[float]]], str]:
+    """Trains in turn, every round of every side in a new process; the machine takes its turn in this one.
 
     Returns:
-        What was measured, and all losses, of every round, by side.
+        What was measured, and all losses, of every round, by side; what the machine's peak was.
     """
+    from flops import PEAK, gemm_peak, with_utilisation
+
     losses: dict[str, list[list[float]]] = {name: [] for name in sides}
 
     def contestant(name: str) -> Measured:
@@ -109,16 +127,21 @@ def measure(
         losses[name].append(found)
         return {**measured, "memory": measured.get("device_memory", peak.anonymous)}
 
-    contestants = {name: partial(contestant, name) for name in sides}
-    return alternate(contestants, options.rounds, options.warmup), losses
+    contestants: dict[str, Round] = {name: partial(contestant, name) for name in sides}
+    contestants[PEAK] = gemm_peak("cuda" if work.accelerator == "gpu" else "cpu", work.precision)
+    measured = alternate(contestants, options.rounds, options.warmup)
+    return measured, losses, with_utilisation(measured)
 
 
 def comparisons(measured: Mapping[str, list[Measured]], name: str) -> list[Comparison]:
-    """Compares time, rate and memory."""
+    """Compares time, rate, memory and utilisation."""
+    from flops import utilisation
+
     return [
         compare(measured, "step", f"{name}: a step", "s", "lower"),
         compare(measured, "tokens", f"{name}: tokens", "1/s", "higher"),
         compare(measured, "memory", f"{name}: peak memory", "MB", "lower"),
+        utilisation(measured, f"{name}: "),
     ]
 
 
@@ -130,5 +153,5 @@ def process_notes(measured: Mapping[str, list[Measured]], work: TextWork) -> lis
         f"every round of every side is a new process; {WARMUP_STEPS} step comes before the {work.steps} that count; "
         "loading the model and preparing the text are not timed, the loader is",
         f"peak memory: {where}, of the whole process; after the imports it held {libraries}",
-        "float32, fused AdamW, learning rate 5e-5 with linear decay, clipping 1.0",
+        f"{work.precision}, fused AdamW, learning rate 5e-5 with linear decay, clipping 1.0",
     ]

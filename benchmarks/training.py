@@ -1,11 +1,13 @@
 """Steps of lit_ft under Lightning and of Hugging Face's Trainer, counted and timed by the same meter."""
 
+import inspect
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from flops import ModelCost, count
 from harness import Measured
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
@@ -14,38 +16,38 @@ from transformers import Trainer as HuggingFaceTrainer
 
 
 class Meter:
-    """Counts rows and real tokens of the steps, and times them; asks the device for nothing in between.
+    """Counts rows, real tokens and useful FLOPs of the steps, and times them; asks the device for nothing in between.
 
     Args:
         skip: steps that are not counted.
+        cost: of the model; without it there are no FLOPs.
     """
 
-    def __init__(self, skip: int = 0) -> None:
-        self.skip, self.begun = skip, 0
+    def __init__(self, skip: int = 0, cost: ModelCost | None = None) -> None:
+        self.skip, self.cost, self.begun = skip, cost, 0
         self.losses: list[torch.Tensor] = []
         self._zero()
 
     def _zero(self) -> None:
-        self.rows = self.steps = self.padded = 0
-        self.tokens = torch.tensor(0)
+        self.steps = self.padded = 0
+        self.counts = torch.zeros(4, dtype=torch.long)
         self.started = self.seconds = 0.0
 
     def start(self) -> None:
         """An epoch begins."""
-        self.started = self._now()
+        self.started = self.now()
 
     def stop(self) -> None:
         """The epoch has ended."""
-        self.seconds = self._now() - self.started
+        self.seconds = self.now() - self.started
 
     def count(self, batch: Any) -> None:
         """A step begins."""
         self.begun += 1
         self.steps += 1
-        self.rows += len(batch["input_ids"])
         self.padded += batch["input_ids"].numel()
-        mask = batch.get("attention_mask")
-        self.tokens = self.tokens + (batch["input_ids"].numel() if mask is None else mask.sum())
+        counted = count(batch, self.cost is not None and self.cost.causal)
+        self.counts = self.counts.to(counted.device, non_blocking=True) + counted
 
     def loss(self, loss: torch.Tensor) -> None:
         """The loss of a step is known."""
@@ -59,15 +61,19 @@ class Meter:
 
     def measured(self) -> Measured:
         """Returns seconds a step, and rates, of what was counted."""
-        counts = {"steps": self.steps, "rows": self.rows, "tokens": int(self.tokens)}
-        rates = {name: count / self.seconds for name, count in counts.items()}
+        rows, tokens, *_ = self.counts.tolist()
+        counts: Measured = {"steps": self.steps, "rows": rows, "tokens": tokens}
+        if self.cost is not None:
+            counts["flops"] = self.cost.training(self.counts)
+        rates = {name: value / self.seconds for name, value in counts.items()}
         rates["step"] = self.seconds / self.steps
         if torch.cuda.is_available():
             rates["device_memory"] = torch.cuda.max_memory_allocated() / 1e6
-        return {**rates, "epoch_tokens": float(self.tokens), "padding": self.padded / int(self.tokens)}
+        return {**rates, "epoch_tokens": float(tokens), "padding": self.padded / tokens}
 
     @staticmethod
-    def _now() -> float:
+    def now() -> float:
+        """Returns the time, once the device has done its work."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return time.perf_counter()
@@ -125,7 +131,9 @@ class CountingTrainer(HuggingFaceTrainer):
 
     def get_train_dataloader(self) -> Any:
         """Returns the Trainer's own loader, or the given batches."""
-        return super().get_train_dataloader() if self.batches is None else DataLoader(self.batches, batch_size=None)  # type: ignore[arg-type]
+        if self.batches is None:
+            return super().get_train_dataloader()
+        return DataLoader(self.batches, batch_size=None, pin_memory=torch.cuda.is_available())  # type: ignore[arg-type]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """Counts and steps."""
@@ -135,12 +143,12 @@ class CountingTrainer(HuggingFaceTrainer):
         return loss
 
 
-def lightning_trainer(accelerator: str, *callbacks: Callback, **limits: Any) -> Trainer:
+def lightning_trainer(accelerator: str, *callbacks: Callback, precision: Any = "32-true", **limits: Any) -> Trainer:
     """Makes a Trainer that writes nothing."""
     return Trainer(
         accelerator=accelerator,
         devices=1,
-        precision="32-true",
+        precision=precision,
         gradient_clip_val=1.0,
         callbacks=list(callbacks),
         logger=False,
@@ -159,10 +167,10 @@ def hugging_face_trainer(
     settings: dict[str, Any],
     **given: Any,
 ) -> CountingTrainer:
-    """Makes a Trainer with its defaults (fused AdamW, linear decay, clipping 1.0, float32), which writes nothing.
+    """Makes a Trainer with its defaults (fused AdamW, linear decay, clipping 1.0), which writes nothing.
 
     Args:
-        options: with `batch_size`, `seed` and `accelerator`.
+        options: with `batch_size`, `seed`, `accelerator` and `precision`.
         model: to train.
         folder: that the Trainer believes it writes to.
         meter: counts.
@@ -179,9 +187,17 @@ def hugging_face_trainer(
         report_to="none",
         disable_tqdm=True,
         use_cpu=options.accelerator == "cpu",
+        bf16=options.precision == "bf16-mixed",
         **settings,
     )
     return CountingTrainer(meter, model=model, args=arguments, **given)
+
+
+def padded_execution() -> dict[str, Any]:
+    """Returns the option of lit_ft's modules that computes on padding as others do; empty where there is none."""
+    from lit_ft import TransformerModule
+
+    return {"padding_free": "off"} if "padding_free" in inspect.signature(TransformerModule).parameters else {}
 
 
 def without_dropout(model: PreTrainedModel) -> None:

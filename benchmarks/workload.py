@@ -18,10 +18,42 @@ if TYPE_CHECKING:
 
     from lit_ft import TextClassificationDataModule
 
-MEAN_WORDS, SPREAD = 25, 0.5
-"""Mean length of a generated text in words, and the spread of its logarithm: 5 % of the texts have over 50 words."""
 BLOCK = 20_000
 """Rows generated at a time."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How long generated texts are.
+
+    Attributes:
+        mean: length in words.
+        spread: of the logarithm of the length.
+        longest: most words of a text.
+        labels: how many; `None` = those of the packaged sample.
+        tokens: mean, median and 95th percentile of the lengths in tokens of MiniLM, `max_seq_length` applied.
+        max_seq_length: most tokens of a row.
+        batch_size: rows of a step.
+        rows: of an epoch that says something.
+    """
+
+    mean: float
+    spread: float
+    longest: int
+    labels: int | None
+    tokens: tuple[int, int, int]
+    max_seq_length: int
+    batch_size: int
+    rows: int
+
+
+MESSAGES = Shape(25, 0.5, 400, None, (35, 31, 69), 128, 32, 3200)
+SHAPES = {
+    "short": Shape(16.2, 0.46, 400, 2, (23, 21, 43), 128, 32, 3200),
+    "intents": Shape(9.3, 0.6, 400, 77, (14, 12, 30), 128, 32, 6400),
+    "long": Shape(178, 0.56, 2000, None, (228, 200, 500), 512, 16, 640),
+}
+"""Like sentences of SST-2; like requests to a bank (Banking77); like reviews and mails."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +75,30 @@ class Workload:
     max_seq_length: int
 
 
-def workload(options: argparse.Namespace, folder: Path, rows: int) -> Workload:
+def workload(options: argparse.Namespace, folder: Path, rows: int, shape: Shape = MESSAGES) -> Workload:
     """Returns the user's own file, or writes rows to a file in `folder`."""
     path = Path(options.train_file) if options.train_file else folder / f"{rows}.{options.format}"
     if not options.train_file:
-        write_rows(path, rows, options.seed, options.text, options.label)
+        write_rows(path, rows, options.seed, options.text, options.label, shape)
     return Workload(path, options.text, options.label, options.model, options.max_seq_length)
 
 
-def write_rows(path: Path, rows: int, seed: int, text: str = "text", label: str = "label") -> None:
+def write_rows(
+    path: Path, rows: int, seed: int, text: str = "text", label: str = "label", shape: Shape = MESSAGES
+) -> None:
     """Writes made-up rows, csv or JSON lines: a pure function of `rows` and `seed`, in flat memory."""
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         if path.suffix == ".csv":
             table.writerow([text, label])
-        for words, intent in made_up(rows, seed):
+        for words, intent in made_up(rows, seed, shape):
             if path.suffix == ".csv":
                 table.writerow([words, intent])
             else:
                 file.write(json.dumps({text: words, label: intent}) + "\n")
 
 
-def made_up(rows: int, seed: int) -> Iterator[tuple[str, str]]:
+def made_up(rows: int, seed: int, shape: Shape = MESSAGES) -> Iterator[tuple[str, str]]:
     """Yields texts of words of the packaged sample, as frequent as there, and a label drawn by chance.
 
     One word in thirty is two halves of others, so that the tokenizer also meets words it does not know.
@@ -74,12 +108,14 @@ def made_up(rows: int, seed: int) -> Iterator[tuple[str, str]]:
     lines = (Path(lit_ft.__file__).parent / "sample_data" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     sample = [json.loads(line) for line in lines]
     labels = sorted({row["label"] for row in sample})
+    if shape.labels is not None:
+        labels = [f"intent {number}" for number in range(shape.labels)]
     words = [word for row in sample for word in row["text"].split()]
     generator = np.random.default_rng(seed)
     for start in range(0, rows, BLOCK):
         size = min(BLOCK, rows - start)
-        logarithms = generator.normal(np.log(MEAN_WORDS) - SPREAD**2 / 2, SPREAD, size)
-        lengths = np.clip(np.exp(logarithms).round(), 1, 400).astype(int).tolist()
+        logarithms = generator.normal(np.log(shape.mean) - shape.spread**2 / 2, shape.spread, size)
+        lengths = np.clip(np.exp(logarithms).round(), 1, shape.longest).astype(int).tolist()
         chosen = generator.integers(len(words), size=(sum(lengths), 2)).tolist()
         rare = (generator.random(sum(lengths)) < 1 / 30).tolist()
         place = 0
@@ -171,6 +207,20 @@ def reference_loader(features: "Dataset", tokenizer: Any, batch_size: int, num_w
 
 
 # Did they compute the same?
+
+
+def describe_lengths(lengths: npt.ArrayLike, expected: Shape | None = None) -> str:
+    """Returns the sentence of how long rows are, in tokens.
+
+    Raises:
+        RuntimeError: mean, median or 95th percentile are over 10 % off what the shape promises.
+    """
+    given = np.asarray(lengths)
+    found = float(given.mean()), *(float(each) for each in np.percentile(given, [50, 95]))
+    said = f"{len(given):,} rows of {found[0]:.1f} tokens (median {found[1]:.0f}, 95 % up to {found[2]:.0f})"
+    if expected is not None and not np.allclose(found, expected.tokens, rtol=0.1):
+        raise RuntimeError(f"{said}: expected mean, median and 95th percentile {expected.tokens}")
+    return said
 
 
 def digests(batches: Iterable[dict[str, Any]]) -> npt.NDArray[np.uint64]:

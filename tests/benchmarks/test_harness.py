@@ -31,6 +31,10 @@ ENTRIES = [
     "masked_lm_step",
     "causal_lm_step",
     "domain_adaptation",
+    "chats_step",
+    "prediction",
+    "lightning_overhead",
+    "startup",
 ]
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 MB = 1_000_000
@@ -199,24 +203,30 @@ def test_loader(options: list[str]) -> None:
         assert values["values"] == pytest.approx(share["ratios"][name]["values"], rel=1e-3)
 
 
-def test_classification_step(options: list[str], tmp_path: Path, tiny: Callable[..., str]) -> None:
-    command = ["--rows", "40", "--batch_size", "8", "--check_steps", "2", "--accelerator", "cpu"]
-    content = script("classification_step").main([*options, *command])
-    assert names(content)[0][:3] == ["lit_ft", "Trainer", "Trainer, group_by_length"]
-    script("workload").write_rows(tmp_path / "same.jsonl", 40, 1)
-    texts = [json.loads(line)["text"] for line in (tmp_path / "same.jsonl").read_text().splitlines()]
-    ids = AutoTokenizer.from_pretrained(tiny("bert"))(texts, truncation=True, max_length=128)["input_ids"]
-    assert f"{sum(map(len, ids)):,} real tokens" in content["checks"][-1]
-    examples, _, steps = content["comparisons"]
-    for name, rate in examples["contestants"].items():
-        assert rate["values"] == pytest.approx([8 * value for value in steps["contestants"][name]["values"]])
-
-
 @pytest.fixture
 def warm() -> str:
     """A way to start processes that have the libraries loaded already: seven imports take a minute."""
     multiprocessing.set_forkserver_preload(["lit_ft.datamodules.text_classification", "datasets"])
     return "forkserver"
+
+
+def test_classification_step(options: list[str], warm: str, tmp_path: Path, tiny: Callable[..., str]) -> None:
+    command = ["--rows", "40", "--batch_size", "8", "--check_steps", "2", "--memory_steps", "1", "--accelerator", "cpu"]
+    content = script("classification_step").main([*options, *command, "--workload", "intents"], start_method=warm)
+    assert content["benchmark"] == "classification_step_intents"
+    assert names(content)[0][:3] == ["lit_ft", "Trainer", "Trainer, group_by_length"]
+    workload = script("workload")
+    workload.write_rows(tmp_path / "same.jsonl", 40, 1, shape=workload.SHAPES["intents"])
+    texts = [json.loads(line)["text"] for line in (tmp_path / "same.jsonl").read_text().splitlines()]
+    ids = AutoTokenizer.from_pretrained(tiny("bert"))(texts, truncation=True, max_length=128)["input_ids"]
+    assert f"{sum(map(len, ids)):,} real tokens" in content["checks"][-1]
+    assert content["notes"][0].startswith(f"40 rows of {sum(map(len, ids)) / 40:.1f} tokens")
+    examples, tokens, steps, utilisation, memory = content["comparisons"]
+    for name, rate in examples["contestants"].items():
+        assert rate["values"] == pytest.approx([8 * value for value in steps["contestants"][name]["values"]])
+        assert 20 < memory["contestants"][name]["median"] < 3000
+    for name, ratio in tokens["ratios"].items():  # useful FLOPs are the same whoever does them
+        assert ratio["values"] == pytest.approx(utilisation["ratios"][name]["values"])
 
 
 def test_second_start(options: list[str], warm: str) -> None:
