@@ -20,6 +20,7 @@ from lit_ft.data.samplers import ContiguousSampler, Key, LengthSortedSampler, St
 from lit_ft.data.store import FeatureStore
 from lit_ft.data.stream_loader import PlacedBatch, StreamLoader
 from lit_ft.data.training_order import SamplingStrategy, TrainingOrder
+from lit_ft.data.twins import keep_twins
 from lit_ft.datamodules.batch_notes import note_on_batches
 from lit_ft.datamodules.preparing import PreparingDataModule
 from lit_ft.datamodules.streaming import check_streaming, check_validation, stream_loader
@@ -225,6 +226,13 @@ class TransformerDataModule(PreparingDataModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Notes the place of a streamed batch that is about to be used."""
         return self._stream.take(batch) if self._stream is not None and isinstance(batch, PlacedBatch) else batch
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Moves a batch, whose tensors remember what they were: modules that look for places in them need not wait."""
+        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if isinstance(batch, dict):
+            keep_twins(batch, moved)
+        return moved
 
     # The parts
 

@@ -17,15 +17,16 @@ from lit_ft.data.labels import IGNORED
 from lit_ft.data.merging import Part
 from lit_ft.data.ragged import Array
 from lit_ft.data.token_bytes import token_bytes
+from lit_ft.data.twins import on_cpu
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.language_modeling import LabelledStates, LanguageModelingModule
 from lit_ft.ops.checkpoint_extras import KEY
 from lit_ft.ops.generation import check_generation, generated, length_options
 from lit_ft.ops.isolation import cannot_isolate, isolate
+from lit_ft.ops.layout import Layout
 from lit_ft.ops.objectives import check_causal
 from lit_ft.ops.positions import hard_limit
-from lit_ft.ops.sequences import flat_inputs, running_flat
 
 log = logging.getLogger("lit_ft")
 
@@ -132,17 +133,14 @@ write("The beginning of a text", max_new_tokens=50)"""
 
     def outputs(self, batch: Batch) -> LabelledStates:
         """Runs the body of the model, and takes the states that predict a labelled token; see the base."""
-        ids, targets = batch["input_ids"], shifted(batch["labels"])
+        inputs, targets = {"input_ids": batch["input_ids"]}, shifted(on_cpu(batch["labels"]))
         if "position_ids" not in batch:
-            return self.labelled({"input_ids": ids, "attention_mask": batch.get("attention_mask")}, targets)
+            return self.labelled({**inputs, "attention_mask": batch.get("attention_mask")}, targets)
         if self._kept_together is not None:
             raise UserError(f"{self._kept_together}: set data.isolate_documents: false")
-        real = in_documents(batch["position_ids"])
-        rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
-        flat = flat_inputs({name: batch[name][real][None] for name in ("input_ids", "position_ids")})
-        _ = self.halves  # found by a pass of its own, which is not flat
-        with running_flat():
-            return self.states(flat, targets[real][None], rows[real][None])
+        layout = Layout.of_documents(batch["position_ids"])
+        flat = {name: layout.flatten(batch[name]) for name in ("input_ids", "position_ids")}
+        return self.labelled_flat({**flat, "sequence_lengths": layout.sequences}, targets, layout)
 
     @cached_property
     def _kept_together(self) -> str | None:
@@ -198,15 +196,6 @@ write("The beginning of a text", max_new_tokens=50)"""
     def _bytes_of_token(self) -> Tensor:
         assert self.tokenizer is not None
         return torch.from_numpy(token_bytes(self.tokenizer)).float()
-
-
-def in_documents(positions: Tensor) -> Tensor:
-    """Returns which tokens are in a document of more than one token, `[batch, seq]`: others, padding, teach nothing."""
-    flat = positions.flatten()
-    follows = torch.cat([flat[1:] > 0, flat.new_zeros(1, dtype=torch.bool)])
-    real = (flat > 0) | follows
-    real[:1] |= ~real.any()  # a model cannot run on nothing
-    return real.reshape(positions.shape)
 
 
 def shifted(labels: Tensor) -> Tensor:

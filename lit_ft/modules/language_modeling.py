@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.merging import Part
+from lit_ft.data.twins import on_cpu
 from lit_ft.errors import UserError
 from lit_ft.metrics.language_modeling import TokenScores
 from lit_ft.modules.base import SAMPLE, Batch, Description, TransformerModule
@@ -159,30 +160,39 @@ class LanguageModelingModule(TransformerModule):
 
         Args:
             inputs: keywords of the model's forward.
-            targets: what each position predicts, `[batch, seq]`; -100 = nothing.
+            targets: what each position predicts, `[batch, seq]`, on the CPU rather than elsewhere; -100 = nothing.
         """
         _ = self.halves  # found by passes of its own, which are padded
         free = self.without_padding
         if free.whole and inputs.get("attention_mask") is not None:
             layout = Layout.of(inputs["attention_mask"])
-            flat = free.flat(inputs, layout)
-            with running_flat():
-                return self.states(flat, layout.flatten(targets), layout.row_of_token())
+            return self.labelled_flat(free.flat(inputs, layout), targets, layout)
         rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)
         with free:
-            return self.states(inputs, targets, rows)
+            return self._states(inputs, targets, rows)
 
-    def states(self, inputs: dict[str, Any], targets: Tensor, rows: Tensor) -> LabelledStates:
-        """Runs the model on a batch as it is.
+    def labelled_flat(self, inputs: dict[str, Any], targets: Tensor, layout: Layout) -> LabelledStates:
+        """Runs the model on a flat row.
 
         Args:
-            inputs: keywords of the model's forward.
-            targets: what each position predicts; -100 = nothing.
-            rows: which row of the batch each position is of, in the shape of `targets`.
+            inputs: keywords of the model's forward for the flat row, with `sequence_lengths`.
+            targets: what each position of the padded batch predicts, as in `labelled`.
+            layout: of the padded batch.
         """
-        wanted, halves = targets != IGNORED, self.halves
-        at = halves.hidden(**inputs)[wanted] if isinstance(halves, SplitModel) else halves.logits_at(wanted, **inputs)
-        return LabelledStates(at, targets[wanted], rows[wanted])
+        _ = self.halves
+        with running_flat():
+            return self._states(inputs, layout.flatten(targets), layout.row_of_token())
+
+    def _states(self, inputs: dict[str, Any], targets: Tensor, rows: Tensor) -> LabelledStates:
+        targets, halves, device = on_cpu(targets), self.halves, inputs["input_ids"].device
+        wanted = targets != IGNORED
+        if isinstance(halves, SplitModel):
+            place = wanted.flatten().nonzero()[:, 0].to(device, non_blocking=True)
+            at = halves.hidden(**inputs).flatten(0, 1).index_select(0, place)
+        else:
+            at = halves.logits_at(wanted.to(device), **inputs)
+        chosen = (each[wanted].to(device, non_blocking=True) for each in (targets, rows.cpu()))
+        return LabelledStates(at, *chosen)
 
     @property
     def _config(self) -> PreTrainedConfig:

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedC
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.merging import Part
 from lit_ft.data.samplers import FILLER
+from lit_ft.data.twins import on_cpu
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.language_modeling import SUMS, LabelledStates, LanguageModelingModule
@@ -63,7 +64,7 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
 
     def outputs(self, batch: Batch) -> LabelledStates:
         """Runs the body of the model, and takes the states at predicted tokens; see the base."""
-        return self.labelled(self.model_inputs(batch), batch["labels"])
+        return self.labelled(self.model_inputs(batch), on_cpu(batch["labels"]))
 
     def decode(self, outputs: LabelledStates, batch: Batch) -> list[Part]:
         """Sums the scores of each row; see the base."""

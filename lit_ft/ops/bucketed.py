@@ -112,8 +112,10 @@ def bucketed_attention(
         `[1, total, heads, value size]`.
     """
     heads, key_heads = query.shape[1], key.shape[1]
-    flat = [_by_token(state) for state in (query, key, value)]
-    with torch.autocast("cpu", enabled=False):  # the states have the dtype that all of it runs in
+    # rotary positions may have made float32 of queries and keys; SDPA, too, runs in autocast's dtype
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
+    flat = [_by_token(state).to(dtype) for state in (query, key, value)]
+    with torch.autocast("cpu", enabled=False):
         attended = _BucketedAttention.apply(*flat, sequences, (heads, key_heads), (causal, window), scale, dropout)
     return attended.view(1, sequences.total, heads, -1)  # type: ignore[no-any-return]
 

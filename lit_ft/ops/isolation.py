@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_ft.ops.attention import PREFIX, UNDERLYING
-from lit_ft.ops.sequences import Watch, flat_inputs, running_flat
+from lit_ft.ops.sequences import Sequences, Watch, running_flat
 from lit_ft.ops.tiny_run import no_cache, undisturbed
 
 
@@ -104,9 +104,10 @@ def _probe(model: nn.Module, device: torch.device) -> str | None:
 
     def side_by_side(*documents: Tensor) -> tuple[Tensor, Watch]:
         positions = [torch.arange(document.shape[1], device=device)[None] for document in documents]
-        flat = flat_inputs({"input_ids": torch.cat(documents, 1), "position_ids": torch.cat(positions, 1)})
+        flat = {"input_ids": torch.cat(documents, 1), "position_ids": torch.cat(positions, 1)}
+        lengths = Sequences([document.shape[1] for document in documents])
         with running_flat() as watch:
-            logits: Tensor = model(**flat, **no_cache(model)).logits
+            logits: Tensor = model(**flat, sequence_lengths=lengths, **no_cache(model)).logits
         return logits, watch
 
     together, watch = side_by_side(first, second)

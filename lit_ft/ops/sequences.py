@@ -3,11 +3,10 @@
 The lengths travel to every attention layer as a keyword of the forward; what is made of them is made once for all.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -142,23 +141,3 @@ def running_flat() -> Iterator[Watch]:
 def watching() -> Watch | None:
     """Returns the watch of the flat pass that is running, or `None`."""
     return _flat.get()
-
-
-def flat_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Lays the rows of a batch end to end; looks at positions, and so waits for a GPU where they are there already.
-
-    Args:
-        batch: `input_ids` and `position_ids` `[batch, seq]`; a document starts with each row and wherever a position
-            does not follow the one before it.
-
-    Returns:
-        `input_ids` and `position_ids` `[1, batch * seq]`, and `sequence_lengths`: keywords of an isolated model's
-        forward within `running_flat`. Row `i` of the hidden state belongs to `labels.flatten()[i]`.
-    """
-    positions: Tensor = batch["position_ids"]
-    starts = torch.ones_like(positions, dtype=torch.bool)
-    starts[:, 1:] = positions.diff(dim=1) != 1
-    bounds = [*starts.flatten().nonzero().flatten().tolist(), positions.numel()]
-    lengths = [end - start for start, end in pairwise(bounds)]
-    flat = {name: batch[name].reshape(1, -1) for name in ("input_ids", "position_ids")}
-    return {**flat, "sequence_lengths": Sequences(lengths)}

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments,
 
 from lit_ft import CausalLMDataModule, CausalLMModule
 from lit_ft.errors import UserError
-from lit_ft.modules.causal_lm import in_documents
+from lit_ft.ops.layout import in_documents
 from lit_ft.ops.token_loss import token_scores
 from tests.modules.test_training_parity import Fixed, Recorder, furthest, weights
 from tests.tiny import texts

@@ -1,6 +1,7 @@
 """Documents side by side give what each gives alone, in logits and gradients, and never see each other."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lit_ft.ops.attention import PREFIX
 from lit_ft.ops.isolation import isolate, undo
-from lit_ft.ops.sequences import Sequences, flat_inputs, running_flat
+from lit_ft.ops.layout import Layout
+from lit_ft.ops.sequences import Sequences, running_flat
 from lit_ft.ops.split_model import SplitModel
 from tests.ops.architectures import VOCABULARY, tiny_language_model
 
@@ -71,9 +73,17 @@ def grouped(model_type: str) -> PreTrainedModel:
     return tiny_language_model(model_type, **more)
 
 
+def flat_inputs(texts: list[Tensor]) -> dict[str, Any]:
+    return {
+        "input_ids": torch.cat(texts)[None],
+        "position_ids": torch.cat([torch.arange(len(text)) for text in texts])[None],
+        "sequence_lengths": Sequences([len(text) for text in texts]),
+    }
+
+
 def flat_logits(model: PreTrainedModel, texts: list[Tensor]) -> Tensor:
     with running_flat():
-        logits: Tensor = model(**flat_inputs(packed(texts)), use_cache=False).logits[0]
+        logits: Tensor = model(**flat_inputs(texts), use_cache=False).logits[0]
     return logits
 
 
@@ -164,7 +174,7 @@ def test_split_models_run_flat() -> None:
     split = SplitModel.of(model)
     assert split is not None
     with running_flat():
-        hidden = split.hidden(**flat_inputs(packed(texts)))
+        hidden = split.hidden(**flat_inputs(texts))
     assert hidden.shape == (1, sum(LENGTHS), 32)
     torch.testing.assert_close(split.logits(hidden[0]), flat_logits(model, texts))
 
@@ -176,9 +186,13 @@ def test_lengths_are_read_from_positions(rows: list[list[int]]) -> None:
     positions = torch.zeros(len(rows), width, dtype=torch.long)
     for number, lengths in enumerate(rows):
         positions[number, : sum(lengths)] = torch.cat([torch.arange(length) for length in lengths])
-    flat = flat_inputs({"input_ids": positions + 7, "position_ids": positions})
-    found: Sequences = flat["sequence_lengths"]
-    expected = [length for row in rows for length in [*row, *[1] * (width - sum(row))]]
-    assert list(found.lengths) == expected
-    assert sorted(length for bucket in found.buckets for length in bucket.lengths.tolist()) == sorted(expected)
-    assert torch.equal(flat["input_ids"], positions.view(1, -1) + 7)
+    found = Layout.of_documents(positions)
+    documents = [length for row in rows for length in row if length > 1]
+    if not documents:
+        assert found.index.tolist() == [0]  # a model cannot run on nothing
+        return
+    assert list(found.sequences.lengths) == documents
+    assert sorted(n for each in found.sequences.buckets for n in each.lengths.tolist()) == sorted(documents)
+    starts = (positions == 0) & torch.cat([positions[:, 1:] == 1, torch.zeros(len(rows), 1, dtype=torch.bool)], 1)
+    assert torch.equal(found.flatten(positions)[0], torch.cat([torch.arange(length) for length in documents]))
+    assert found.row_of_token()[0][found.flatten(starts)[0]].tolist() == starts.nonzero()[:, 0].tolist()

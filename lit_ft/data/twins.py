@@ -1,0 +1,29 @@
+"""Tensors on a device that remember what they were on the CPU: whoever asks for places in them need not wait."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def keep_twins(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Lets the tensors of a batch remember what was moved, where that was on the CPU and they are not.
+
+    Args:
+        before: the batch on the CPU.
+        after: the batch on a device, under the same names.
+    """
+    for name, tensor in after.items():
+        there = before.get(name)
+        if (
+            isinstance(tensor, Tensor)
+            and isinstance(there, Tensor)
+            and there.device.type == "cpu" != tensor.device.type
+        ):
+            tensor._twin = there  # type: ignore[attr-defined]
+
+
+def on_cpu(tensor: Tensor) -> Tensor:
+    """Returns a tensor on the CPU; waits for a device only where nobody kept its twin."""
+    twin = getattr(tensor, "_twin", None)
+    return twin if isinstance(twin, Tensor) else tensor.detach().cpu()
