@@ -164,8 +164,8 @@ class LanguageModelingModule(TransformerModule):
         """
         _ = self.halves  # found by passes of its own, which are padded
         free = self.without_padding
-        if free.whole and inputs.get("attention_mask") is not None:
-            layout = Layout.of(inputs["attention_mask"])
+        layout = free.layout_of(inputs) if free.whole else None
+        if layout is not None:
             return self.labelled_flat(free.flat(inputs, layout), targets, layout)
         rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)
         with free:

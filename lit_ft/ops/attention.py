@@ -90,7 +90,7 @@ def _bucket_mask(underlying: str, bucket: Bucket, causal: bool, window: int | No
     mask_function = causal_mask_function
     if window is not None:
         # "told w" means a distance below w, on one side or on both
-        mask_function = sliding_window_causal_mask_function(window) if causal else _distance_below(window)
+        mask_function = sliding_window_causal_mask_function(window) if causal else _near(window, bucket, query)
     elif not causal:
         mask_function = bidirectional_mask_function
     mask: Tensor | None = AttentionMaskInterface()[underlying](
@@ -108,9 +108,12 @@ def _bucket_mask(underlying: str, bucket: Bucket, causal: bool, window: int | No
     return mask
 
 
-def _distance_below(window: int) -> Callable[..., Any]:
+def _near(window: int, bucket: Bucket, query: Tensor) -> Callable[..., Any]:
+    lengths = bucket.lengths.to(query.device, non_blocking=True)
+
     def near(batch: Any, head: Any, query: Any, key: Any) -> Any:
-        return abs(query - key) < window
+        # padding sees every token: a query that sees none is NaN in some implementations, and so are gradients then
+        return (abs(query - key) < window) | (query >= lengths[batch])
 
     return near
 

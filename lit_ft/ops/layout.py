@@ -14,7 +14,7 @@ class Layout:
         shape: rows and width of the padded batch.
         index: places of the flat row's tokens in the padded batch, row by row, `[total]`, on the CPU.
         sequences: what lies in the flat row.
-        no_padding_on: sides of the batch where no row has padding.
+        no_padding_on: sides of the batch where no row has padding; `within` stands for between tokens.
     """
 
     def __init__(
@@ -32,7 +32,10 @@ class Layout:
         """
         real = on_cpu(attention_mask).bool()
         rows, width = real.shape
-        bare = frozenset(side for side, column in (("left", 0), ("right", -1)) if bool(real[:, column].all()))
+        some = real[real.any(1)]  # missing rows, such as choices, are on no side
+        bare = frozenset(side for side, column in (("left", 0), ("right", -1)) if bool(some[:, column].all()))
+        if not bool((real[:, 1:] & ~real[:, :-1] & (real[:, :-1].cumsum(1) > 0)).any()):
+            bare |= {"within"}
         return cls((rows, width), real.flatten().nonzero()[:, 0], Sequences(real.sum(1).tolist()), bare)
 
     @classmethod

@@ -27,8 +27,11 @@ from lit_ft.ops.tiny_run import undisturbed
 
 Positions = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
-PADDED = ("past_key_values", "inputs_embeds", "output_attentions", "output_hidden_states", "encoder_hidden_states")
+PADDED = ("past_key_values", "inputs_embeds", "encoder_hidden_states", "decoder_input_ids", "logits_to_keep")
 """Inputs that a flat row cannot serve: with one of them a batch runs padded."""
+
+OUTPUTS = ("output_attentions", "output_hidden_states")
+"""Asked for in a call or by the configuration: likewise."""
 
 
 def by_column(_: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
@@ -64,6 +67,7 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         positions: how the model counts positions.
         pools: the exit makes one state per row.
         side: where rows may have padding; the model looks at the other side's column, so that others run padded.
+        windows: its attention counts distances.
         shifts: the model's own loss lets each token predict the label of the next one.
     """
 
@@ -72,7 +76,7 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         self.reason: str | None = None
         self.parts: FlatParts | None = None
         self.side: Side | None = None
-        self.pools = self.shifts = False
+        self.pools = self.shifts = self.windows = False
         self.watch = Watch()
         self._layout: Layout | None = None
         self._run: Any = None
@@ -85,6 +89,9 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         refused = cls(model)
         if next(model.parameters()).device.type == "meta":
             refused.reason = "the model's weights are not loaded yet"
+            return refused
+        if transformer(model).config.is_encoder_decoder:  # a decoder's rows are others, even where they are as wide
+            refused.reason = "encoder-decoder models have two kinds of rows"
             return refused
         cannot = refused.reason = install(model)
         with undisturbed(model) as device:
@@ -182,12 +189,13 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
                 output = finish(output)
             return output
 
+        run.__signature__ = signature  # type: ignore[attr-defined]  # callers look which keywords there are
         return run
 
     def _prepare(self, signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, Any] | None:
         """Returns the inputs of the forward, and begins to run flat; `None` = the batch has to run padded."""
         inputs = _named(signature, args, kwargs)
-        layout = self._layout_of(inputs)
+        layout = self.layout_of(inputs)
         if layout is None:
             return None
         self._layout = layout
@@ -215,11 +223,14 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         whole = self.pools or self.body == self.exit
         return _padded(output, layout) if whole and output is not None else output
 
-    def _layout_of(self, given: dict[str, Any]) -> Layout | None:
-        """Reads where the tokens of a batch are; `None` = it has to run padded."""
-        ids, mask = given.get("input_ids"), given.get("attention_mask")
-        asked = [name for name in PADDED if given.get(name) is not None and given[name] is not False]
-        if not isinstance(ids, Tensor) or not isinstance(mask, Tensor) or asked or given.get("use_cache") is True:
+    def layout_of(self, inputs: dict[str, Any]) -> Layout | None:
+        """Reads where the tokens of a batch are, from the keywords of a forward; `None` = it has to run padded."""
+        if self.reason is not None:
+            return None
+        ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+        asked = any(_is_given(inputs.get(name)) for name in PADDED) or inputs.get("use_cache") is True
+        asked = asked or any(self._asks_for(name, inputs) for name in OUTPUTS)
+        if not isinstance(ids, Tensor) or not isinstance(mask, Tensor) or asked:
             return None
         if ids.dim() != 2 or ids.shape != mask.shape:
             return None
@@ -227,7 +238,13 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
             return None  # parts run again in backward, when nobody knows the layout
         layout = Layout.of(mask)
         other = {"right": "left", "left": "right", None: None}[self.side]
+        if not layout.sequences.total or (self.windows and "within" not in layout.no_padding_on):
+            return None  # windows count columns
         return layout if other is None or other in layout.no_padding_on else None
+
+    def _asks_for(self, output: str, inputs: dict[str, Any]) -> bool:
+        asked = inputs.get(output)
+        return bool(getattr(transformer(self.model).config, output, False) if asked is None else asked)
 
     def _pad_input(self, module: nn.Module, args: Any) -> Any:
         return args if self._layout is None else (self._layout.pad(args[0]), *args[1:])
@@ -257,6 +274,10 @@ def make_padding_free(model: nn.Module) -> PaddingFree:
         What undoes it; its `reason` is set, and nothing is changed, where the model cannot run so.
     """
     return PaddingFree.of(model).__enter__()
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and not (isinstance(value, (bool, int)) and not value)
 
 
 def _named(signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -305,6 +326,9 @@ def _candidates(model: nn.Module, probe: Probe) -> Iterator[PaddingFree]:
 
 def _in_parts(model: nn.Module, probe: Probe) -> PaddingFree:
     free = PaddingFree(model)
+    if probe.inputs["input_ids"].dim() != 2:
+        free.reason = "it takes more than rows of tokens"
+        return free
     free.parts, free.side = FlatParts.of(model, probe), probe.side
     free.reason = _why_not(free, probe) if free.parts.parts else "no part of it treats each token by itself"
     return free
@@ -323,4 +347,5 @@ def _why_not(free: PaddingFree, probe: Probe) -> str | None:
         return failure(error)
     if reason is None and not free.watch.told:
         return "its attention is not that of transformers' AttentionInterface"
+    free.windows = bool(free.watch.told - {None})
     return reason or unknown_windows(free.watch)

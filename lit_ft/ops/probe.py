@@ -48,11 +48,18 @@ class Probe:
         padding = transformer(model).config.get_text_config().pad_token_id or 0
         first = FIRST_ID if not FIRST_ID <= padding < FIRST_ID + KINDS else FIRST_ID + KINDS
         ids = torch.arange(mask.numel(), device=device).view_as(mask) % KINDS + first
+        mask_token = getattr(transformer(model).config, "mask_token_id", None)
+        if mask_token is not None and mask_token < transformer(model).config.vocab_size:
+            ids[0, 1:3] = mask_token  # rows have different shares of it: ESM counts them
         self.inputs = {"input_ids": ids.where(mask > 0, padding), "attention_mask": mask}
         self.took_ids: list[str] = []
         self.gave_states: list[str] = []
         self.pooled: list[str] = []
-        self.output = self._watched(model)
+        try:
+            self.output = self._watched(model)
+        except RuntimeError:  # heads of multiple choice take `[batch, choices, seq]`
+            self.inputs = {name: value[None] for name, value in self.inputs.items()}
+            self.output = self._watched(model)
         self.loss = self._loss(model) if self.of_tokens else None
 
     @property
@@ -111,7 +118,7 @@ class Probe:
 
     def _begin(self, name: str) -> Any:
         def hook(_: nn.Module, args: Any, kwargs: Any) -> None:
-            if any(value is self.inputs["input_ids"] for value in (*args, *kwargs.values())):
+            if any(self._is_ids(value) for value in (*args, *kwargs.values())):
                 self.took_ids.append(name)
 
         return hook
@@ -126,7 +133,12 @@ class Probe:
         return hook
 
     def _is_states(self, value: Any) -> bool:
-        return isinstance(value, Tensor) and value.dim() == 3 and value.shape[:2] == self.inputs["input_ids"].shape
+        return isinstance(value, Tensor) and value.dim() == 3 and value.shape[:2] == self.inputs["input_ids"].shape[-2:]
+
+    def _is_ids(self, value: Any) -> bool:
+        """Says whether these are the token ids, or a view of them."""
+        ids = self.inputs["input_ids"]
+        return isinstance(value, Tensor) and value.shape == ids.shape[-2:] and value.data_ptr() == ids.data_ptr()
 
 
 def _first(output: Any) -> Any:

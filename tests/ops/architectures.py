@@ -74,6 +74,9 @@ def tiny_model(model_type: str, kind: Any, **overrides: Any) -> PreTrainedModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # some heads have a rate of their own
     return model.train()
 
 
