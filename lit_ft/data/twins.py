@@ -20,10 +20,15 @@ def keep_twins(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
             and isinstance(there, Tensor)
             and there.device.type == "cpu" != tensor.device.type
         ):
-            tensor._twin = there  # type: ignore[attr-defined]
+            tensor._twin = (there, _version(tensor))  # type: ignore[attr-defined]
 
 
 def on_cpu(tensor: Tensor) -> Tensor:
     """Returns a tensor on the CPU; waits for a device only where nobody kept its twin."""
-    twin = getattr(tensor, "_twin", None)
-    return twin if isinstance(twin, Tensor) else tensor.detach().cpu()
+    twin, version = getattr(tensor, "_twin", (None, None))
+    # changed in place since: the twin is none any more
+    return twin if twin is not None and version == _version(tensor) else tensor.detach().cpu()
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version

@@ -15,7 +15,7 @@ from lit_ft.errors import UserError
 from lit_ft.modules.adamw import AdamWModule
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 from lit_ft.modules.normaliser import LossNormaliser
-from lit_ft.modules.padding import PaddingFreeModule
+from lit_ft.modules.padding import PaddingFreeModule, check_option
 from lit_ft.ops.building import ModelSource, fit_to_tokenizer, freeze, resize_embeddings, weights_dtype
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.ops.compiling import compile_layers
@@ -97,7 +97,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule):
         add_tokens: list[str] | None = None,
         gradient_checkpointing: bool = False,
         freeze: list[str] | None = None,
-        padding_free: Literal["auto", "on", "off"] = "auto",
+        padding_free: Literal["auto", "on", "off"] | bool = "auto",
         torch_compile: bool = False,
         learning_rate: float = 5e-5,
         weight_decay: float = 0.0,
@@ -114,6 +114,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         check_schedule(lr_scheduler_type)
+        check_option(padding_free)
         self.source = ModelSource(
             model_name_or_path,
             config_name,

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 from transformers import PreTrainedModel
 
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.dropout import fast_dropout
 from lit_ft.ops.padding_free import PaddingFree
 
@@ -41,11 +41,25 @@ class PaddingFreeModule(LightningModule):
     def without_padding(self) -> PaddingFree:
         """The context in which the model skips padding; does nothing where it cannot or shall not."""
         assert self.model is not None
-        return padding_free(self.model, self.hparams["padding_free"], cheap_dropout=not self.hparams["torch_compile"])
+        return padding_free(
+            self.model, check_option(self.hparams["padding_free"]), cheap_dropout=not self.hparams["torch_compile"]
+        )
 
     def forget_padding(self) -> None:
         """Has another model tried anew."""
         self.__dict__.pop("without_padding", None)
+
+
+def check_option(option: str | bool) -> str:
+    """Returns `auto`, `on` or `off`; YAML reads `on` and `off` as true and false.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    name = {True: "on", False: "off"}.get(option, option) if isinstance(option, bool) else option
+    if name not in (known := ("auto", "on", "off")):
+        raise UserError(f"padding_free is {option!r}; it must be auto, on or off{did_you_mean(str(option), known)}")
+    return str(name)
 
 
 def padding_free(model: nn.Module, option: str, cheap_dropout: bool = True) -> PaddingFree:

@@ -7,24 +7,24 @@ transformer's arithmetic is in its linear layers. Which parts these are is found
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lit_ft.ops.isolation import close
-from lit_ft.ops.layout import Layout
+from lit_ft.ops.layout import Layout, current_layout
 from lit_ft.ops.probe import Probe
 
 
 class FlatParts:
-    """Parts of a model that leave out padding while `layout` is set.
+    """Parts of a model that leave out padding while a layout is current (`lit_ft.ops.layout`).
 
     Attributes:
         parts: paths of the parts; whether they are given `[seq, batch, size]`, as XLNet's are.
-        layout: of the batch that runs; `None` = they are as ever.
     """
 
     def __init__(self, model: nn.Module, parts: dict[str, bool]) -> None:
         self.model, self.parts = model, parts
-        self.layout: Layout | None = None
+        self._before: dict[str, Any] = {}
 
     @classmethod
     def of(cls, model: nn.Module, probe: Probe) -> "FlatParts":
@@ -39,31 +39,43 @@ class FlatParts:
                     found[name] = bool(turned)
         return cls(model, found)
 
-    def install(self) -> Callable[[], None]:
-        """Lets the parts look at `layout`; returns what undoes it."""
-        modules = [self.model.get_submodule(name) for name in self.parts]
-        before = [vars(module).get("forward") for module in modules]
-        for module, turned in zip(modules, self.parts.values(), strict=True):
-            module.forward = self._forward(module.forward, turned)  # type: ignore[method-assign]
+    def install(self) -> None:
+        """Lets the parts look at the current layout."""
+        for name, turned in self.parts.items():
+            module = self.model.get_submodule(name)
+            self._before[name] = vars(module).get("forward")
+            module.forward = _FlatPart(module.forward, turned)
 
-        def remove() -> None:
-            for module, forward in zip(modules, before, strict=True):
-                if forward is None:
-                    vars(module).pop("forward", None)
-                else:
-                    module.forward = forward  # type: ignore[method-assign]
+    def remove(self) -> None:
+        """Makes the parts what they were."""
+        while self._before:
+            name, forward = self._before.popitem()
+            restore_forward(self.model.get_submodule(name), forward)
 
-        return remove
 
-    def _forward(self, forward: Callable[..., Tensor], turned: bool) -> Callable[..., Tensor]:
-        def run(*args: Any, **kwargs: Any) -> Tensor:
-            layout = self.layout.turned() if self.layout is not None and turned else self.layout
-            if layout is None or not _all_of_tokens((*args, *kwargs.values()), layout.shape):
-                return forward(*args, **kwargs)
-            flat = {name: _flat(value, layout) for name, value in kwargs.items()}
-            return layout.pad(forward(*(_flat(value, layout) for value in args), **flat))
+class _FlatPart:
+    """A part's forward; an object and no function, so that a copy of the model has a copy of it."""
 
-        return run
+    def __init__(self, forward: Callable[..., Tensor], turned: bool) -> None:
+        self.forward, self.turned = forward, turned
+
+    def _call(self, *args: Any, **kwargs: Any) -> Tensor:
+        layout = current_layout()
+        layout = layout.turned() if layout is not None and self.turned else layout
+        if layout is None or not _all_of_tokens((*args, *kwargs.values()), layout.shape):
+            return self.forward(*args, **kwargs)
+        flat = {name: _flat(value, layout) for name, value in kwargs.items()}
+        return layout.pad(self.forward(*(_flat(value, layout) for value in args), **flat))
+
+    __call__: Any = torch.compiler.disable(_call, recursive=False)
+
+
+def restore_forward(module: nn.Module, forward: Any) -> None:
+    """Gives a module the forward back that it had of its own; `None` = its class's."""
+    if forward is None:
+        vars(module).pop("forward", None)
+    else:
+        module.forward = forward
 
 
 def _calls(model: nn.Module, probe: Probe, shape: tuple[int, int]) -> dict[str, tuple[Any, Any, Tensor]]:

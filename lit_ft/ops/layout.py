@@ -1,5 +1,9 @@
 """Where the tokens of a padded batch lie that are worth running, and the flat row that they make end to end."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor
 
@@ -80,6 +84,24 @@ class Layout:
         if device not in self._on:
             self._on[device] = self.index.to(device, non_blocking=True)
         return self._on[device]
+
+
+_running: ContextVar[Layout | None] = ContextVar("layout", default=None)
+
+
+@contextmanager
+def running_layout(layout: Layout) -> Iterator[None]:
+    """Around the forward pass of a batch with this layout."""
+    token = _running.set(layout)
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
+def current_layout() -> Layout | None:
+    """Returns the layout of the batch that runs, if it does without padding."""
+    return _running.get()
 
 
 def in_documents(positions: Tensor) -> Tensor:

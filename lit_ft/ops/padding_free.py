@@ -10,50 +10,29 @@ row. Where that begins and ends is found by trying on a tiny batch, so there is 
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from itertools import chain
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from lit_ft.ops.flat_parts import FlatParts
+from lit_ft.ops.attention import PREFIX
+from lit_ft.ops.flat_parts import FlatParts, restore_forward
 from lit_ft.ops.isolation import failure, install, transformer, undo, unknown_windows
-from lit_ft.ops.layout import Layout
+from lit_ft.ops.layout import Layout, current_layout, running_layout
+from lit_ft.ops.position_rules import RULES, Positions, by_column, padding_of_positions
 from lit_ft.ops.probe import ROWS, Probe, Side
 from lit_ft.ops.sequences import Watch, running_flat
 from lit_ft.ops.tiny_run import undisturbed
-
-Positions = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 PADDED = ("past_key_values", "inputs_embeds", "encoder_hidden_states", "decoder_input_ids", "logits_to_keep")
 """Inputs that a flat row cannot serve: with one of them a batch runs padded."""
 
 OUTPUTS = ("output_attentions", "output_hidden_states")
 """Asked for in a call or by the configuration: likewise."""
-
-
-def by_column(_: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-    """Positions count columns, padding or not: BERT, GPT-2, and in effect whatever has relative or rotary ones."""
-    return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-
-
-def by_mask(_: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-    """Positions count the tokens that are no padding: OPT."""
-    return (mask.long().cumsum(1) - 1).clamp_min(0)
-
-
-def by_padding_token(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-    """Positions count the tokens that are not the padding token, from the one after its id on: RoBERTa."""
-    padding = transformer(model).config.pad_token_id
-    if padding is None:
-        return by_column(model, ids, mask)
-    real = ids.ne(padding).long()
-    return real.cumsum(1).mul_(real).add_(padding)
-
-
-RULES: tuple[Positions, ...] = (by_column, by_padding_token, by_mask)
 
 
 class PaddingFree(AbstractContextManager["PaddingFree"]):
@@ -67,8 +46,8 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         positions: how the model counts positions.
         pools: the exit makes one state per row.
         side: where rows may have padding; the model looks at the other side's column, so that others run padded.
-        windows: its attention counts distances.
         shifts: the model's own loss lets each token predict the label of the next one.
+        watch: what the last forward's attention layers were told.
     """
 
     def __init__(self, model: nn.Module, body: str = "", exit: str = "", positions: Positions = by_column) -> None:
@@ -76,12 +55,13 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         self.reason: str | None = None
         self.parts: FlatParts | None = None
         self.side: Side | None = None
-        self.pools = self.shifts = self.windows = False
+        self.pools = self.shifts = False
         self.watch = Watch()
-        self._layout: Layout | None = None
-        self._run: Any = None
-        self._flat: AbstractContextManager[Watch] | None = None
-        self._undo: list[Callable[[], None]] = []
+        self._padding = padding_of_positions(model)
+        self._depth, self._held = 0, False
+        self._run: _FlatForward | None = None
+        self._before: Any = None
+        self._hooks: list[RemovableHandle] = []
 
     @classmethod
     def of(cls, model: nn.Module) -> "PaddingFree":
@@ -113,27 +93,48 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         return self.reason is None and self.parts is None and (self.body, self.exit) == ("", "")
 
     def __enter__(self) -> "PaddingFree":
-        if self.reason is None and not self._undo:
-            body, exit = self.model.get_submodule(self.body), self.model.get_submodule(self.exit)
-            self._undo.append(self._wrap(body))
-            if self.parts is not None:
-                self._undo.append(self.parts.install())
-            elif self.pools:
-                self._undo.append(exit.register_forward_pre_hook(torch.compiler.disable(self._pad_input)).remove)
-            elif exit is not body:
-                self._undo.append(exit.register_forward_hook(torch.compiler.disable(self._pad_output)).remove)
+        if self._held:
+            self._held = False  # from here on the context holds it
+        else:
+            self._depth += 1
+            if self._depth == 1 and self.reason is None:
+                self._install()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._undo:
-            self._undo.pop()()
+        self._depth = max(self._depth - 1, 0)
+        if self._depth == 0:
+            self._remove()
 
     def undo(self) -> None:
         """Makes the model what it was."""
-        self.__exit__(None, None, None)
+        self._depth, self._held = 0, False
+        self._remove()
         undo(self.model)
+
+    def _install(self) -> None:
+        body, exit = self.model.get_submodule(self.body), self.model.get_submodule(self.exit)
+        self._before = vars(body).get("forward")
+        if self._run is None or self._run.forward != body.forward:  # where a model is compiled, another one is new
+            self._run = _FlatForward(self, body.forward)
+        body.forward = self._run
+        if self.parts is not None:
+            self.parts.install()
+        elif self.pools:
+            self._hooks.append(exit.register_forward_pre_hook(_pad_input))
+        elif exit is not body:
+            self._hooks.append(exit.register_forward_hook(_pad_output))
+
+    def _remove(self) -> None:
+        while self._hooks:
+            self._hooks.pop().remove()
+        if self.parts is not None:
+            self.parts.remove()
+        body = self.model.get_submodule(self.body)
+        if self._run is not None and vars(body).get("forward") is self._run:
+            restore_forward(body, self._before)
 
     def flat(self, inputs: dict[str, Any], layout: Layout) -> dict[str, Any]:
         """Lays a padded batch end to end, for a model that runs flat as a whole, within `running_flat`.
@@ -147,117 +148,116 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         """
         ids, mask, positions = inputs["input_ids"], inputs["attention_mask"], inputs.get("position_ids")
         if positions is None:
-            positions = self.positions(self.model, ids, mask)
-        flat = {
-            name: layout.flatten(value) if isinstance(value, Tensor) and value.shape[:2] == ids.shape else value
-            for name, value in inputs.items()
-        }
-        return {
-            **flat,
-            "position_ids": layout.flatten(positions.expand_as(ids)),  # one row for all is usual, too
-            "attention_mask": None,
-            "sequence_lengths": layout.sequences,
-        }
-
-    def _wrap(self, body: nn.Module) -> Callable[[], None]:
-        before = vars(body).get("forward")
-        if self._run is None:  # one function for all batches: where the model is compiled, another one would be new
-            self._run = torch.compiler.disable(self._flat_forward(body.forward), recursive=False)
-        body.forward = self._run
-
-        def unwrap() -> None:
-            if before is None:
-                vars(body).pop("forward", None)
-            else:
-                body.forward = before
-
-        return unwrap
-
-    def _flat_forward(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        signature = inspect.signature(forward)
-        # lengths and shapes are new in each batch: where the model is compiled, these stay outside
-        prepare, finish = torch.compiler.disable(self._prepare), torch.compiler.disable(self._finish)
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            inputs = prepare(signature, args, kwargs)
-            if inputs is None:
-                return forward(*args, **kwargs)
-            output = None
-            try:
-                output = forward(**inputs)
-            finally:
-                output = finish(output)
-            return output
-
-        run.__signature__ = signature  # type: ignore[attr-defined]  # callers look which keywords there are
-        return run
-
-    def _prepare(self, signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, Any] | None:
-        """Returns the inputs of the forward, and begins to run flat; `None` = the batch has to run padded."""
-        inputs = _named(signature, args, kwargs)
-        layout = self.layout_of(inputs)
-        if layout is None:
-            return None
-        self._layout = layout
-        if self.parts is not None:
-            self.parts.layout = layout
-            return inputs
-        inputs = self.flat(inputs, layout)
-        if self.shifts and inputs.get("labels") is not None:
-            inputs["labels"] = _without_firsts(inputs["labels"], layout)
-        if "use_cache" in signature.parameters:
-            inputs["use_cache"] = False
-        self._flat = running_flat()
-        self.watch = self._flat.__enter__()
-        return inputs
-
-    def _finish(self, output: Any) -> Any:
-        """Ends to run flat, also after an error, and pads what is to be padded."""
-        layout, self._layout = self._layout, None
-        assert layout is not None
-        if self.parts is not None:
-            self.parts.layout = None
-            return output
-        assert self._flat is not None
-        self._flat.__exit__(None, None, None)
-        whole = self.pools or self.body == self.exit
-        return _padded(output, layout) if whole and output is not None else output
+            inputs = {**inputs, "position_ids": self.positions(ids, mask, self._padding)}
+        flat = {name: _flattened(value, layout) for name, value in inputs.items()}
+        return {**flat, "attention_mask": None, "sequence_lengths": layout.sequences}
 
     def layout_of(self, inputs: dict[str, Any]) -> Layout | None:
         """Reads where the tokens of a batch are, from the keywords of a forward; `None` = it has to run padded."""
-        if self.reason is not None:
-            return None
         ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
         asked = any(_is_given(inputs.get(name)) for name in PADDED) or inputs.get("use_cache") is True
-        asked = asked or any(self._asks_for(name, inputs) for name in OUTPUTS)
-        if not isinstance(ids, Tensor) or not isinstance(mask, Tensor) or asked:
+        if self.reason is not None or asked or any(self._asks_for(name, inputs) for name in OUTPUTS):
             return None
-        if ids.dim() != 2 or ids.shape != mask.shape:
+        if not isinstance(ids, Tensor) or not isinstance(mask, Tensor) or ids.dim() != 2 or ids.shape != mask.shape:
             return None
-        if self.parts is not None and self.model.training and transformer(self.model).is_gradient_checkpointing:
+        inner = transformer(self.model)
+        if self.parts is None:
+            if not str(inner.config._attn_implementation).startswith(PREFIX):
+                return None  # somebody chose another one since
+        elif inner.is_gradient_checkpointing and self.model.training:
             return None  # parts run again in backward, when nobody knows the layout
         layout = Layout.of(mask)
-        other = {"right": "left", "left": "right", None: None}[self.side]
-        if not layout.sequences.total or (self.windows and "within" not in layout.no_padding_on):
-            return None  # windows count columns
-        return layout if other is None or other in layout.no_padding_on else None
+        # windows and convolutions count columns: padding between tokens stays
+        clean = {"within"} | ({"left"} if self.side == "right" or self._shifts(inputs) else set())
+        clean |= {"right"} if self.side == "left" else set()
+        return layout if layout.sequences.total and clean <= layout.no_padding_on else None
+
+    def _shifts(self, inputs: dict[str, Any]) -> bool:
+        """Says whether the model's own loss would predict a first token from the padding before it."""
+        return self.shifts and inputs.get("labels") is not None
 
     def _asks_for(self, output: str, inputs: dict[str, Any]) -> bool:
         asked = inputs.get(output)
         return bool(getattr(transformer(self.model).config, output, False) if asked is None else asked)
 
-    def _pad_input(self, module: nn.Module, args: Any) -> Any:
-        return args if self._layout is None else (self._layout.pad(args[0]), *args[1:])
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # lengths and shapes are new in each batch
+    def prepare(self, inputs: dict[str, Any], cached: bool) -> tuple[dict[str, Any], Layout] | None:
+        """Returns the inputs of the body's forward, and the batch's layout; `None` = it has to run padded."""
+        layout = self.layout_of(inputs)
+        if layout is None or self.parts is not None:
+            return None if layout is None else (inputs, layout)
+        flat = self.flat(inputs, layout)
+        if self._shifts(inputs):
+            flat["labels"] = _without_firsts(flat["labels"], layout)
+        if cached:
+            flat["use_cache"] = False
+        return flat, layout
 
-    def _pad_output(self, module: nn.Module, args: Any, output: Any) -> Any:
-        if self._layout is None:
-            return output
-        if isinstance(output, Tensor):
-            return self._layout.pad(output)
-        if isinstance(output, dict):
-            name = next(iter(output))
-            return type(output)(**{**output, name: self._layout.pad(output[name])})
-        return (self._layout.pad(output[0]), *output[1:])
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def begin(self, layout: Layout) -> ExitStack:
+        """Begins a pass without padding; the stack is to be closed after it."""
+        stack = ExitStack()
+        stack.enter_context(running_layout(layout))
+        if self.parts is None:
+            self.watch = stack.enter_context(running_flat())
+        return stack
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def finish(self, output: Any, layout: Layout) -> Any:
+        """Pads the body's output, where nothing within it did."""
+        whole = self.parts is None and (self.pools or self.body == self.exit)
+        return _padded(output, layout) if whole else output
+
+
+class _FlatForward:
+    """A body's forward without padding; an object and no function, so that a copy of the model has a copy of it."""
+
+    def __init__(self, free: PaddingFree, forward: Callable[..., Any]) -> None:
+        self.free, self.forward = free, forward
+        self.__signature__ = inspect.signature(forward)  # callers look which keywords there are
+        self.cached = "use_cache" in self.__signature__.parameters
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = self.free.prepare(_named(self.__signature__, args, kwargs), self.cached)
+        if prepared is None:
+            return self.forward(*args, **kwargs)
+        inputs, layout = prepared
+        stack = self.free.begin(layout)
+        try:
+            output = self.forward(**inputs)
+        finally:
+            stack.close()
+        return self.free.finish(output, layout)
+
+    __call__: Any = torch.compiler.disable(_call, recursive=False)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _pad_input(module: nn.Module, args: Any) -> Any:
+    layout = current_layout()
+    return args if layout is None else (layout.pad(args[0]), *args[1:])
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _pad_output(module: nn.Module, args: Any, output: Any) -> Any:
+    layout = current_layout()
+    if layout is None:
+        return output
+    if isinstance(output, Tensor):
+        return layout.pad(output)
+    if isinstance(output, dict):
+        name = next(iter(output))
+        return type(output)(**{**output, name: layout.pad(output[name])})
+    return (layout.pad(output[0]), *output[1:])
+
+
+def _flattened(value: Any, layout: Layout) -> Any:
+    """Lays what there is for each token end to end; one row may stand for all."""
+    if not isinstance(value, Tensor) or value.dim() < 2 or value.shape[1] != layout.shape[1]:
+        return value
+    if len(value) not in (1, layout.shape[0]):
+        return value
+    return layout.flatten(value.expand(layout.shape[0], *value.shape[1:]))
 
 
 def make_padding_free(model: nn.Module) -> PaddingFree:
@@ -271,9 +271,12 @@ def make_padding_free(model: nn.Module) -> PaddingFree:
         model: any transformers model, in adapters or not.
 
     Returns:
-        What undoes it; its `reason` is set, and nothing is changed, where the model cannot run so.
+        What undoes it, also as the end of a `with`; its `reason` is set, and nothing is changed, where the model cannot
+        run so.
     """
-    return PaddingFree.of(model).__enter__()
+    free = PaddingFree.of(model).__enter__()
+    free._held = True
+    return free
 
 
 def _is_given(value: Any) -> bool:
@@ -347,5 +350,4 @@ def _why_not(free: PaddingFree, probe: Probe) -> str | None:
         return failure(error)
     if reason is None and not free.watch.told:
         return "its attention is not that of transformers' AttentionInterface"
-    free.windows = bool(free.watch.told - {None})
     return reason or unknown_windows(free.watch)

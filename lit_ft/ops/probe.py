@@ -37,8 +37,8 @@ class Probe:
         inputs: the batch.
         output: what the model makes of it.
         side: where rows have padding; `None` = on either side.
-        took_ids: paths of the parts that were given the token ids, in the order of their start.
-        gave_states: paths of the parts that returned a state for each token, padding included, likewise.
+        took_ids: paths of the parts that were given the token ids, outermost first.
+        gave_states: paths of the parts that returned a state for each token, padding included.
         pooled: paths of the parts that made one state per row of such states.
     """
 
@@ -55,11 +55,16 @@ class Probe:
         self.took_ids: list[str] = []
         self.gave_states: list[str] = []
         self.pooled: list[str] = []
+        self.output: Any = None
         try:
-            self.output = self._watched(model)
+            output, self._states = self._watched(model)
         except RuntimeError:  # heads of multiple choice take `[batch, choices, seq]`
             self.inputs = {name: value[None] for name, value in self.inputs.items()}
-            self.output = self._watched(model)
+            output, self._states = self._watched(model)
+        self.output = output
+        self.took_ids.sort(key=lambda name: name.count("."))
+        if self._is_states(_first(output)):
+            self.gave_states.append("")
         self.loss = self._loss(model) if self.of_tokens else None
 
     @property
@@ -73,10 +78,16 @@ class Probe:
         return sorted(inside, key=lambda name: name.count(".") + (name != ""))[:DEEPEST]
 
     def compare(self, model: nn.Module) -> str | None:
-        """Runs the model once more, and returns in what it differs now; `None` where in nothing but rounding."""
-        found, expected = _tensors(model(**self.inputs)), _tensors(self.output)
-        real = self.inputs["attention_mask"].bool()
-        for name, value in expected.items():
+        """Runs the model once more, and returns in what it differs now; `None` where in nothing but rounding.
+
+        The states of its parts are compared, too: a new head of zeros, or one with a large bias, would hide them.
+        """
+        output, states = self._watched(model)
+        for name, value in self._states.items():
+            if name in states and states[name].shape == value.shape and not _alike(states[name], value):
+                return f"the output of {name} differs without padding"
+        found, real = _tensors(output), self.inputs["attention_mask"].bool()
+        for name, value in _tensors(self.output).items():
             if name not in found or found[name].shape != value.shape:
                 return f"its {name} have another shape without padding"
             of_tokens = value.shape[:2] == real.shape
@@ -99,38 +110,38 @@ class Probe:
             return None
         return getattr(output, "loss", None)
 
-    def _watched(self, model: nn.Module) -> Any:
-        handles = []
-        for name, module in model.named_modules():
-            if name:
-                handles += [
-                    module.register_forward_pre_hook(self._begin(name), with_kwargs=True),
-                    module.register_forward_hook(self._end(name)),
-                ]
+    def _watched(self, model: nn.Module) -> tuple[Any, dict[str, Tensor]]:
+        """Runs the model; returns its output, and the states of real tokens `[n, size]` that its parts returned."""
+        states: dict[str, Tensor] = {}
+        real = self.inputs["attention_mask"].bool().flatten()
+
+        def hook(name: str) -> Any:
+            def keep(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+                value = _first(output)
+                if self.output is None:
+                    self._note(name, (*args, *kwargs.values()), value)
+                if self._is_states(value):
+                    states[name] = value.flatten(0, 1)[real]
+                elif isinstance(value, Tensor) and value.dim() == 3 and value.shape[:2] == (1, int(real.sum())):
+                    states[name] = value[0]
+
+            return keep
+
+        named = [(name, module) for name, module in model.named_modules() if name]
+        handles = [module.register_forward_hook(hook(name), with_kwargs=True) for name, module in named]
         try:
-            output = model(**self.inputs)
+            return model(**self.inputs), states
         finally:
             for handle in handles:
                 handle.remove()
-        if self._is_states(_first(output)):
-            self.gave_states.append("")
-        return output
 
-    def _begin(self, name: str) -> Any:
-        def hook(_: nn.Module, args: Any, kwargs: Any) -> None:
-            if any(self._is_ids(value) for value in (*args, *kwargs.values())):
-                self.took_ids.append(name)
-
-        return hook
-
-    def _end(self, name: str) -> Any:
-        def hook(_: nn.Module, args: Any, output: Any) -> None:
-            if self._is_states(_first(output)):
-                self.gave_states.append(name)
-            elif args and self._is_states(args[0]) and isinstance(output, Tensor) and output.dim() == 2:
-                self.pooled.append(name)
-
-        return hook
+    def _note(self, name: str, given: tuple[Any, ...], value: Any) -> None:
+        if any(self._is_ids(each) for each in given):
+            self.took_ids.append(name)
+        if self._is_states(value):
+            self.gave_states.append(name)
+        elif given and self._is_states(given[0]) and isinstance(value, Tensor) and value.dim() == 2:
+            self.pooled.append(name)
 
     def _is_states(self, value: Any) -> bool:
         return isinstance(value, Tensor) and value.dim() == 3 and value.shape[:2] == self.inputs["input_ids"].shape[-2:]
@@ -150,3 +161,12 @@ def _first(output: Any) -> Any:
 def _tensors(output: Any) -> dict[str, Tensor]:
     named = output if isinstance(output, dict) else dict(enumerate(output if isinstance(output, tuple) else [output]))
     return {str(name): value for name, value in named.items() if isinstance(value, Tensor)}
+
+
+def _alike(found: Tensor, expected: Tensor) -> bool:
+    """Says whether states `[n, size]` are the same but for rounding, measured by how much they differ among tokens."""
+    exact = expected.dtype in (torch.float32, torch.float64)
+    found, expected = found.float(), expected.float()
+    spread, largest = (expected - expected.mean(0)).abs().max(), expected.abs().max()
+    allowed = 1e-4 * spread + 1e-6 * largest if exact else 5e-2 * spread + 1e-2 * largest
+    return bool((found - expected).abs().max() <= allowed)

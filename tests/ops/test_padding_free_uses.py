@@ -130,7 +130,6 @@ def test_signatures_stay() -> None:
         assert inspect.signature(model.forward) == before
 
 
-@pytest.mark.xfail(strict=True, reason="the wrapped forward is a closure over the original model")
 @pytest.mark.parametrize("way", ["copy", "pickle"])
 def test_copies_are_models_of_their_own(way: str) -> None:
     model, batch = made("bert", "token"), padded_batch(ROWS["right"])
