@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.metrics import f1_score
 from transformers import AutoModel, AutoTokenizer, pipeline
 
@@ -52,12 +53,13 @@ def options(local: Local, model: str) -> list[str]:
 
 
 def piped(run: Path, rows: list[dict[str, Any]], text: list[str]) -> tuple[list[str], np.ndarray]:
-    """Label names and scores `[rows, labels]` of the exported folder under transformers' pipeline, as it comes."""
+    """Label names and scores `[rows, labels]` of the exported folder under transformers' pipeline, cut as in the run."""
+    longest = yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]["max_seq_length"]
     pipe = pipeline("text-classification", str(run / "hf"), device="cpu")
     names = [pipe.model.config.id2label[number] for number in range(pipe.model.config.num_labels)]
     # one by one: the pipeline does not pad by itself
     inputs = [dict(zip(("text", "text_pair"), (row[name] for name in text), strict=False)) for row in rows]
-    answers = [pipe(each, top_k=None) for each in inputs]
+    answers = [pipe(each, top_k=None, truncation=True, max_length=longest) for each in inputs]
     scores = [{each["label"]: each["score"] for each in answer} for answer in answers]
     return names, np.array([[score[name] for name in names] for score in scores])
 
