@@ -53,7 +53,7 @@ def options(local: Local, model: str) -> list[str]:
 
 
 def piped(run: Path, rows: list[dict[str, Any]], text: list[str]) -> tuple[list[str], np.ndarray]:
-    """Label names and scores `[rows, labels]` of the exported folder under transformers' pipeline, cut as in the run."""
+    """Label names and scores `[rows, labels]` of the exported folder under transformers' pipeline, cut as in a run."""
     longest = yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]["max_seq_length"]
     pipe = pipeline("text-classification", str(run / "hf"), device="cpu")
     names = [pipe.model.config.id2label[number] for number in range(pipe.model.config.num_labels)]
