@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -48,6 +48,7 @@ def test_byte_level_is_exact(trained: PreTrainedTokenizerFast) -> None:
     @settings(max_examples=200, deadline=None)
     @given(st.text() | st.text(alphabet=st.characters(codec="utf-8")) | st.sampled_from(SCRIPTS + texts()))
     def exact(text: str) -> None:
+        assume(not any(token in text for token in trained.all_special_tokens))  # written out, they are none
         ids = trained(text, add_special_tokens=True)["input_ids"]
         assert int(sizes[ids].sum()) == len(text.encode())
 
