@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 from transformers import PreTrainedModel
 
 from lit_ft.errors import UserError
+from lit_ft.ops.embedding_gradients import lean_embedding_gradients
 from lit_ft.optim.groups import parameter_groups
 from lit_ft.optim.schedules import apply_options, schedule, warmup_steps
 
@@ -23,6 +24,7 @@ class AdamWModule(LightningModule):
 
     model: PreTrainedModel | None
     monitor: str
+    _undo_lean: Callable[[], None] = staticmethod(lambda: None)
 
     def configure_optimizers(self) -> Any:
         """AdamW (fused where there is one) with linear warmup and a schedule of transformers."""
@@ -49,6 +51,15 @@ class AdamWModule(LightningModule):
         plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
         timing = {"interval": "epoch", "monitor": self.monitor} if plateau else {"interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **timing}}
+
+    def on_fit_start(self) -> None:
+        """Spares the gradients of large embeddings their zeros, where no other process waits for them."""
+        if self.trainer.world_size == 1 and self.model is not None:
+            self._undo_lean = lean_embedding_gradients(self.model)
+
+    def on_fit_end(self) -> None:
+        """Leaves the model as it was."""
+        self._undo_lean()
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None

@@ -113,7 +113,7 @@ class SplitModel:
         with self._body_given(hidden[None]):
             ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
             logits: Tensor = _first(self.model(input_ids=ids, **no_cache(self.model)))
-        return logits[0]
+        return logits.flatten(0, 1)  # a view in backward, too, where `[0]` would fill zeros
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Returns the head's parameters that require gradients; a tied embedding is among them."""

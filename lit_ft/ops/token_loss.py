@@ -4,6 +4,7 @@ The logits of one chunk are all that ever exists: each chunk's gradients are tak
 backward only multiplies them. Float32 from the log-sum-exp on, whatever the head computes in.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 
 from lit_ft.ops.liger import liger_loss
 from lit_ft.ops.logits_only import LogitsOnly
+from lit_ft.ops.projection import SharedProjection
 from lit_ft.ops.split_model import SplitModel
 
 Halves = SplitModel | LogitsOnly
 
-CPU_ROWS = 512
+CPU_ROWS = 256
 """Rows per chunk on a CPU: a GEMM of that height runs at full speed, and memory is what a higher one costs."""
 
 GPU_ROWS = 2048
@@ -78,26 +80,33 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, split: Halves, hidden: Tensor, targets: Tensor, *parameters: nn.Parameter) -> Tensor:
-        rows = chunk_rows(hidden.device)
+        rows = min(chunk_rows(hidden.device), len(targets))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         hidden_gradient = torch.empty_like(hidden) if hidden.requires_grad else None
         sums: list[Tensor | None] = [None] * len(parameters)
+        projection, memory = SharedProjection.of(parameters, rows), None
         for start in range(0, len(targets), rows):
             chunk, wanted = hidden[start : start + rows].detach(), targets[start : start + rows, None]
-            with torch.enable_grad():
+            with torch.enable_grad(), projection or nullcontext():
                 logits = split.logits(chunk.requires_grad_(hidden_gradient is not None))
-            slopes = torch.log_softmax(logits.detach(), dim=-1, dtype=torch.float32)
+            if memory is None:
+                memory = torch.empty_like(logits, dtype=torch.float32, requires_grad=False)
+            slopes = torch.log_softmax(logits.detach(), -1, torch.float32, out=memory[: len(chunk)])
             total -= slopes.gather(1, wanted).sum()
             slopes.exp_().scatter_add_(1, wanted, slopes.new_full((), -1.0).expand(wanted.shape))
             inputs = parameters if hidden_gradient is None else (chunk, *parameters)
-            gradients = list(torch.autograd.grad(logits, inputs, slopes.to(logits.dtype)))
-            del logits, slopes
+            gradients = list(torch.autograd.grad(logits, inputs, slopes.to(logits.dtype), allow_unused=True))
             if hidden_gradient is not None:
                 hidden_gradient[start : start + rows] = gradients.pop(0)
             for number, gradient in enumerate(gradients):
                 so_far = sums[number]
-                # the first one is the buffer: no zeros to fill, and no second buffer where one chunk is all
-                sums[number] = gradient.float() if so_far is None else so_far.add_(gradient)
+                if gradient is not None:
+                    # the first one is the buffer: no zeros to fill, and no second buffer where one chunk is all
+                    sums[number] = gradient.float() if so_far is None else so_far.add_(gradient)
+        if projection is not None and projection.gradient is not None:
+            number = next(number for number, each in enumerate(parameters) if each is projection.weight)
+            so_far = sums[number]
+            sums[number] = projection.gradient if so_far is None else so_far.add_(projection.gradient)
         ctx.gradients = (hidden_gradient, *sums)
         ctx.dtypes = [hidden.dtype, *(parameter.dtype for parameter in parameters)]
         return total

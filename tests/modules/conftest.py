@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from lit_ft.ops import embedding_gradients
 from tests.tiny import SAMPLE
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -35,6 +36,11 @@ def headed(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny("bert")).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def _small_embeddings_train_as_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding_gradients, "LEAST", 1)
 
 
 @pytest.fixture

@@ -227,6 +227,33 @@ def test_all_logits_never_exist(model_type: str) -> None:
     assert ROWS * VOCABULARY <= largest.elements <= 32 * VOCABULARY  # 32: the head's weight, transposed
 
 
+class Projections(TorchDispatchMode):
+    """Counts the places in memory that logits and gradients of the vocabulary's weight were written to."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.hidden, self.logits, self.gradients = hidden, set[int](), 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if "mm" in str(function) and isinstance(made, Tensor):
+            if made.shape[1:] == (VOCABULARY,) and made.shape[0] <= ROWS:
+                self.logits.add(made.data_ptr())
+            self.gradients += made.shape == (VOCABULARY, self.hidden) and "addmm_" not in str(function)
+        return made
+
+
+@pytest.mark.parametrize(("model_type", "causal"), [("llama", True), ("gemma2", True), ("bert", False), ("gpt2", True)])
+def test_chunks_share_memory(model_type: str, causal: bool) -> None:
+    model = tiny_language_model(model_type, causal)
+    split = split_of(model)
+    hidden = torch.randn(4 * ROWS + 1, model.config.hidden_size, requires_grad=True)
+    with Projections(model.config.hidden_size) as seen:
+        token_loss(split, hidden, torch.randint(VOCABULARY, (len(hidden),)))
+    assert len(seen.logits) == 1
+    assert seen.gradients == 1
+
+
 def test_a_second_backward_is_refused() -> None:
     model = tiny_language_model("llama")
     split = split_of(model)
