@@ -1,10 +1,10 @@
 """Gradients of embeddings on a CPU without a fresh matrix of zeros, as large as the vocabulary, in every step.
 
 A step touches some hundred rows of a large embedding, but backward makes all of its gradient anew, mostly zeros: 5 to
-8 % of a small encoder's step. Here the rows travel alone: into the gradient that a tied head has made already, or into
-a matrix that stays.
+8 % of a small encoder's step. Here the rows travel alone, into a matrix that stays.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -23,7 +23,7 @@ class _DenseAgain:
     def __call__(self, weight: Tensor) -> None:
         gradient = weight.grad
         if gradient is None or not gradient.is_sparse:
-            return  # a tied head's, or that of the micro-batches before: the rows were added to it
+            return  # of the micro-batches before: the rows were added to it
         rows, places = gradient._indices()[0].unique(return_inverse=True)
         # as dense backward sums them, in the order of the tokens
         sums = torch.ops.aten.embedding_dense_backward(gradient._values(), places, len(rows), -1, False)
@@ -39,22 +39,23 @@ def lean_embedding_gradients(model: nn.Module) -> Callable[[], None]:
     `.grad` was set to `None`.
 
     Args:
-        model: any model; embeddings on other devices, and those with `max_norm` or `scale_grad_by_freq`, stay as they
-            are.
+        model: any model; embeddings that are tied to a head (whose gradient is there already), that lie on other
+            devices, or have `max_norm` or `scale_grad_by_freq`, stay as they are.
 
     Returns:
         What undoes it.
     """
+    uses = Counter(id(weight) for module in model.modules() for weight in module._parameters.values())
     changed = [
         module
         for module in model.modules()
         if isinstance(module, nn.Embedding)
+        and uses[id(module.weight)] == 1
         and not (module.sparse or module.max_norm or module.scale_grad_by_freq)
         and type(module.weight) is nn.Parameter
         and (module.weight.requires_grad and module.weight.device.type == "cpu" and module.weight.numel() >= LEAST)
     ]
-    weights = dict.fromkeys(module.weight for module in changed)
-    handles = [weight.register_post_accumulate_grad_hook(_DenseAgain()) for weight in weights]
+    handles = [module.weight.register_post_accumulate_grad_hook(_DenseAgain()) for module in changed]
     for module in changed:
         module.sparse = True
 
