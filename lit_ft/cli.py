@@ -23,6 +23,7 @@ import lit_ft.modules
 from lit_ft.callbacks import (
     DataReport,
     HFExport,
+    Interruption,
     LabelReport,
     PredictionWriter,
     RunCallback,
@@ -32,12 +33,13 @@ from lit_ft.callbacks import (
     Samples,
     Throughput,
 )
+from lit_ft.callbacks.interruption import Interrupted
 from lit_ft.callbacks.run_logger import run_folder
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.checkpoint_extras import read_extras
 from lit_ft.ops.objects import import_name, option_defaults
-from lit_ft.resuming import check_fixed, saved_options, taken_over, with_config_of_run
-from lit_ft.runs import CHECKPOINTS, CONFIG, find_checkpoint, run_of
+from lit_ft.resuming import AUTO, check_fixed, saved_options, taken_over, with_config_of_run
+from lit_ft.runs import CHECKPOINTS, CONFIG, find_checkpoint, newest_or_none, run_of
 from lit_ft.screen import quiet, show_metrics, speak
 
 log = logging.getLogger("lit_ft")
@@ -146,7 +148,11 @@ class LitFtCLI(LightningCLI):
         options = self.config[command]
         if not options.get("ckpt_path"):
             return
-        path = find_checkpoint(str(options.ckpt_path), Path(options.trainer.default_root_dir))
+        root = Path(options.trainer.default_root_dir)
+        path = newest_or_none(root) if options.ckpt_path == AUTO else find_checkpoint(str(options.ckpt_path), root)
+        if path is None:
+            options.ckpt_path = None
+            return
         self.run = run_of(path)
         ours = issubclass(import_name(options.model.class_path), lit_ft.modules.TransformerModule)
         if path.is_file() and ours:
@@ -191,7 +197,8 @@ class LitFtCLI(LightningCLI):
             own = [] if loggers in (None, True) else loggers if isinstance(loggers, list) else [loggers]
             root = str(self.run.parent) if self.run else str(options.default_root_dir)
             at = (self.extras["epoch"], self.extras["global_step"]) if self.extras else (0, 0)
-            kwargs["logger"] = [RunLogger(root, self.run.name if self.run else None, at), *own]
+            goes_on = self.subcommand == "fit" and self.extras is not None
+            kwargs["logger"] = [RunLogger(root, self.run.name if self.run else None, at, goes_on), *own]
         asked = options.get("callbacks") or []
         asked = asked if isinstance(asked, list) else [asked]
         if options.get("enable_progress_bar") is not False and not any(isinstance(each, ProgressBar) for each in asked):
@@ -201,6 +208,7 @@ class LitFtCLI(LightningCLI):
         if any(isinstance(each, ModelCheckpoint) and not isinstance(each, RunCheckpoint) for each in callbacks):
             callbacks[:] = [each for each in callbacks if not isinstance(each, RunCheckpoint)]
         callbacks[0:0] = [Throughput(), LabelReport(), DataReport(), Samples()]
+        callbacks.append(Interruption())  # when all others have seen the step
         return trainer
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
@@ -234,6 +242,9 @@ class LitFtCLI(LightningCLI):
         except UserError:
             self._drop_empty_run()
             raise
+        except Interrupted as interrupted:
+            log.info(f"{interrupted}; goes on with --ckpt_path last: {self.folder}")
+            raise SystemExit(interrupted.exit_status) from None
         self._say_what_is_left()
 
     @rank_zero_only

@@ -9,10 +9,13 @@ from lightning.pytorch.cli import LightningCLI
 from lit_ft.errors import UserError
 from lit_ft.ops.building import ModelSource
 from lit_ft.ops.checkpoint_extras import load_config
-from lit_ft.runs import CONFIG, find_checkpoint, run_of
+from lit_ft.runs import CONFIG, find_checkpoint, newest_or_none, run_of
 
 FIXED = ("model_type", "config_overrides", "config_name", "add_tokens", "labels", "problem_type")
 """Options that decide shapes or meaning of the weights: a checkpoint's values cannot be overruled."""
+
+AUTO = "auto"
+"""`--ckpt_path` of runs that a scheduler starts again and again: `last` where there is one, else from the start."""
 
 SHAPES = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")
 
@@ -32,9 +35,12 @@ def with_config_of_run(words: list[str], root: str) -> list[str]:
         return words
     if "--ckpt_path" not in given:
         return words
-    checkpoint = find_checkpoint(given["--ckpt_path"], Path(given.get("--trainer.default_root_dir", root)))
-    run = run_of(checkpoint)
-    return words if run is None else [words[0], "--config", str(run / CONFIG), *words[1:]]
+    name, root = given["--ckpt_path"], given.get("--trainer.default_root_dir", root)
+    checkpoint = newest_or_none(Path(root)) if name == AUTO else find_checkpoint(name, Path(root))
+    run = None if checkpoint is None else run_of(checkpoint)
+    if run is None:
+        return words
+    return [words[0], "--config", str(run / CONFIG), *words[1:], f"--ckpt_path={checkpoint}"]
 
 
 def saved_options(extras: dict[str, Any], model: Namespace) -> dict[str, Any] | None:

@@ -1,6 +1,8 @@
 """The folder that a run leaves: `<default_root_dir>/version_N/`, and the checkpoints in it by name."""
 
 import logging
+import zipfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -10,6 +12,7 @@ from lit_ft.errors import UserError, did_you_mean
 log = logging.getLogger("lit_ft")
 
 CONFIG, CHECKPOINTS, EXPORT, PREDICTIONS = "config.yaml", "checkpoints", "hf", "predictions"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 def run_number(folder: Path) -> int:
@@ -65,12 +68,14 @@ def find_checkpoint(name: str, root: Path) -> Path:
         root: where runs lie.
 
     Raises:
-        UserError: there is no such checkpoint.
+        UserError: there is no such checkpoint, or it is damaged.
     """
     if name in ("last", "best"):
         return _in_run(newest_run(root), name)
     path = Path(name).expanduser()
     if path.is_file():
+        if (found := damage(path)) is not None:
+            raise UserError(f"{path} is damaged ({found}): take another one, or --ckpt_path last")
         return path
     if (path / CHECKPOINTS).is_dir():
         return _in_run(path, "best")
@@ -80,18 +85,55 @@ def find_checkpoint(name: str, root: Path) -> Path:
     raise UserError(f"ckpt_path {name!r}: no such file or run folder{did_you_mean(name, [*near, 'last', 'best'])}")
 
 
+def newest_or_none(root: Path) -> Path | None:
+    """Returns the newest checkpoint of the newest run under `root`, or `None` where nothing was saved yet."""
+    return find_checkpoint("last", root) if any(root.glob(f"version_*/{CHECKPOINTS}/*.ckpt")) else None
+
+
+def damage(checkpoint: Path) -> str | None:
+    """Reads a checkpoint through and compares the checksum of each part of it; returns what is wrong, if anything."""
+    at = checkpoint.stat()
+    return _damage(checkpoint, at.st_size, at.st_mtime_ns)
+
+
+@cache
+def _damage(checkpoint: Path, size: int, changed: int) -> str | None:
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+        return str(error) or type(error).__name__
+    return None if broken is None else f"the checksum of {broken} does not fit"
+
+
 def _in_run(run: Path, name: str) -> Path:
-    saved = sorted((run / CHECKPOINTS).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+    saved = sorted((run / CHECKPOINTS).glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
     if not saved:
         raise UserError(f"{run}: no checkpoint in it")
-    last = run / CHECKPOINTS / "last.ckpt"
-    newest = last if last in saved else saved[-1]
+    last = run / CHECKPOINTS / LAST
+    newest = _first_whole([last, *(path for path in saved if path != last)] if last in saved else saved)
     if name == "last":
         return newest
     best = best_of(newest) if newest.is_file() else None
     if best is None:
         raise UserError(f"{run}: no 'best' checkpoint; there are: {[path.name for path in saved]}")
+    if best.is_file() and (found := damage(best)) is not None:
+        raise UserError(f"{best} is damaged ({found}); whole is {newest.name}: --ckpt_path last")
     return best
+
+
+def _first_whole(checkpoints: list[Path]) -> Path:
+    """Returns the first checkpoint that is whole, and says which are not.
+
+    Raises:
+        UserError: none is.
+    """
+    for path in checkpoints:
+        found = damage(path) if path.is_file() else None
+        if found is None:
+            return path
+        log.warning(f"{path} is damaged ({found}): the one before it is used")
+    raise UserError(f"every checkpoint in {checkpoints[0].parent} is damaged: {[path.name for path in checkpoints]}")
 
 
 def best_of(checkpoint: Path) -> Path | None:

@@ -4,6 +4,7 @@ from lit_ft.callbacks.base import RunCallback
 from lit_ft.callbacks.checkpoint import RunCheckpoint
 from lit_ft.callbacks.data_report import DataReport
 from lit_ft.callbacks.export import HFExport
+from lit_ft.callbacks.interruption import Interruption
 from lit_ft.callbacks.label_report import LabelReport
 from lit_ft.callbacks.predictions import PredictionWriter
 from lit_ft.callbacks.progress import RunProgress
@@ -14,6 +15,7 @@ from lit_ft.callbacks.throughput import Throughput
 __all__ = [
     "DataReport",
     "HFExport",
+    "Interruption",
     "LabelReport",
     "PredictionWriter",
     "RunCallback",

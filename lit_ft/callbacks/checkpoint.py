@@ -4,8 +4,11 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lit_ft.callbacks.whole_files import WholeFiles
 
 log = logging.getLogger("lit_ft")
 
@@ -19,6 +22,8 @@ class RunCheckpoint(ModelCheckpoint):
         save_top_k: how many of the best to keep.
         every_n_train_steps: also save `last.ckpt` every so many optimizer steps.
         save_weights_only: leave optimizer and loops out; smaller, but a run cannot go on from it.
+        on_failure: what to do when a file cannot be written, as on a full disk: `warn` (the older file stays, the run
+            goes on) or `stop`.
     """
 
     def __init__(
@@ -28,6 +33,7 @@ class RunCheckpoint(ModelCheckpoint):
         save_top_k: int = 1,
         every_n_train_steps: int | None = None,
         save_weights_only: bool = False,
+        on_failure: Literal["warn", "stop"] = "warn",
     ) -> None:
         super().__init__(
             filename="best" if save_top_k == 1 else "epoch={epoch}-step={step}",
@@ -40,7 +46,7 @@ class RunCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
-        self.every = every_n_train_steps
+        self.every, self.files = every_n_train_steps, WholeFiles(on_failure)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the scores of the best, also where the run's folder has moved since."""
@@ -56,13 +62,23 @@ class RunCheckpoint(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, *args)
         if not self.every or trainer.global_step % self.every or self._should_skip_saving_checkpoint(trainer):
             return
+        if self.is_within_step(trainer):
+            return
         before = self._last_global_step_saved
-        self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        self.save_step(trainer)
         self._last_global_step_saved = before  # else a validation at this step would save nothing
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the newest state, also where it is no better: a run that goes on shall not validate again."""
+        super().on_validation_end(trainer, pl_module)
+        if not self._should_skip_saving_checkpoint(trainer):
+            self.save_now(trainer)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes the module's monitor, where there is validation to compute it."""
+        """Takes the module's monitor, where there is validation to compute it; writes whole files."""
         super().setup(trainer, pl_module, stage)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # somebody's own stays
+            trainer.strategy.checkpoint_io = self.files
         names = getattr(trainer.datamodule, "set_names", None)  # type: ignore[attr-defined]
         validates = trainer.limit_val_batches != 0 and (names is None or names("validation") != [])
         if not validates and stage == "fit":
@@ -71,6 +87,33 @@ class RunCheckpoint(ModelCheckpoint):
             self.monitor = str(pl_module.monitor)
             self._ModelCheckpoint__init_monitor_mode(pl_module.monitor_mode)  # type: ignore[attr-defined]
 
+    @staticmethod
+    def is_within_step(trainer: Trainer) -> bool:
+        """Says, at the end of a batch, whether more micro-batches or a validation belong to this step."""
+        loop: Any = trainer.fit_loop
+        batches = loop.epoch_loop
+        return bool(batches._should_accumulate() or batches._should_check_val_fx(loop._data_fetcher))
+
+    def has_saved(self, trainer: Trainer) -> bool:
+        """Says whether this step is saved."""
+        return self._last_global_step_saved == trainer.global_step
+
+    def save_now(self, trainer: Trainer) -> None:
+        """Saves `last.ckpt`, where this step was not saved already."""
+        if not self.has_saved(trainer):
+            candidates: dict[str, Any] = self._monitor_candidates(trainer)
+            self._save_last_checkpoint(trainer, candidates)
+
+    def save_step(self, trainer: Any) -> None:
+        """Saves `last.ckpt` at the end of a batch, whose metrics Lightning would log a moment later."""
+        trainer._logger_connector.update_train_step_metrics()
+        self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        for logger in trainer.loggers:
+            logger.save()  # a run that goes on from here shall find all that was logged before
+        super()._save_checkpoint(trainer, filepath)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the last state where the end of training fell between two checkpoints."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -78,9 +121,7 @@ class RunCheckpoint(ModelCheckpoint):
         super().on_train_end(trainer, pl_module)
         if self.monitor is not None and self.monitor not in trainer.callback_metrics:
             log.info("training ended before the first validation: nothing to choose the best by (val_check_interval?)")
-        if self._last_global_step_saved != trainer.global_step:
-            monitored: dict[str, Any] = self._monitor_candidates(trainer)
-            self._save_last_checkpoint(trainer, monitored)
+        self.save_now(trainer)
 
 
 def _moved(path: str, folder: Path) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_ft.callbacks.base import RunCallback
 from lit_ft.callbacks.model_card import model_card
+from lit_ft.errors import UserError
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.runs import EXPORT
 
@@ -50,7 +51,8 @@ class HFExport(RunCallback):
         if self.run is None or self._sample is None or not trainer.is_global_zero:
             return
         callback: Any = trainer.checkpoint_callback
-        path = getattr(callback, "best_model_path", "") or getattr(callback, "last_model_path", "")
+        paths = [getattr(callback, name, "") for name in ("best_model_path", "last_model_path")]
+        path = next((path for path in paths if path and Path(path).exists()), "")  # a full disk may have taken none
         if not path or Path(path).is_dir():
             checkpoint = {
                 "state_dict": module.state_dict(),
@@ -58,7 +60,10 @@ class HFExport(RunCallback):
             }
         else:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        self.folder = export(module, checkpoint, self.run / EXPORT, self._sample)
+        try:
+            self.folder = export(module, checkpoint, self.run / EXPORT, self._sample)
+        except OSError as error:
+            raise UserError(f"{self.run / EXPORT} could not be written: {error.strerror or error}") from None
 
 
 def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[str, Tensor] | None) -> Path:

@@ -21,10 +21,14 @@ class RunLogger(CSVLogger):
         save_dir: where runs lie.
         version: name of an existing run folder to go on in; `None` = a new one.
         at: epoch and step of the checkpoint that `validate` or `test` start from, which Lightning takes for 0.
+        goes_on: training goes on at that step: what a killed run logged after it will be logged again.
     """
 
-    def __init__(self, save_dir: str, version: str | None = None, at: tuple[int, int] = (0, 0)) -> None:
-        self.at = at
+    def __init__(
+        self, save_dir: str, version: str | None = None, at: tuple[int, int] = (0, 0), goes_on: bool = False
+    ) -> None:
+        self.at = (0, 0) if goes_on else at
+        self.until = at[1] if goes_on else None
         folder = None if version is None else _version(version)
         super().__init__(os.path.abspath(save_dir), name="", version=folder, flush_logs_every_n_steps=50)
 
@@ -40,7 +44,7 @@ class RunLogger(CSVLogger):
     def experiment(self) -> Any:
         """The writer of `metrics.csv`."""
         if self._experiment is None:
-            self._experiment = _ContinuedWriter(self.log_dir)
+            self._experiment = _ContinuedWriter(self.log_dir, self.until)
         return self._experiment
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
@@ -54,10 +58,42 @@ class RunLogger(CSVLogger):
 
 
 class _ContinuedWriter(_ExperimentWriter):
+    """Lightning's writer, which keeps what is there; `until` = but for steps from there on."""
+
+    def __init__(self, log_dir: str, until: int | None = None) -> None:
+        self.until, self._last = until, ""
+        super().__init__(log_dir)
+
+    def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
+        """Notes a row; not once more what a checkpoint had logged ahead."""
+        super().log_metrics(metrics_dict, step)
+        noted = repr(self.metrics[-1])  # of a NaN, too
+        if noted == self._last:
+            self.metrics.pop()
+        self._last = noted
+
     def _check_log_dir_exists(self) -> None:
-        if Path(self.metrics_file_path).is_file():
-            with open(self.metrics_file_path, newline="") as file:
-                self.metrics_keys = next(csv.reader(file), [])
+        if not Path(self.metrics_file_path).is_file():
+            return
+        with open(self.metrics_file_path, newline="") as file:
+            reader = csv.DictReader(file)
+            self.metrics_keys, rows = list(reader.fieldnames or []), list(reader)
+        if self.until is not None:
+            kept = [row for row in rows if (row.get("step") or "").isdecimal() and int(row["step"]) < self.until]
+            self._write_whole(self.metrics_keys, kept)
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        with open(self.metrics_file_path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        self._write_whole(fieldnames, rows)
+
+    def _write_whole(self, fieldnames: list[str], rows: list[dict[str, Any]]) -> None:
+        working = Path(self.metrics_file_path).with_suffix(".writing")
+        with working.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames)
+            writer.writeheader()
+            writer.writerows(rows)
+        working.replace(self.metrics_file_path)
 
     def log_hparams(self, params: dict[str, Any]) -> None:
         """Does nothing."""

@@ -16,6 +16,7 @@ from lit_ft.modules.adamw import AdamWModule
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.modules.padding import PaddingFreeModule, check_option
+from lit_ft.modules.randomness import StepwiseRandomness
 from lit_ft.ops.building import ModelSource, fit_to_tokenizer, freeze, resize_embeddings, weights_dtype
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.ops.compiling import compile_layers
@@ -30,7 +31,7 @@ SAMPLE = 4
 """Rows of a sample."""
 
 
-class TransformerModule(AdamWModule, PaddingFreeModule):
+class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness):
     """A Hugging Face model in Lightning: `module.model` is the model itself, unpatched.
 
     A task writes `auto_class`, `config_kwargs`, `loss`, `decode`, `merge`, `metrics`, `update`, `compute` and
@@ -362,7 +363,8 @@ class TransformerModule(AdamWModule, PaddingFreeModule):
         """Adds the configuration, the description and the tokenizer's files."""
         assert self.model is not None
         checkpoint[KEY] = pack(self.description, self.model.config, self.tokenizer)
-        checkpoint[KEY]["loss_scale"] = float(self._normaliser.scale)
+        checkpoint[KEY]["loss"] = self._normaliser.state(self)
+        checkpoint[KEY]["step_seed"] = self.step_seed
         metrics = self.trainer.callback_metrics if self._trainer is not None else {}
         checkpoint[KEY]["metrics"] = {name: float(value) for name, value in metrics.items()}
 
@@ -374,7 +376,8 @@ class TransformerModule(AdamWModule, PaddingFreeModule):
         """
         if KEY not in checkpoint:
             raise UserError(f"not a checkpoint of lit_ft (no {KEY!r} in it)")
-        self._normaliser.scale = checkpoint[KEY]["loss_scale"]
+        self._normaliser.load(checkpoint[KEY]["loss"], self)
+        self.step_seed = checkpoint[KEY].get("step_seed")
         if self.model is None:
             self.restore(checkpoint[KEY])
             self.build()

@@ -25,11 +25,37 @@ class LossNormaliser:
     def __init__(self) -> None:
         self.scale: float | Tensor = 1.0
         self._counts: list[Tensor] = []
+        self._gradients: dict[str, Tensor] = {}
+
+    def state(self, module: LightningModule) -> dict[str, Any]:
+        """Returns what a checkpoint keeps; of an open window of micro-batches also the gradients so far.
+
+        Every process calls it: a window's sums are the means over processes, so that all of them can go on with it.
+        """
+        state: dict[str, Any] = {"scale": float(self.scale)}
+        if self._counts:
+            reduce: Any = module.trainer.strategy.reduce if module.trainer.world_size > 1 else lambda tensor: tensor
+            state["counts"] = [float(reduce(count.float())) for count in self._counts]
+            state["gradients"] = {
+                name: reduce(parameter.grad.detach().clone())
+                for name, parameter in module.named_parameters()
+                if parameter.grad is not None
+            }
+        return state
+
+    def load(self, state: dict[str, Any], module: LightningModule) -> None:
+        """Takes up what `state` returned."""
+        self.scale = state["scale"]
+        self._counts = [torch.tensor(count, device=module.device) for count in state.get("counts", [])]
+        self._gradients = state.get("gradients", {})
 
     def loss(self, module: LightningModule, total: Tensor, count: Tensor) -> Tensor:
         """Returns what to call backward on for one micro-batch."""
         if not self._needed(module):
             return mean(total, count)
+        for name in list(self._gradients):  # of a window that a checkpoint has left open
+            parameter = module.get_parameter(name)
+            parameter.grad = self._gradients.pop(name).to(parameter.device)
         self._counts.append(count.detach())
         return total * self.scale
 

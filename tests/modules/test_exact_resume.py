@@ -1,0 +1,158 @@
+"""A run that goes on from any checkpoint that it wrote ends as if it had never stopped, to the last bit."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping
+
+from lit_ft import MaskedLMDataModule, MaskedLMModule, TextClassificationDataModule, TextClassificationModule
+from lit_ft.callbacks import RunCheckpoint
+from tests.modules.conftest import LABELS
+from tests.tiny import SAMPLE
+
+
+class Diary(Callback):
+    """Notes all that happens: losses, rates, random numbers, scores, and what other callbacks think of them."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[Any, ...]] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.lines.append(
+            ("batch", trainer.current_epoch, batch_idx, trainer.global_step, float(outputs["loss"]),
+             trainer.optimizers[0].param_groups[0]["lr"], int(torch.randint(1 << 30, ()))),
+        )  # fmt: skip
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.sanity_checking:
+            return
+        stopping, saving = trainer.early_stopping_callback, trainer.checkpoint_callback
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
+        self.lines.append(
+            ("validation", trainer.global_step, scores, stopping.wait_count, float(stopping.best_score),
+             None if saving.best_model_score is None else float(saving.best_model_score)),
+        )  # fmt: skip
+
+
+class KeepAll(RunCheckpoint):
+    """Keeps a copy of each file that is written, beside the length of the diary then."""
+
+    def __init__(self, folder: Path, diary: Diary, **options: Any) -> None:
+        super().__init__(**options)
+        self.dirpath, self.diary, self.kept = str(folder), diary, dict[Path, int]()
+
+    @property
+    def state_key(self) -> str:
+        return "RunCheckpoint"
+
+    def _save_checkpoint(self, trainer: Any, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        copy = Path(filepath).with_name(f"{len(self.kept)}-{Path(filepath).name}")
+        shutil.copy(filepath, copy)
+        self.kept[copy] = trainer.global_step
+
+
+def classification(model: str, **options: Any) -> tuple[Any, Any]:
+    data = TextClassificationDataModule(
+        model_name_or_path=model,
+        train_file=str(SAMPLE / "train.csv"),
+        validation_file=str(SAMPLE / "validation.csv"),
+        text_column_names="text",
+        **{"batch_size": 6, "max_train_samples": 46, "max_eval_samples": 12, **options},
+    )
+    return TextClassificationModule(model_name_or_path=model, learning_rate=3e-3, warmup_ratio=0.2), data
+
+
+def masked(model: str, **options: Any) -> tuple[Any, Any]:
+    data = MaskedLMDataModule(
+        model_name_or_path=model,
+        train_file=str(SAMPLE / "train.csv"),
+        validation_file=str(SAMPLE / "validation.csv"),
+        text_column_name="text",
+        line_by_line=True,
+        max_train_samples=46,
+        max_eval_samples=12,
+        **{"batch_size": 6, **options},
+    )
+    return MaskedLMModule(model_name_or_path=model, learning_rate=3e-3), data
+
+
+def run(
+    made: tuple[Any, Any], folder: Path, resume: Path | None = None, **options: Any
+) -> tuple[list[tuple[Any, ...]], dict[str, torch.Tensor], KeepAll]:
+    module, data = made
+    diary = Diary()
+    saving = KeepAll(folder, diary, every_n_train_steps=2)
+    trainer = Trainer(
+        accelerator="cpu",
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[diary, EarlyStopping("val_loss", patience=30), saving],
+        default_root_dir=folder,
+        **{"max_epochs": 3, **options},
+    )
+    trainer.fit(module, data, ckpt_path=None if resume is None else str(resume))
+    return diary.lines, module.state_dict(), saving
+
+
+def check(task: Any, model: str, folder: Path, trainer: dict[str, Any], **data: Any) -> None:
+    seed_everything(7)
+    lines, weights, saving = run(task(model, **data), folder / "whole", **trainer)
+    assert any(line[0] == "validation" for line in lines)
+    assert len(saving.kept) > 5
+    for number, path in enumerate(saving.kept):
+        seed_everything(7)
+        torch.manual_seed(1000 + number)  # whatever a new process has drawn before
+        rest, again, _ = run(task(model, **data), folder / f"from {path.stem}", path, **trainer)
+        assert rest == lines[len(lines) - len(rest) :], path.name
+        assert all(torch.equal(weights[name], again[name]) for name in weights), path.name
+        done = {line[3] for line in lines if line[0] == "batch"} - {line[3] for line in rest if line[0] == "batch"}
+        assert max(done, default=0) <= saving.kept[path], path.name
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        {},
+        {"val_check_interval": 3},
+        {"accumulate_grad_batches": 3},
+        {"accumulate_grad_batches": 3, "val_check_interval": 4},
+        {"val_check_interval": 5, "check_val_every_n_epoch": None},
+        {"max_steps": 13, "val_check_interval": 4},
+        {"limit_train_batches": 5},
+    ],
+    ids=str,
+)
+def test_classification(tiny: Any, tmp_path: Path, trainer: dict[str, Any], workers: int) -> None:
+    if workers and trainer:
+        pytest.skip("what workers do does not depend on the Trainer's options")
+    check(classification, tiny("bert"), tmp_path, trainer, num_workers=workers)
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"train_sampling_strategy": "group_by_length"}, {"max_tokens_per_batch": 200}], ids=str
+)
+def test_masked_language_model(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
+    check(masked, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stream(tiny: Any, tmp_path: Path, workers: int) -> None:
+    trainer = {"max_steps": 14, "max_epochs": -1, "val_check_interval": 4}
+    check(
+        classification,
+        tiny("bert"),
+        tmp_path,
+        trainer,
+        streaming=True,
+        max_train_samples=None,
+        label_names=LABELS,
+        num_workers=workers,
+    )

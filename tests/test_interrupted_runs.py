@@ -1,0 +1,161 @@
+"""Runs that are stopped from outside through the real command: signals, kills, damaged and unwritable checkpoints."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lit_ft import cli
+from lit_ft.errors import UserError
+from lit_ft.runs import damage, find_checkpoint
+from tests.tiny import SAMPLE
+
+
+def words(model: str, root: Path, *more: str) -> list[str]:
+    """A run of 12 steps with dropout, which saves every other step and validates twice an epoch."""
+    return [
+        "fit", "--model=TextClassificationModule", "--data=TextClassificationDataModule",
+        f"--model.model_name_or_path={model}", "--model.learning_rate=0.003",
+        f"--data.train_file={SAMPLE / 'train.csv'}", f"--data.validation_file={SAMPLE / 'validation.csv'}",
+        "--data.text_column_names=text", "--data.max_train_samples=46", "--data.max_eval_samples=12",
+        "--data.batch_size=8", "--trainer.max_epochs=2", "--trainer.val_check_interval=3",
+        f"--trainer.default_root_dir={root}", "--trainer.log_every_n_steps=1",
+        "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
+        "--checkpoint.every_n_train_steps=2", *more,
+    ]  # fmt: skip
+
+
+def start(model: str, root: Path, *more: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-m", "tests.slow_steps", *words(model, root, *more)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def left(root: Path) -> tuple[list[dict[str, str]], dict[str, torch.Tensor]]:
+    """What a run logged, but for its speed, and its last weights."""
+    (run,) = root.glob("version_*")
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [
+            {name: value for name, value in row.items() if name != "train_tokens/s"} for row in csv.DictReader(file)
+        ]
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return rows, checkpoint["state_dict"]
+
+
+def assert_as_if_never_stopped(root: Path, whole: Path) -> None:
+    (rows, weights), (expected, theirs) = left(root), left(whole)
+    assert rows == expected
+    assert all(torch.equal(weights[name], theirs[name]) for name in theirs)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run lies that nobody stopped."""
+    root = tmp_path_factory.mktemp("whole")
+    process = start(tiny("bert"), root)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return root
+
+
+def stop(process: subprocess.Popen[str], when: str, signum: int) -> str:
+    """Waits until the run says something, and sends a signal then."""
+    said = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said += line
+        if when in line:
+            process.send_signal(signum)
+            break
+    return said + process.communicate(timeout=300)[0]
+
+
+@pytest.mark.parametrize(
+    ("signum", "when", "status"),
+    [
+        (signal.SIGTERM, "validation after step 6", 143),
+        pytest.param(signal.SIGTERM, "step 5 begins", 143, marks=pytest.mark.soak),
+        pytest.param(signal.SIGINT, "step 9 begins", 130, marks=pytest.mark.soak),
+    ],
+)
+def test_a_signal_saves_and_the_run_goes_on(
+    tiny: Callable[..., str], tmp_path: Path, whole: Path, signum: int, when: str, status: int
+) -> None:
+    process = start(tiny("bert"), tmp_path)
+    output = stop(process, when, signum)
+    assert process.returncode == status, output
+    assert "goes on with --ckpt_path last" in output
+    assert "Traceback" not in output
+    again = start(tiny("bert"), tmp_path, "--ckpt_path=auto")
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert_as_if_never_stopped(tmp_path, whole)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "writes last.ckpt at step 4",
+        *(
+            pytest.param(when, marks=pytest.mark.soak)
+            for when in ("step 3 begins", "validation after step 6", "writes best.ckpt at step 6")
+        ),
+    ],
+)
+def test_a_killed_run_goes_on(tiny: Callable[..., str], tmp_path: Path, whole: Path, when: str) -> None:
+    process = start(tiny("bert"), tmp_path)
+    stop(process, when, signal.SIGKILL)
+    again = start(tiny("bert"), tmp_path, "--ckpt_path=auto")
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert_as_if_never_stopped(tmp_path, whole)
+
+
+def test_auto_begins_where_nothing_was_saved(tiny: Callable[..., str], tmp_path: Path) -> None:
+    done = cli.main(words(tiny("bert"), tmp_path, "--ckpt_path=auto", "--trainer.max_steps=2"))
+    assert done.trainer.global_step == 2
+    assert done.folder == tmp_path / "version_0"
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    tiny: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(words(tiny("bert"), tmp_path, "--trainer.max_steps=5"))
+    folder = tmp_path / "version_0" / "checkpoints"
+    last, before = folder / "last.ckpt", folder / "previous.ckpt"
+    assert damage(last) is None
+    content = last.read_bytes()
+    for broken in (content[: len(content) // 2], content[:-9], b"", content[:90000] + b"\x00\xff" + content[90002:]):
+        last.write_bytes(broken)
+        assert find_checkpoint("last", tmp_path) == before
+        with pytest.raises(UserError, match=r"last.ckpt is damaged \(.*\): take another one"):
+            find_checkpoint(str(last), tmp_path)
+    done = cli.main(words(tiny("bert"), tmp_path, "--ckpt_path=last", "--trainer.max_steps=5"))
+    assert "last.ckpt is damaged" in capsys.readouterr().out
+    assert done.trainer.global_step == 5
+    for path in folder.iterdir():
+        path.write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"every checkpoint in .* is damaged"):
+        find_checkpoint("last", tmp_path)
+
+
+@pytest.mark.parametrize("option", ["warn", "stop"])
+def test_a_full_disk(tiny: Callable[..., str], tmp_path: Path, option: str) -> None:
+    process = start(tiny("bert"), tmp_path, f"--checkpoint.on_failure={option}", "--limit_after=step 4 begins")
+    output, _ = process.communicate(timeout=300)
+    assert "last.ckpt could not be written: File too large; the one before it stays" in output
+    assert "Traceback" not in output
+    folder = tmp_path / "version_0" / "checkpoints"
+    last = torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
+    if option == "stop":
+        assert (process.returncode, last) == (2, 3), output
+    else:
+        assert (process.returncode, last) == (0, 12), output
+        assert output.count("could not be written") == 2  # after steps 4 and 6
+    assert not list(folder.glob(".*"))
