@@ -71,6 +71,16 @@ class RunCheckpoint(ModelCheckpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the newest state, also where it is no better: a run that goes on shall not validate again."""
         super().on_validation_end(trainer, pl_module)
+        if not self._should_save_on_train_epoch_end(trainer):
+            self._save_anyway(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same, where an epoch ends with its only validation, or without one."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._should_save_on_train_epoch_end(trainer):
+            self._save_anyway(trainer)
+
+    def _save_anyway(self, trainer: Trainer) -> None:
         if not self._should_skip_saving_checkpoint(trainer):
             self.save_now(trainer)
 
