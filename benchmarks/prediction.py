@@ -46,7 +46,7 @@ def by_lit_ft(job: Job, features: Any, **module_options: Any) -> tuple[float, Sc
     clock = _Clock()
     trainer = lightning_trainer(job.options.accelerator, clock, precision=job.options.precision)
     module = TextClassificationModule(model_name_or_path=job.model, **module_options)
-    data = job.data(predict_file=str(job.work.file), max_predict_samples=len(features))
+    data = job.data(predict_file=str(job.work.file), max_predict_samples=len(features), sample_head=True)
     batches: Any = trainer.predict(module, data)
     scores = {row[job.work.text]: np.array(list(row["scores"].values())) for batch in batches for row in batch}
     return clock.seconds, scores

@@ -15,6 +15,6 @@ for workload in short intents long; do
     run classification_step --workload "$workload" "$@"
 done
 for name in lightning_overhead prediction startup \
-    text_preparation masked_lm_step domain_adaptation causal_lm_step chats_step; do
+    text_preparation resume masked_lm_step domain_adaptation causal_lm_step chats_step; do
     run "$name" "$@"
 done

@@ -29,6 +29,10 @@ def _command(words: list[str]) -> Callable[[], object]:
         from lit_ft.commands.quickstart import quickstart
 
         return quickstart
+    if words == ["export"]:
+        from lit_ft.commands.export import export
+
+        return export
     from lit_ft.cli import main
 
     return main

@@ -25,6 +25,7 @@ from lit_ft.callbacks import (
     HFExport,
     Interruption,
     LabelReport,
+    LossGuard,
     PredictionWriter,
     RunCallback,
     RunCheckpoint,
@@ -36,6 +37,7 @@ from lit_ft.callbacks import (
 from lit_ft.callbacks.interruption import Interrupted
 from lit_ft.callbacks.run_logger import run_folder
 from lit_ft.errors import UserError, did_you_mean
+from lit_ft.faults import LastBatch, explained
 from lit_ft.ops.checkpoint_extras import read_extras
 from lit_ft.ops.objects import import_name, option_defaults
 from lit_ft.resuming import AUTO, check_fixed, saved_options, taken_over, with_config_of_run
@@ -107,6 +109,7 @@ class LitFtCLI(LightningCLI):
     def __init__(self, args: ArgsType = None) -> None:
         self.run: Path | None = None
         self.extras: dict[str, Any] | None = None
+        self.last_batch = LastBatch()
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -119,7 +122,7 @@ class LitFtCLI(LightningCLI):
             parser_kwargs={
                 "prog": "lit-ft",
                 "description": "Fine-tune transformers with Lightning, from YAML. Also: lit-ft quickstart, "
-                "lit-ft cache list, lit-ft cache clear.",
+                "lit-ft cache list, lit-ft cache clear, lit-ft export.",
             },
             args=args,
         )
@@ -129,6 +132,7 @@ class LitFtCLI(LightningCLI):
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(HFExport, "export")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.add_lightning_class_args(LossGuard, "loss_guard")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -155,7 +159,7 @@ class LitFtCLI(LightningCLI):
             return
         self.run = run_of(path)
         ours = issubclass(import_name(options.model.class_path), lit_ft.modules.TransformerModule)
-        if path.is_file() and ours:
+        if ours:
             self.extras = read_extras(path)
             saved = saved_options(self.extras, options.model)
             if saved is not None:
@@ -207,7 +211,7 @@ class LitFtCLI(LightningCLI):
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(each, ModelCheckpoint) and not isinstance(each, RunCheckpoint) for each in callbacks):
             callbacks[:] = [each for each in callbacks if not isinstance(each, RunCheckpoint)]
-        callbacks[0:0] = [Throughput(), LabelReport(), DataReport(), Samples()]
+        callbacks[0:0] = [self.last_batch, Throughput(), LabelReport(), DataReport(), Samples()]
         callbacks.append(Interruption())  # when all others have seen the step
         return trainer
 
@@ -245,6 +249,11 @@ class LitFtCLI(LightningCLI):
         except Interrupted as interrupted:
             log.info(f"{interrupted}; goes on with --ckpt_path last: {self.folder}")
             raise SystemExit(interrupted.exit_status) from None
+        except (RuntimeError, OSError) as error:
+            message = explained(error, self.last_batch)
+            if message is None:
+                raise
+            raise UserError(message) from error
         self._say_what_is_left()
 
     @rank_zero_only

@@ -4,15 +4,20 @@ import logging
 import zipfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning.fabric.utilities.load import _load_distributed_checkpoint
 
 from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ops.checkpoint_extras import SHARDS_EXTRAS
 
 log = logging.getLogger("lit_ft")
 
 CONFIG, CHECKPOINTS, EXPORT, PREDICTIONS = "config.yaml", "checkpoints", "hf", "predictions"
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+SHARDS_INDEX = ".metadata"
+"""The file in a folder of shards that torch writes at the end."""
 
 
 def run_number(folder: Path) -> int:
@@ -79,7 +84,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
         return path
     if (path / CHECKPOINTS).is_dir():
         return _in_run(path, "best")
-    if path.is_dir() and (path / ".metadata").is_file():  # a sharded checkpoint is a folder
+    if path.is_dir() and (path / SHARDS_INDEX).is_file():
         return path
     near = [str(entry) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError(f"ckpt_path {name!r}: no such file or run folder{did_you_mean(name, [*near, 'last', 'best'])}")
@@ -90,8 +95,21 @@ def newest_or_none(root: Path) -> Path | None:
     return find_checkpoint("last", root) if any(root.glob(f"version_*/{CHECKPOINTS}/*.ckpt")) else None
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Loads a checkpoint, a file or a folder of shards, as one dictionary; weights of a file stay on disk (mapped)."""
+    if path.is_dir():
+        return _load_distributed_checkpoint(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # type: ignore[no-any-return]
+
+
 def damage(checkpoint: Path) -> str | None:
-    """Reads a checkpoint through and compares the checksum of each part of it; returns what is wrong, if anything."""
+    """Reads a checkpoint through and compares the checksum of each part of it; returns what is wrong, if anything.
+
+    Of a folder of shards only that all were written, for then its index and what is beside them was.
+    """
+    if checkpoint.is_dir():
+        missing = [name for name in (SHARDS_INDEX, SHARDS_EXTRAS) if not (checkpoint / name).is_file()]
+        return f"no {missing[0]} in it: it was not finished" if missing else None
     at = checkpoint.stat()
     return _damage(checkpoint, at.st_size, at.st_mtime_ns)
 
@@ -114,10 +132,10 @@ def _in_run(run: Path, name: str) -> Path:
     newest = _first_whole([last, *(path for path in saved if path != last)] if last in saved else saved)
     if name == "last":
         return newest
-    best = best_of(newest) if newest.is_file() else None
+    best = best_of(newest)
     if best is None:
         raise UserError(f"{run}: no 'best' checkpoint; there are: {[path.name for path in saved]}")
-    if best.is_file() and (found := damage(best)) is not None:
+    if (found := damage(best)) is not None:
         raise UserError(f"{best} is damaged ({found}); whole is {newest.name}: --ckpt_path last")
     return best
 
@@ -129,7 +147,7 @@ def _first_whole(checkpoints: list[Path]) -> Path:
         UserError: none is.
     """
     for path in checkpoints:
-        found = damage(path) if path.is_file() else None
+        found = damage(path)
         if found is None:
             return path
         log.warning(f"{path} is damaged ({found}): the one before it is used")
@@ -138,7 +156,8 @@ def _first_whole(checkpoints: list[Path]) -> Path:
 
 def best_of(checkpoint: Path) -> Path | None:
     """Reads which file beside a checkpoint its `ModelCheckpoint` held for the best; folders may have moved since."""
-    callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("callbacks", {})
+    file = checkpoint / SHARDS_EXTRAS if checkpoint.is_dir() else checkpoint
+    callbacks = torch.load(file, map_location="cpu", weights_only=True, mmap=True).get("callbacks", {})
     for name, state in callbacks.items():
         if "Checkpoint" in name and isinstance(state, dict) and state.get("best_model_path"):
             best = checkpoint.parent / Path(state["best_model_path"]).name

@@ -1,8 +1,10 @@
 """`lit-ft`, saying what it does and waiting a little each time, so that a test can stop it there.
 
-`--limit_after=...` lets no file grow from there on, as on a full disk, until step 8 begins.
+`--limit_after=...` lets no file grow from there on, as on a full disk, until step 8 begins. `--fail=RANK:...` raises an
+error there in one process.
 """
 
+import os
 import resource
 import signal
 import sys
@@ -16,8 +18,17 @@ from lightning.pytorch import LightningModule
 from lit_ft.__main__ import entry
 from lit_ft.modules.randomness import StepwiseRandomness
 
-LIMIT = next((word.partition("=")[2] for word in sys.argv if word.startswith("--limit_after=")), None)
-sys.argv = [word for word in sys.argv if not word.startswith("--limit_after=")]
+
+def taken(option: str) -> str | None:
+    """Takes an option of ours out of the command line; the processes that Lightning starts find it there, too."""
+    found = next((word.partition("=")[2] for word in sys.argv if word.startswith(f"{option}=")), None)
+    if found is not None:
+        os.environ[option] = found
+    sys.argv = [word for word in sys.argv if not word.startswith(f"{option}=")]
+    return os.environ.get(option)
+
+
+LIMIT, FAIL = taken("--limit_after"), taken("--fail")
 
 
 def say(what: str) -> None:
@@ -25,6 +36,8 @@ def say(what: str) -> None:
     if what == LIMIT:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    if f"{os.environ.get('LOCAL_RANK', '0')}:{what}" == FAIL:
+        raise RuntimeError(f"made to fail where {what}")
     if what == "step 8 begins":
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     time.sleep(0.2)

@@ -173,7 +173,7 @@ def test_no_checkpoint_is_an_error(name: str, command: str, run: Run) -> None:
 
 def test_checkpoint_that_is_none_of_ours(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x.ckpt").write_bytes(b"not a checkpoint")
-    with pytest.raises(UserError, match=r"x\.ckpt: not a checkpoint that can be read safely"):
+    with pytest.raises(UserError, match=r"x\.ckpt is damaged \(File is not a zip file\): take another one"):
         run(f"--ckpt_path={tmp_path / 'x.ckpt'}", command="test")
     with pytest.raises(UserError, match=r"y\.ckpt': no such file or run folder — did you mean .*x\.ckpt"):
         run(f"--ckpt_path={tmp_path / 'y.ckpt'}", command="test")

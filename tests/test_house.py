@@ -29,6 +29,8 @@ SHARED = {
     "streaming",
     "adamw",
     "normaliser",
+    "standalone",
+    "parallel",
     "evaluation",
     "language_modeling",
 }

@@ -6,6 +6,7 @@ from lit_ft.callbacks.data_report import DataReport
 from lit_ft.callbacks.export import HFExport
 from lit_ft.callbacks.interruption import Interruption
 from lit_ft.callbacks.label_report import LabelReport
+from lit_ft.callbacks.loss_guard import LossGuard
 from lit_ft.callbacks.predictions import PredictionWriter
 from lit_ft.callbacks.progress import RunProgress
 from lit_ft.callbacks.run_logger import RunLogger
@@ -17,6 +18,7 @@ __all__ = [
     "HFExport",
     "Interruption",
     "LabelReport",
+    "LossGuard",
     "PredictionWriter",
     "RunCallback",
     "RunCheckpoint",

@@ -1,6 +1,7 @@
 """`checkpoints/best.ckpt` and `checkpoints/last.ckpt`: the best by the module's monitor, and the newest."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_ft.callbacks.whole_files import WholeFiles
+from lit_ft.runs import LAST, PREVIOUS
 
 log = logging.getLogger("lit_ft")
 
@@ -122,7 +124,18 @@ class RunCheckpoint(ModelCheckpoint):
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         for logger in trainer.loggers:
             logger.save()  # a run that goes on from here shall find all that was logged before
+        self._keep_previous(trainer, Path(filepath))
         super()._save_checkpoint(trainer, filepath)
+
+    @staticmethod
+    def _keep_previous(trainer: Trainer, path: Path) -> None:
+        """Of a folder of shards; files are `WholeFiles`' matter."""
+        if path.name != LAST or not trainer.strategy.broadcast(path.is_dir()):
+            return
+        if trainer.is_global_zero:
+            shutil.rmtree(path.with_name(PREVIOUS), ignore_errors=True)
+            path.rename(path.with_name(PREVIOUS))
+        trainer.strategy.barrier("previous checkpoint")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the last state where the end of training fell between two checkpoints."""

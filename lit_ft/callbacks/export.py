@@ -7,13 +7,16 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from safetensors import SafetensorError
 from torch import Tensor
 
 from lit_ft.callbacks.base import RunCallback
 from lit_ft.callbacks.model_card import model_card
+from lit_ft.callbacks.whole_files import sync, sync_files
 from lit_ft.errors import UserError
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
-from lit_ft.runs import EXPORT
+from lit_ft.ops.sharding import is_sharded, whole
+from lit_ft.runs import EXPORT, read_checkpoint
 
 log = logging.getLogger("lit_ft")
 TOLERANCE = 1e-4
@@ -48,22 +51,21 @@ class HFExport(RunCallback):
             self._export_best(trainer, pl_module)
 
     def _export_best(self, trainer: Trainer, module: Any) -> None:
-        if self.run is None or self._sample is None or not trainer.is_global_zero:
+        if self.run is None or self._sample is None:
             return
         callback: Any = trainer.checkpoint_callback
         paths = [getattr(callback, name, "") for name in ("best_model_path", "last_model_path")]
         path = next((path for path in paths if path and Path(path).exists()), "")  # a full disk may have taken none
-        if not path or Path(path).is_dir():
-            checkpoint = {
-                "state_dict": module.state_dict(),
-                KEY: pack(module.description, module.model.config, module.tokenizer),
-            }
+        state = {} if path else {name: whole(value) for name, value in module.state_dict().items()}  # all processes
+        if not trainer.is_global_zero:
+            return
+        if path:
+            checkpoint = read_checkpoint(Path(path))
+            module.complete(checkpoint)
         else:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        try:
-            self.folder = export(module, checkpoint, self.run / EXPORT, self._sample)
-        except OSError as error:
-            raise UserError(f"{self.run / EXPORT} could not be written: {error.strerror or error}") from None
+            extras = pack(module.description, module.model.config, module.tokenizer)
+            checkpoint = {"state_dict": state, KEY: extras}
+        self.folder = export(module, checkpoint, self.run / EXPORT, self._sample)
 
 
 def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[str, Tensor] | None) -> Path:
@@ -77,6 +79,7 @@ def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[s
 
     Raises:
         RuntimeError: they do not; nothing is left behind.
+        UserError: the folder cannot be written; the older one stays.
     """
     state = {
         name.removeprefix("model."): value
@@ -97,12 +100,16 @@ def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[s
         (working / "README.md").write_text(model_card(module, checkpoint), encoding="utf-8")
         if sample is not None:
             _check(module, state, working, sample)
+        sync_files(working)
         old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
             target.rename(old)
         working.rename(target)
+        sync(target.parent)
         shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{target} could not be written: {getattr(error, 'strerror', None) or error}") from None
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return target
@@ -111,13 +118,16 @@ def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[s
 @torch.no_grad()
 def _check(module: Any, state: dict[str, Tensor], folder: Path, sample: dict[str, Tensor]) -> None:
     reloaded = module.auto_class.from_pretrained(folder, dtype=torch.float32).eval()
-    training, device = module.model.training, next(module.model.parameters()).device
-    module.model.eval()
+    model = module.model
+    if is_sharded(model):  # one process alone cannot run it
+        model = module.auto_class.from_config(reloaded.config)
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
     here = {name: value.to(device) for name, value in sample.items()}
     weights = {name: value.to(device) for name, value in state.items()}
     # tied weights come under both their names, each a tensor of its own once it is loaded
-    ours = torch.func.functional_call(module.model, weights, kwargs=here, tie_weights=False).logits.float().cpu()
-    module.model.train(training)
+    ours = torch.func.functional_call(model, weights, kwargs=here, tie_weights=False).logits.float().cpu()
+    model.train(training)
     difference = float((reloaded(**sample).logits.float() - ours).abs().max())
     exact = next(iter(state.values())).dtype == torch.float32
     if not difference <= (TOLERANCE if exact else 0.1):

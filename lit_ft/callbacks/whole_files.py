@@ -50,7 +50,7 @@ class WholeFiles(TorchCheckpointIO):
             if path.name == LAST and path.exists():
                 path.replace(path.with_name(PREVIOUS))
             working.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         except (OSError, RuntimeError) as error:  # torch's writer turns some of the first into the second
             with contextlib.suppress(OSError):
                 working.unlink(missing_ok=True)
@@ -73,11 +73,18 @@ class WholeFiles(TorchCheckpointIO):
         log.warning(f"{message}, and the run goes on (checkpoint.on_failure: stop would end it)")
 
 
-def _sync(folder: Path) -> None:
-    """Makes renames within a folder outlast a crash of the machine, where its file system can."""
+def sync(path: Path) -> None:
+    """Makes a file, or renames within a folder, outlast a crash of the machine, where the file system can."""
     with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def sync_files(folder: Path) -> None:
+    """Does so with all files in a folder."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            sync(path)

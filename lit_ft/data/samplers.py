@@ -68,6 +68,14 @@ class StepSampler(DistributedSampler[Item]):
         """
         raise NotImplementedError
 
+    def rows_at(self, epoch: int, step: int) -> Rows:
+        """Returns the rows that this process gets in a step of an epoch, without fillers."""
+        begin = self._begin(epoch)
+        return self._share(epoch, begin + (step - self.steps_before(begin)) * self.units_per_step)
+
+    def _share(self, epoch: int, first: int) -> Rows:
+        raise NotImplementedError
+
     def _begin(self, epoch: int) -> int:
         return self.start[1] if epoch == self.start[0] else 0
 
@@ -108,6 +116,11 @@ class GlobalOrderSampler(StepSampler[Key]):
         starts = np.concatenate([np.arange(0, whole, self.batch_size), np.arange(whole, self.units, size)])
         return self.order(epoch), np.stack([starts, np.append(starts[1:], self.units)], axis=1)
 
+    def _share(self, epoch: int, first: int) -> Rows:
+        rows = self.order(epoch)[first : first + self.units_per_step]
+        size = -(-len(rows) // self.num_replicas)
+        return rows[self.rank * size : (self.rank + 1) * size]
+
     def __len__(self) -> int:
         # of a whole epoch also where a run goes on within one: Lightning adds the steps done before, and asks only once
         full, rest = divmod(self.units, self.units_per_step)
@@ -144,6 +157,11 @@ class TokenBudgetSampler(StepSampler[list[Key]]):
     def spans(self, epoch: int) -> TokenBatches:
         """Returns the batches of an epoch; see the base."""
         return self.batches(epoch)
+
+    def _share(self, epoch: int, first: int) -> Rows:
+        rows, spans = self.batches(epoch)
+        mine = first + self.rank
+        return rows[slice(*spans[mine])] if mine < self.units else rows[:0]
 
     def __len__(self) -> int:
         return self.steps  # of a whole epoch also where a run goes on within one, as above

@@ -41,6 +41,8 @@ class TrainingOrder:
     stopping_strategy: StoppingStrategy = "first_exhausted"
     static_length: int | None = None
     """Length that every batch is padded to, where batches are not as long as their longest row."""
+    drop_last: bool = False
+    """Leave out the rows at the end of an epoch that fill no batch."""
 
     def sampler(
         self,
@@ -73,6 +75,14 @@ class TrainingOrder:
             rows = mixed_length(sizes, self.probabilities, self.stopping_strategy)
         if self.strategy == "group_by_length":
             order = partial(self._grouped, order, store.lengths(), batch_size * num_replicas)
+        if self.drop_last:
+            whole = rows - rows % (batch_size * num_replicas)
+            if not whole:
+                raise UserError(
+                    f"dataloader_drop_last leaves nothing: {rows:,} rows do not fill a step of {batch_size} rows x "
+                    f"{num_replicas} processes"
+                )
+            rows, order = whole, partial(_first, order, whole)
         return GlobalOrderSampler(order, rows, batch_size, num_replicas, rank)
 
     def padded(self, lengths: Array) -> Array:
@@ -98,11 +108,14 @@ class TrainingOrder:
             "pad_to_multiple_of": self.multiple_of if self.max_tokens else None,
             "probabilities": None if self.probabilities is None else list(self.probabilities),
             "stopping_strategy": self.stopping_strategy if self.probabilities else None,
+            "dataloader_drop_last": self.drop_last,
             # runs of batches are sorted by length: other batches, other runs
             "batch_size x processes": sampler.units_per_step if grouped else None,
         }
 
     def _check(self, sizes: Sequence[int], weights: Array | None) -> None:
+        if self.drop_last and self.max_tokens is not None:
+            raise UserError("max_tokens_per_batch makes no batches that could be short: leave dataloader_drop_last out")
         if self.strategy not in (known := get_args(SamplingStrategy)):
             hint = did_you_mean(self.strategy, known)
             raise UserError(f"train_sampling_strategy is {self.strategy!r}, expected one of {', '.join(known)}{hint}")
@@ -147,3 +160,7 @@ class TrainingOrder:
         if self.strategy == "sequential":
             return sequential_token_batches(boundaries)
         return token_batch_order(lengths, boundaries, self.seed, epoch)
+
+
+def _first(order: Any, rows: int, epoch: int) -> Rows:
+    return order(epoch)[:rows]  # type: ignore[no-any-return]

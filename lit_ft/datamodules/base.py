@@ -21,7 +21,7 @@ from lit_ft.data.store import FeatureStore
 from lit_ft.data.stream_loader import PlacedBatch, StreamLoader
 from lit_ft.data.training_order import SamplingStrategy, TrainingOrder
 from lit_ft.data.twins import keep_twins
-from lit_ft.datamodules.batch_notes import note_on_batches
+from lit_ft.datamodules.batch_notes import note_on_batches, note_on_change
 from lit_ft.datamodules.preparing import PreparingDataModule
 from lit_ft.datamodules.streaming import check_streaming, check_validation, stream_loader
 from lit_ft.errors import UserError, did_you_mean
@@ -60,6 +60,7 @@ class TransformerDataModule(PreparingDataModule):
         probabilities: share of each of the `sources` in training, in their order. Default: by size.
         stopping_strategy: when an epoch of a mixture ends, as in `datasets.interleave_datasets`.
         pad_to_max_length: pad every batch to `max_seq_length` (static shapes) instead of to its longest row.
+        dataloader_drop_last: leave out the rows at the end of a training epoch that fill no step, others each time.
         pad_to_multiple_of: round the padded length up to a multiple of this.
         batch_size: rows per process and step.
         eval_batch_size: rows per process and step in evaluation and prediction. Default: `batch_size`.
@@ -70,8 +71,8 @@ class TransformerDataModule(PreparingDataModule):
 
     loading_options: ClassVar[frozenset[str]] = PreparingDataModule.loading_options | {
         "data_seed", "train_sampling_strategy", "max_tokens_per_batch", "eval_sampling_strategy", "shuffle_buffer_size",
-        "probabilities", "stopping_strategy", "pad_to_max_length", "pad_to_multiple_of", "batch_size",
-        "eval_batch_size", "num_workers", "multiprocessing_context",
+        "probabilities", "stopping_strategy", "pad_to_max_length", "dataloader_drop_last", "pad_to_multiple_of",
+        "batch_size", "eval_batch_size", "num_workers", "multiprocessing_context",
     }  # fmt: skip
 
     def __init__(
@@ -85,6 +86,7 @@ class TransformerDataModule(PreparingDataModule):
         probabilities: list[float] | None = None,
         stopping_strategy: StoppingStrategy = "first_exhausted",
         pad_to_max_length: bool = False,
+        dataloader_drop_last: bool = False,
         pad_to_multiple_of: int | None = None,
         batch_size: int = 8,
         eval_batch_size: int | None = None,
@@ -160,6 +162,9 @@ class TransformerDataModule(PreparingDataModule):
         sampler = self._train_sampler
         if self._explained is not sampler and (note := note_on_batches(self, sampler, self._weights)):
             log.info(note)
+        if self._explained is not sampler and self.hparams["dataloader_drop_last"]:
+            rows = len(self.features["train"][""])
+            log.info(f"dataloader_drop_last: each epoch leaves out {rows - sampler.units:,} of {rows:,} rows")
         self._explained = sampler
         self._go_on(sampler)
         size = None if isinstance(sampler, TokenBudgetSampler) else self.hparams["batch_size"]
@@ -184,7 +189,7 @@ class TransformerDataModule(PreparingDataModule):
         loop = self.trainer.fit_loop
         # not `current_epoch`: at the end of fit it counts an epoch as done that was not
         epoch, progress = max(loop.epoch_progress.current.ready - 1, 0), loop.epoch_loop.batch_progress
-        place = {"settings": self._order_settings()}
+        place = {"settings": self._order_settings(), "run": self._run_facts()}
         if progress.is_last_batch:
             return {**place, "epoch": epoch + 1, "units": 0}
         return {**place, "epoch": epoch, "units": self._train_sampler.units_after(epoch, progress.current.ready)}
@@ -205,6 +210,7 @@ class TransformerDataModule(PreparingDataModule):
                 f"{now[changed[0]]}: keep it, or go on from a checkpoint at the end of an epoch"
             )
         self._start = (state_dict["epoch"], state_dict["units"])
+        note_on_change(state_dict, self._run_facts())
 
     def _go_on(self, sampler: StepSampler[Any]) -> None:
         """Begins at the place of a checkpoint, and has Lightning count the steps before it as this run would have."""
@@ -252,6 +258,13 @@ class TransformerDataModule(PreparingDataModule):
         """Batches of an epoch, per process; known from `setup` on, without making the loader; a stream never ends."""
         return math.inf if self.hparams["streaming"] else self._train_sampler.steps
 
+    def train_rows_at(self, epoch: int, batch_idx: int) -> list[int] | None:
+        """Returns which rows of the training set a batch of this process holds; `None` of a stream."""
+        if self.hparams["streaming"]:
+            return None
+        features = self._train_sampler.rows_at(epoch, batch_idx)
+        return [int(row) for row in self.features["train"][""].row_of_feature[features]]
+
     @property
     def _train_sampler(self) -> StepSampler[Any]:
         replicas, rank = self.processes
@@ -274,7 +287,11 @@ class TransformerDataModule(PreparingDataModule):
             options["probabilities"],
             options["stopping_strategy"],
             self.static_length,
+            options["dataloader_drop_last"],
         )
+
+    def _run_facts(self) -> dict[str, Any]:
+        return {"processes": self.processes[0], "batch_size": self.hparams["batch_size"], "rows": self.train_digest}
 
     def _order_settings(self) -> dict[str, Any]:
         return self.training_order.settings(self._train_sampler, self._weights is not None)

@@ -1,5 +1,6 @@
 """What is said once about training batches that are not the default ones: their figures, and what they mean."""
 
+import logging
 import math
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,8 @@ import numpy as np
 from lit_ft.data.batch_figures import BatchFigures
 from lit_ft.data.ragged import Array
 from lit_ft.data.samplers import GlobalOrderSampler, StepSampler
+
+log = logging.getLogger("lit_ft")
 
 DEFAULTS = {"packing": "wrapped", "train_sampling_strategy": "random", "max_tokens_per_batch": None}
 """Options that change what a batch holds, as they are by themselves; not every task has all of them."""
@@ -71,3 +74,23 @@ def _blocks(tokens: int, size: int) -> Array:
     """Returns the lengths of the blocks that so many tokens fill."""
     rest = [tokens % size] if tokens % size else []
     return np.array([size] * (tokens // size) + rest)
+
+
+def note_on_change(place: dict[str, Any], now: dict[str, Any]) -> None:
+    """Says where a run goes on with another number of processes, another batch size, or other rows.
+
+    Args:
+        place: what the checkpoint says: `epoch`, `units` done in it, and facts of its `run`.
+        now: the same facts of this run.
+    """
+    then = place.get("run", now)
+    if then["rows"] != now["rows"]:
+        log.warning(
+            "the training rows are others than the checkpoint's (a file has changed?): it goes on at the same place"
+        )
+    changed = [
+        f"{name} {then[name]}, now {now[name]}" for name in ("processes", "batch_size") if then[name] != now[name]
+    ]
+    if changed:
+        where = f"epoch {place['epoch']} after its first {place['units']:,} rows"
+        log.info(f"the checkpoint was written with {'; '.join(changed)}: goes on in {where}, each row once")

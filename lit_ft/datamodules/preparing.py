@@ -1,10 +1,13 @@
 """A data module's rows: from files, the hub, memory or several sources, tokenized once per machine."""
 
+import hashlib
+import json
 import logging
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -270,6 +273,12 @@ class PreparingDataModule(TokenizingDataModule):
             return prepare(key, lambda scratch: self._work(kinds, known, scratch), root, workers, overwrite)
         finally:
             self._scratch = None  # its files are gone
+
+    @cached_property
+    def train_digest(self) -> str:
+        """SHA-256 of what the training rows come from."""
+        prints = self._train_fingerprint(preparation_root(self.hparams["preparation_dir"]))
+        return hashlib.sha256(json.dumps(prints, sort_keys=True, default=str).encode()).hexdigest()
 
     def _train_fingerprint(self, root: Path) -> Any:
         try:

@@ -25,7 +25,10 @@ def check_streaming(data: Any) -> None:
         UserError: an option needs all rows, or the Trainer waits for an end that never comes.
     """
     options = data.hparams
-    plain = {"train_sampling_strategy": "random", "max_tokens_per_batch": None, "class_balanced_sampling": False}
+    plain = {
+        "train_sampling_strategy": "random", "max_tokens_per_batch": None, "class_balanced_sampling": False,
+        "dataloader_drop_last": False,
+    }  # fmt: skip
     for option, value in plain.items():
         if options.get(option, value) != value:
             raise UserError(f"{option} needs to know all rows, streaming does not: leave one of the two out")

@@ -1,6 +1,5 @@
 """What every task's module shares: building, the steps, exact losses, AdamW with warmup, standalone checkpoints."""
 
-import json
 import logging
 from abc import abstractmethod
 from typing import Any, Literal
@@ -11,14 +10,14 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from lit_ft.data.merging import Part
 from lit_ft.data.tokenization import add_tokens_to, load_tokenizer
-from lit_ft.errors import UserError
 from lit_ft.modules.adamw import AdamWModule
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.modules.padding import PaddingFreeModule, check_option
+from lit_ft.modules.parallel import share_out
 from lit_ft.modules.randomness import StepwiseRandomness
+from lit_ft.modules.standalone import StandaloneModule
 from lit_ft.ops.building import ModelSource, fit_to_tokenizer, freeze, resize_embeddings, weights_dtype
-from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.ops.compiling import compile_layers
 from lit_ft.ops.losses import mean
 from lit_ft.optim.schedules import check_schedule
@@ -31,7 +30,7 @@ SAMPLE = 4
 """Rows of a sample."""
 
 
-class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness):
+class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, StandaloneModule):
     """A Hugging Face model in Lightning: `module.model` is the model itself, unpatched.
 
     A task writes `auto_class`, `config_kwargs`, `loss`, `decode`, `merge`, `metrics`, `update`, `compute` and
@@ -48,6 +47,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness):
         trust_remote_code: run code that lies beside a checkpoint on the hub.
         gguf_file: name of the GGUF file in the model's folder.
         cache_dir: where downloads from the hub are kept.
+        use_safetensors: refuse weights that are pickles (`.bin`); `false` reads them, too, but tensors only.
         attn_implementation: `eager`, `sdpa`, `flash_attention_2`, ... Default: transformers' choice.
         dtype: of the weights: `float32`, `bfloat16`, `float16` or `auto` (as in the file). Default: float32, unless the
             Trainer's precision is `bf16-true` or `16-true`.
@@ -55,6 +55,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness):
         add_tokens: words to add to the vocabulary; their embeddings start as the mean of the others.
         gradient_checkpointing: recompute activations in backward: less memory, slower.
         freeze: regular expressions; parameters whose name matches are not trained.
+        save_trainable_only: leave frozen weights out of checkpoints; they are read from `model_name_or_path` again.
         padding_free: compute on real tokens only, with the same results: `auto` (where the model can, which is said
             where it cannot), `on` (an error where it cannot) or `off` (transformers' own execution and dropout).
         torch_compile: compile the layers of the model, once for all lengths; the first steps take long.
@@ -92,12 +93,14 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness):
         trust_remote_code: bool = False,
         gguf_file: str | None = None,
         cache_dir: str | None = None,
+        use_safetensors: bool = True,
         attn_implementation: str | None = None,
         dtype: Literal["float32", "bfloat16", "float16", "auto"] | None = None,
         ignore_mismatched_sizes: bool = False,
         add_tokens: list[str] | None = None,
         gradient_checkpointing: bool = False,
         freeze: list[str] | None = None,
+        save_trainable_only: bool = False,
         padding_free: Literal["auto", "on", "off"] | bool = "auto",
         torch_compile: bool = False,
         learning_rate: float = 5e-5,
@@ -125,11 +128,13 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness):
             trust_remote_code,
             gguf_file,
             cache_dir,
+            use_safetensors,
         )
         self.model: PreTrainedModel | None = None
         self.description: Description = {}
         self.hf_config: PreTrainedConfig | None = None
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
+        self.pretrained_weights: set[str] = set()
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._normaliser = LossNormaliser()
         self._sets: dict[str, list[EvaluationSet]] = {}
@@ -208,7 +213,9 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness):
         nothing; `build` builds.
         """
         if self.model is None and self._trainer is not None:
-            self.build()
+            model = self.build()
+            if self._device_mesh is not None:
+                share_out(model, self._device_mesh)
 
     def build(self) -> PreTrainedModel:
         """Builds `self.model` from the checkpoint being restored, the pretrained weights, or from scratch.
@@ -228,13 +235,17 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness):
         kwargs: dict[str, Any] = {"dtype": weights_dtype(self.hparams["dtype"], precision)}
         if self.hparams["attn_implementation"] is not None:
             kwargs["attn_implementation"] = self.hparams["attn_implementation"]
-        if self.hf_config is not None:
+        if self.hf_config is not None and not self.needs_pretrained:
             model = self.auto_class.from_config(config, trust_remote_code=self.hparams["trust_remote_code"], **kwargs)
         else:
-            model, fresh = self.source.build(self.auto_class, config, self.hparams["ignore_mismatched_sizes"], **kwargs)
-            if fresh:
+            mismatched = self.needs_pretrained or self.hparams["ignore_mismatched_sizes"]
+            model, fresh = self.source.build(self.auto_class, config, mismatched, **kwargs)
+            if fresh and not self.needs_pretrained:
                 log.info(f"fresh weights, to be trained: {', '.join(fresh)}")
-            resize_embeddings(model, len(tokenizer) if tokenizer is not None else 0)
+            resized = resize_embeddings(model, len(tokenizer) if tokenizer is not None else 0)
+            if self.source.model_name_or_path is not None:
+                names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+                self.pretrained_weights = {f"model.{name}" for name in names - {*fresh, *resized}}
         model.train()  # from_pretrained returns a model in eval mode, and Lightning would keep it so: no dropout
         if self.hparams["gradient_checkpointing"]:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -356,44 +367,3 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness):
             for prefix in prefixes(stage, [each.name for each in sets], number):
                 for name, value in values.items():
                     self.log(prefix + name, value, prog_bar=prefix + name in chosen_by, rank_zero_only=False)
-
-    # Checkpoints that stand alone
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration, the description and the tokenizer's files."""
-        assert self.model is not None
-        checkpoint[KEY] = pack(self.description, self.model.config, self.tokenizer)
-        checkpoint[KEY]["loss"] = self._normaliser.state(self)
-        checkpoint[KEY]["step_seed"] = self.step_seed
-        metrics = self.trainer.callback_metrics if self._trainer is not None else {}
-        checkpoint[KEY]["metrics"] = {name: float(value) for name, value in metrics.items()}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Builds the model from the checkpoint alone, where it is not built yet.
-
-        Raises:
-            UserError: no checkpoint of ours, or one with other labels.
-        """
-        if KEY not in checkpoint:
-            raise UserError(f"not a checkpoint of lit_ft (no {KEY!r} in it)")
-        self._normaliser.load(checkpoint[KEY]["loss"], self)
-        self.step_seed = checkpoint[KEY].get("step_seed")
-        if self.model is None:
-            self.restore(checkpoint[KEY])
-            self.build()
-            return
-        theirs, ours = json.loads(checkpoint[KEY]["description"]).get("labels"), self.description.get("labels")
-        if theirs != ours:
-            raise UserError(
-                f"the checkpoint's labels are {theirs}, the data's {ours}; load it with load_from_checkpoint"
-            )
-
-    def restore(self, extras: dict[str, Any]) -> None:
-        """Takes configuration, description and tokenizer from a checkpoint's extras; the weights follow from Lightning.
-
-        Args:
-            extras: what `lit_ft.ops.checkpoint_extras.read_extras` returns.
-        """
-        self.description = json.loads(extras["description"])
-        self.hf_config = load_config(extras["config"])
-        self.restored_tokenizer = load_tokenizer_files(extras["tokenizer"])

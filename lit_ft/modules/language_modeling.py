@@ -19,6 +19,7 @@ from lit_ft.ops.layout import Layout
 from lit_ft.ops.logits_only import LogitsOnly
 from lit_ft.ops.positions import hard_limit, longest_input
 from lit_ft.ops.sequences import running_flat
+from lit_ft.ops.sharding import is_sharded
 from lit_ft.ops.split_model import SplitModel, split_or_reason
 from lit_ft.ops.token_loss import token_loss, token_scores
 
@@ -102,11 +103,12 @@ class LanguageModelingModule(TransformerModule):
     def halves(self) -> SplitModel | LogitsOnly:
         """The model's body and head; or the whole where it does not split, which is said."""
         assert self.model is not None
+        sharded = is_sharded(self.model)  # asked first: a forward pass leaves embeddings and head whole for a while
         split, reason = split_or_reason(self.model)
         if split is None:
             log.info(f"logits are made at every position: {reason}")
             return LogitsOnly.of(self.model)
-        return LogitsOnly(split.logits_at) if split.sharded() else split
+        return LogitsOnly(split.logits_at) if sharded else split
 
     def loss(self, outputs: LabelledStates, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the labelled tokens; see the base."""

@@ -10,8 +10,10 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from lit_ft.ops.losses import mean
+from lit_ft.ops.sharding import alike, whole
 
 
 class LossNormaliser:
@@ -37,7 +39,7 @@ class LossNormaliser:
             reduce: Any = module.trainer.strategy.reduce if module.trainer.world_size > 1 else lambda tensor: tensor
             state["counts"] = [float(reduce(count.float())) for count in self._counts]
             state["gradients"] = {
-                name: reduce(parameter.grad.detach().clone())
+                name: whole(parameter.grad) if isinstance(parameter.grad, DTensor) else reduce(parameter.grad.clone())
                 for name, parameter in module.named_parameters()
                 if parameter.grad is not None
             }
@@ -55,7 +57,7 @@ class LossNormaliser:
             return mean(total, count)
         for name in list(self._gradients):  # of a window that a checkpoint has left open
             parameter = module.get_parameter(name)
-            parameter.grad = self._gradients.pop(name).to(parameter.device)
+            parameter.grad = alike(self._gradients.pop(name).to(parameter.device), parameter)
         self._counts.append(count.detach())
         return total * self.scale
 
@@ -72,7 +74,8 @@ class LossNormaliser:
         # Lightning divided each micro-batch by the window's nominal length, the strategy averaged over processes
         factor = trainer.accumulate_grad_batches * trainer.world_size / (self.scale * total)
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        torch._foreach_mul_(gradients, factor)
+        if gradients:  # none: the step is left out
+            torch._foreach_mul_(gradients, factor)
         self.scale = parts / total
         self._counts.clear()
 

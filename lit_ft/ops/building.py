@@ -3,6 +3,7 @@
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class ModelSource:
         trust_remote_code: run code that lies beside a checkpoint.
         gguf_file: name of the GGUF file in the folder.
         cache_dir: where downloads are kept.
+        use_safetensors: read weights from safetensors only; `False` = also from pickles (`.bin`), tensors alone.
     """
 
     model_name_or_path: str | None = None
@@ -41,6 +43,7 @@ class ModelSource:
     trust_remote_code: bool = False
     gguf_file: str | None = None
     cache_dir: str | None = None
+    use_safetensors: bool = True
     common: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -109,12 +112,16 @@ class ModelSource:
                 config=config,
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
                 output_loading_info=True,
+                use_safetensors=(self.use_safetensors and self.gguf_file is None) or None,
+                weights_only=True,
                 **self.common,
                 **kwargs,
             )
-        except (OSError, ValueError, ImportError, SafetensorError) as error:
+        except (OSError, ValueError, ImportError, SafetensorError, UnpicklingError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise UserError(f"model_name_or_path {self.model_name_or_path!r}: {reason}") from None
+            pickled = self.use_safetensors and "safetensors" in reason
+            hint = "; if its weights are pickles (.bin) that you trust: use_safetensors: false" if pickled else ""
+            raise UserError(f"model_name_or_path {self.model_name_or_path!r}: {reason}{hint}") from None
         except RuntimeError as error:
             if "ize" not in str(error):
                 raise
@@ -203,10 +210,17 @@ def fit_to_tokenizer(
             setattr(text, name, number)
 
 
-def resize_embeddings(model: PreTrainedModel, vocabulary: int) -> None:
-    """Adds embedding rows for new tokens; never removes rows (vocabularies are padded on purpose)."""
-    if vocabulary > model.get_input_embeddings().weight.shape[0]:
-        model.resize_token_embeddings(vocabulary, mean_resizing=True)
+def resize_embeddings(model: PreTrainedModel, vocabulary: int) -> list[str]:
+    """Adds embedding rows for new tokens; never removes rows (vocabularies are padded on purpose).
+
+    Returns:
+        Names of the parameters that grew.
+    """
+    if vocabulary <= model.get_input_embeddings().weight.shape[0]:
+        return []
+    before = {name: value.shape for name, value in model.named_parameters(remove_duplicate=False)}
+    model.resize_token_embeddings(vocabulary, mean_resizing=True)
+    return [name for name, value in model.named_parameters(remove_duplicate=False) if value.shape != before.get(name)]
 
 
 def freeze(model: nn.Module, patterns: list[str]) -> int:

@@ -13,6 +13,8 @@ from lit_ft.errors import UserError
 
 KEY = "lit_ft"
 BINARY = "base64:"
+SHARDS_EXTRAS = "meta.pt"
+"""The file in a folder of shards that holds all but weights and optimizer, by Lightning's name."""
 
 
 def pack(
@@ -59,11 +61,17 @@ def load_config(text: str) -> PreTrainedConfig:
 def read_extras(path: str | Path) -> dict[str, Any]:
     """Reads what `pack` stored, hyperparameters, epoch and step, without loading the weights into memory.
 
+    Args:
+        path: a file, or a folder of shards.
+
     Raises:
         UserError: the file is no checkpoint of ours.
     """
+    path = Path(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch.load(
+            path / SHARDS_EXTRAS if path.is_dir() else path, map_location="cpu", weights_only=True, mmap=True
+        )
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{path}: not a checkpoint that can be read safely: {reason}") from None

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
@@ -119,10 +118,6 @@ class SplitModel:
         """Returns the head's parameters that require gradients; a tied embedding is among them."""
         parameters = [self.model.get_parameter(name) for name in self.head_names]
         return [parameter for parameter in parameters if parameter.requires_grad]
-
-    def sharded(self) -> bool:
-        """Returns whether the head's weights are in pieces (FSDP2): then only `logits_at` and plain losses work."""
-        return any(isinstance(self.model.get_parameter(name), DTensor) for name in self.head_names)
 
     def _forward(self, cut: Callable[[Tensor], Tensor], inputs: dict[str, Any]) -> Any:
         assert "labels" not in inputs, "labels would make the model compute logits and a loss of its own"

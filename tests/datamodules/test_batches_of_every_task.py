@@ -202,9 +202,32 @@ def test_packing_is_compared_with_full_blocks(tiny: Any, caplog: pytest.LogCaptu
     assert f" rows a step, {-(-blocks // 4)} steps an epoch, " in usual
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_static_shapes(tiny: Any, task: str, caplog: pytest.LogCaptureFixture) -> None:
+    """XLA compiles a step for each shape: one for training, and what the last batch of an evaluation adds."""
+    length = "block_size" if task.startswith("causal") else "max_seq_length"
+    options = {"pad_to_max_length": True, "dataloader_drop_last": True, length: 24}
+    data = data_of(task, tiny(TASKS[task][2]), **options)
+    caplog.set_level(logging.INFO, logger="lit_ft")
+    data.setup("fit")
+    for epoch in (0, 1):
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        shapes = {tuple((name, tuple(value.shape)) for name, value in batch.items()) for batch in loader}
+        assert len(shapes) == 1
+        assert dict(next(iter(shapes)))["input_ids"] == (4, 24)
+    rows = len(data.features["train"][""])
+    assert f"each epoch leaves out {rows % 4} of {rows} rows" in caplog.text or not rows % 4
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            {"dataloader_drop_last": True, "batch_size": 100},
+            "leaves nothing: 60 rows do not fill a step of 100 rows x 1",
+        ),
+        ({"dataloader_drop_last": True, "max_tokens_per_batch": 200}, "leave dataloader_drop_last out"),
         (
             {"max_tokens_per_batch": 200, "pad_to_max_length": True, "max_seq_length": 60},
             "makes every row 60 tokens long: set batch_size: 3 instead of max_tokens_per_batch: 200",

@@ -37,7 +37,8 @@ CHANGES = {
 """Options that change, or may change, what is prepared."""
 SAME = {
     "batch_size": 3, "eval_batch_size": 5, "num_workers": 1, "preprocessing_num_workers": 2, "data_seed": 7,
-    "pad_to_max_length": True, "pad_to_multiple_of": 8, "train_sampling_strategy": "sequential",
+    "pad_to_max_length": True, "pad_to_multiple_of": 8, "dataloader_drop_last": True,
+    "train_sampling_strategy": "sequential",
     "max_tokens_per_batch": 1000, "eval_sampling_strategy": "sequential", "shuffle_buffer_size": 5,
     "stopping_strategy": "all_exhausted",
     "multiprocessing_context": "spawn", "class_balanced_sampling": True, "cache_dir": "elsewhere",

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from lit_ft.ops import token_loss as module
 from lit_ft.ops.logits_only import LogitsOnly
+from lit_ft.ops.sharding import is_sharded
 from lit_ft.ops.split_model import SplitModel
 from lit_ft.ops.token_loss import token_loss, token_scores
 from tests.ops.architectures import CAUSAL, MASKED, VOCABULARY, tiny_language_model
@@ -193,7 +194,7 @@ def test_sharded_weights(tmp_path: Path) -> None:
         mesh = init_device_mesh("cpu", (1,))
         for part in [*model.model.layers, model]:
             fully_shard(part, mesh=mesh)
-        assert split.sharded()
+        assert is_sharded(model)
         rows = labels != -100
         loss = token_loss(LogitsOnly(split.logits_at), split.logits_at(rows, input_ids=ids), labels[rows])
         (loss * 0.3).backward()

@@ -1,0 +1,92 @@
+"""`lit-ft export --ckpt_path X --out DIR`: any checkpoint as an ordinary Hugging Face folder, without data or hub."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_ft.callbacks.export import export as write
+from lit_ft.errors import UserError
+from lit_ft.modules import TransformerModule
+from lit_ft.ops.checkpoint_extras import read_extras
+from lit_ft.ops.objects import import_name, option_defaults
+from lit_ft.runs import find_checkpoint, read_checkpoint
+from lit_ft.screen import quiet, speak
+
+log = logging.getLogger("lit_ft")
+
+
+def export(arguments: list[str] | None = None) -> Path:
+    """Runs `lit-ft export`.
+
+    Args:
+        arguments: the words after `export`, those of the command line by default.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: no checkpoint of ours, or a class that is not named by the user.
+    """
+    options = _parser().parse_args(sys.argv[2:] if arguments is None else arguments)
+    quiet()
+    speak()
+    path, target = find_checkpoint(options.ckpt_path, Path(options.default_root_dir)), Path(options.out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())) and not options.overwrite:
+        raise UserError(f"{target} is there already: another --out, or --overwrite")
+    module, checkpoint = load(path, options.class_path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    log.info(f"model: {write(module, checkpoint, target, sample_of(module))}")
+    return target
+
+
+def load(path: Path, class_path: str | None = None) -> tuple[Any, dict[str, Any]]:
+    """Loads a checkpoint, a file or a sharded folder, with the module that it is of.
+
+    Args:
+        path: the checkpoint.
+        class_path: the module's class; needed for classes that are not lit_ft's own.
+
+    Raises:
+        UserError: the class is not named, or is none of ours.
+    """
+    extras = read_extras(path)
+    name = class_path or extras.get("class_path", "")
+    if class_path is None and not name.startswith("lit_ft."):
+        raise UserError(f"{path} is of {name}, which is not lit_ft's: if you trust it, --class_path {name}")
+    try:
+        kind = import_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"--class_path {name}: {error}") from None
+    if not (isinstance(kind, type) and issubclass(kind, TransformerModule)):
+        raise UserError(f"{name} is no TransformerModule of lit_ft")
+    taken = option_defaults(kind)
+    module = kind(**{option: value for option, value in extras["hyper_parameters"].items() if option in taken})
+    checkpoint = read_checkpoint(path)
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval(), checkpoint
+
+
+def sample_of(module: Any) -> dict[str, Tensor]:
+    """Returns a row of tokens on which folder and checkpoint must give the same scores."""
+    tokenizer = module.tokenizer
+    if tokenizer is None:
+        return {"input_ids": torch.arange(1, 9)[None] % module.model.config.get_text_config().vocab_size}
+    words = " ".join(sorted(tokenizer.get_vocab(), key=len)[-3:])
+    taken = tokenizer.model_input_names
+    return {name: value for name, value in tokenizer(words, return_tensors="pt").items() if name in taken}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lit-ft export", description=__doc__)
+    parser.add_argument("--ckpt_path", required=True, help="a file, a sharded folder, a run's folder, last or best")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder, at the very end")
+    parser.add_argument("--class_path", help="class of the module, where it is a subclass of your own")
+    parser.add_argument("--default_root_dir", default="runs", help="where last and best are looked for (default runs)")
+    return parser

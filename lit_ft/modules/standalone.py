@@ -1,0 +1,146 @@
+"""Checkpoints that stand alone: configuration, description and tokenizer travel in the file beside the weights."""
+
+import hashlib
+import json
+import logging
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from lit_ft.errors import UserError
+from lit_ft.modules.normaliser import LossNormaliser
+from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
+from lit_ft.ops.sharding import is_sharded
+
+log = logging.getLogger("lit_ft")
+
+
+class StandaloneModule(LightningModule):
+    """Saves and restores all that a module is made of.
+
+    With the hyperparameter `save_trainable_only`, frozen weights that are still those of `model_name_or_path` stay out
+    of the file; they are read from there again, and a digest says whether they are the same. Not under FSDP2, whose
+    strategy reads its files itself.
+
+    Attributes:
+        model: the Hugging Face model, once it is built.
+        description: what the data said of itself.
+        hf_config: the configuration of a checkpoint that is being restored.
+        restored_tokenizer: the tokenizer of that checkpoint.
+        pretrained_weights: names of parameters that are still those of `model_name_or_path`.
+    """
+
+    model: PreTrainedModel | None
+    description: dict[str, Any]
+    hf_config: PreTrainedConfig | None
+    restored_tokenizer: PreTrainedTokenizerBase | None
+    pretrained_weights: set[str]
+    step_seed: int | None
+    _normaliser: LossNormaliser
+    _frozen_digest: str | None = None
+    _left_out: frozenset[str] | None = None
+
+    @abstractmethod
+    def build(self) -> PreTrainedModel:
+        """Builds `self.model`."""
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer that is saved."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the configuration, the description and the tokenizer's files; leaves out weights that lie elsewhere."""
+        assert self.model is not None
+        checkpoint[KEY] = pack(self.description, self.model.config, self.tokenizer)
+        checkpoint[KEY]["class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint[KEY]["loss"] = self._normaliser.state(self)
+        checkpoint[KEY]["step_seed"] = self.step_seed
+        metrics = self.trainer.callback_metrics if self._trainer is not None else {}
+        checkpoint[KEY]["metrics"] = {name: float(value) for name, value in metrics.items()}
+        if self.hparams.get("save_trainable_only") and not is_sharded(self):
+            self._leave_out_frozen(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Builds the model from the checkpoint, where it is not built yet; adds weights that were left out.
+
+        Raises:
+            UserError: no checkpoint of ours, one with other labels, or one that left out other weights.
+        """
+        if KEY not in checkpoint:
+            raise UserError(f"not a checkpoint of lit_ft (no {KEY!r} in it)")
+        self._normaliser.load(checkpoint[KEY]["loss"], self)
+        self.step_seed = checkpoint[KEY].get("step_seed")
+        if self.model is None:
+            self.restore(checkpoint[KEY])
+            self.build()
+        theirs, ours = json.loads(checkpoint[KEY]["description"]).get("labels"), self.description.get("labels")
+        if theirs != ours:
+            raise UserError(
+                f"the checkpoint's labels are {theirs}, the data's {ours}; load it with load_from_checkpoint"
+            )
+        self.complete(checkpoint)
+
+    def restore(self, extras: dict[str, Any]) -> None:
+        """Takes configuration, description and tokenizer from a checkpoint's extras; the weights follow from Lightning.
+
+        Args:
+            extras: what `lit_ft.ops.checkpoint_extras.read_extras` returns.
+        """
+        self.description = json.loads(extras["description"])
+        self.hf_config = load_config(extras["config"])
+        self.restored_tokenizer = load_tokenizer_files(extras["tokenizer"])
+        self._frozen_digest = extras.get("frozen")
+
+    @property
+    def needs_pretrained(self) -> bool:
+        """Says whether the checkpoint that is being restored left out weights of `model_name_or_path`."""
+        return self._frozen_digest is not None
+
+    def complete(self, checkpoint: dict[str, Any]) -> None:
+        """Puts frozen weights that a checkpoint left out into its `state_dict`, from the model at hand.
+
+        Raises:
+            UserError: the model at hand has others.
+        """
+        saved = checkpoint[KEY].get("frozen")
+        if saved is None:
+            return
+        own, state = self.state_dict(), checkpoint["state_dict"]
+        missing = {name: value for name, value in own.items() if name not in state}
+        if digest(missing) != saved:
+            raise UserError(
+                f"the checkpoint left {len(missing)} frozen weights out (save_trainable_only), and those of "
+                f"{self.hparams.get('model_name_or_path')!r} are others now: set model_name_or_path to the model that "
+                "it was trained from"
+            )
+        checkpoint["state_dict"] = {name: state.get(name, value) for name, value in own.items()}
+
+    def _leave_out_frozen(self, checkpoint: dict[str, Any]) -> None:
+        trained = {name for name, value in self.named_parameters(remove_duplicate=False) if value.requires_grad}
+        self.pretrained_weights -= trained  # for good: what is frozen later is no longer what it was
+        state = checkpoint["state_dict"]
+        left_out = frozenset(state.keys() & self.pretrained_weights)
+        if left_out != self._left_out:  # once: they do not change
+            self._left_out = left_out
+            self._frozen_digest = digest({name: state[name] for name in left_out}) if left_out else None
+            total = sum(value.numel() for value in state.values())
+            saved = sum(value.numel() for name, value in state.items() if name not in left_out)
+            why = "" if left_out else ": no weights are frozen that lie elsewhere (model.freeze)"
+            log.info(f"save_trainable_only: checkpoints hold {saved:,} of {total:,} weights{why}")
+        if left_out:
+            checkpoint[KEY]["frozen"] = self._frozen_digest
+            checkpoint["state_dict"] = {name: value for name, value in state.items() if name not in left_out}
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """Returns a SHA-256 over names and values, in the order of names."""
+    made = hashlib.sha256()
+    for name in sorted(weights):
+        made.update(name.encode())
+        made.update(weights[name].detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return made.hexdigest()

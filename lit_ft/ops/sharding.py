@@ -1,0 +1,40 @@
+"""FSDP2: weights, gradients and moments of a model shared out over processes, layer by layer."""
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+def shard(model: nn.Module, mesh: DeviceMesh) -> int:
+    """Shards each layer by itself, so that one at a time is whole, and what is left with the model.
+
+    Args:
+        model: a transformers model, its weights loaded on every process.
+        mesh: the processes that share.
+
+    Returns:
+        How many layers there are.
+    """
+    from torch.distributed.fsdp import fully_shard  # takes a while to import
+
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return len(layers)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Returns whether a model's weights are in pieces."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Returns all of a tensor that is in pieces, on every process; all of them have to call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def alike(tensor: Tensor, other: Tensor) -> Tensor:
+    """Returns a tensor in pieces where another one is."""
+    return distribute_tensor(tensor, other.device_mesh, other.placements) if isinstance(other, DTensor) else tensor

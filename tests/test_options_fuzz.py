@@ -1,0 +1,115 @@
+"""Any option with any value: a run, or an error of ours (or the parser's) that names it; never a bare traceback."""
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lit_ft import (
+    CausalLMDataModule,
+    CausalLMModule,
+    MaskedLMDataModule,
+    MaskedLMModule,
+    TextClassificationDataModule,
+    TextClassificationModule,
+    cli,
+)
+from lit_ft.errors import UserError
+from lit_ft.ops.objects import option_defaults
+from tests.tiny import SAMPLE
+
+TASKS: dict[str, tuple[type, type, str, str]] = {
+    "classification": (TextClassificationModule, TextClassificationDataModule, "bert", "--data.text_column_names=text"),
+    "masked_lm": (MaskedLMModule, MaskedLMDataModule, "bert", "--data.text_column_name=text"),
+    "causal_lm": (CausalLMModule, CausalLMDataModule, "gpt2", "--data.text_column_name=text"),
+}
+LEFT_ALONE = {
+    "dataset",  # from Python only
+    "torch_compile",  # minutes
+    "num_workers", "preprocessing_num_workers",  # processes by the thousand
+    "preparation_dir", "cache_dir",  # folders of any name
+}  # fmt: skip
+VALUES = st.one_of(
+    st.sampled_from([
+        "", "null", "true", "false", "on", "off", "auto", "0", "1", "-1", "2", "3.5", "-0.5", "1e-5", "1e400", "nan",
+        "~", "[]", "{}", "[1, 2]", '["a"]', '{"a": 1}', "text", "label", "txet", "linear", "lineer", "bert", "../..",
+        "/", str(SAMPLE / "train.csv"), "package://lit_ft/sample_data/train.csv", "999999999999", "é",
+    ]),
+    st.integers(-5, 5000).map(str),
+    st.floats(-2, 2).map(str),
+    st.text("abc_-:{}[]\"'#&*!| ", max_size=8),
+)  # fmt: skip
+
+
+@st.composite
+def changed(draw: Any) -> tuple[str, list[str]]:
+    """A task, and one or two options of it with any values; one in five is misspelt."""
+    task = draw(st.sampled_from(sorted(TASKS)))
+    module, data, _, _ = TASKS[task]
+    options = [("model", name) for name in option_defaults(module)] + [("data", name) for name in option_defaults(data)]
+    chosen = draw(
+        st.lists(st.sampled_from([each for each in options if each[1] not in LEFT_ALONE]), min_size=1, max_size=2)
+    )
+    words = []
+    for wing, name in chosen:
+        if not draw(st.integers(0, 4)):
+            place = draw(st.integers(0, len(name) - 1))
+            name = name[:place] + name[place + 1 :]
+        words.append(f"--{wing}.{name}={draw(VALUES)}")
+    return task, words
+
+
+def run(task: str, words: list[str], model: str, root: Path) -> str:
+    """Fits one step; returns how it ended."""
+    module, data, _, column = TASKS[task]
+    base = [
+        "fit", f"--model={module.__name__}", f"--data={data.__name__}", f"--model.model_name_or_path={model}",
+        f"--data.train_file={SAMPLE / 'train.csv'}", column, "--data.max_train_samples=8", "--data.max_eval_samples=4",
+        "--trainer.max_steps=1", f"--trainer.default_root_dir={root}", f"--data.preparation_dir={root / 'prepared'}",
+        "--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_checkpointing=false",
+        "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--export.enabled=false",
+        "--trainer.num_sanity_val_steps=0",
+    ]  # fmt: skip
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            cli.main([*base, *words])
+    except UserError as error:
+        return str(error)
+    except SystemExit:
+        return said.getvalue()
+    return "ran"
+
+
+def fuzz(examples: int) -> Callable[..., None]:
+    @settings(
+        max_examples=examples, deadline=None, derandomize=True, print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )  # fmt: skip
+    @given(given_options=changed())
+    def tried(tiny: Callable[..., str], tmp_path: Path, given_options: tuple[str, list[str]]) -> None:
+        task, words = given_options
+        assert run(task, words, tiny(TASKS[task][2]), tmp_path).strip()
+
+    return tried
+
+
+test_any_option = fuzz(100)
+test_any_option_often = pytest.mark.soak(fuzz(500))
+
+
+def test_a_misspelt_value_names_the_right_one(tiny: Callable[..., str], tmp_path: Path) -> None:
+    for task, word, expected in (
+        ("classification", "--model.lr_scheduler_type=lineer", "'linear'"),
+        ("classification", "--data.train_sampling_strategy=radnom", "random"),
+        ("masked_lm", "--data.mlm_probabilty=0.2", "'mlm_probability'"),
+        ("causal_lm", "--data.max_seq_length=20", "'block_size'"),
+        ("causal_lm", "--data.text_column_name=txet", "'text'"),
+    ):
+        said = run(task, [word], tiny(TASKS[task][2]), tmp_path)
+        assert expected in said, said

@@ -1,0 +1,132 @@
+"""Two processes on one machine through the real command: one that dies takes the other along; both go on exactly."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_interrupted_runs import assert_as_if_never_stopped, left, start, words
+
+TWO = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu", "--data.batch_size=4"]
+
+ONE = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.max_steps=-1"]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run of two processes lies that nobody stopped."""
+    root = tmp_path_factory.mktemp("whole")
+    process = start(tiny("bert"), root, *TWO)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return root
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for_end(process: subprocess.Popen[str], pids: list[int]) -> str:
+    """Waits until all are gone; nobody hangs in a reduction that the other will never come to."""
+    output = process.communicate(timeout=30)[0]
+    until = time.monotonic() + 30
+    while time.monotonic() < until and any(map(lives, pids)):
+        time.sleep(0.1)
+    assert not [pid for pid in pids if lives(pid)]
+    return output
+
+
+def read_until(process: subprocess.Popen[str], what: str) -> str:
+    said = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said += line
+        if what in line:
+            return said
+    raise AssertionError(said)
+
+
+def test_one_is_killed_both_end_and_go_on(tiny: Callable[..., str], tmp_path: Path, whole: Path) -> None:
+    process = start(tiny("bert"), tmp_path, *TWO)
+    read_until(process, "step 5 begins")
+    (other,) = children(process.pid)
+    os.kill(other, signal.SIGKILL)
+    wait_for_end(process, [process.pid, other])
+    assert process.returncode != 0
+    again = start(tiny("bert"), tmp_path, *TWO, "--ckpt_path=auto")
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert_as_if_never_stopped(tmp_path, whole)
+
+
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.soak), 1])
+def test_an_error_of_one_is_shown_and_ends_both(tiny: Callable[..., str], tmp_path: Path, rank: int) -> None:
+    process = start(tiny("bert"), tmp_path, *TWO, f"--fail={rank}:step 3 begins")
+    said = read_until(process, "step 2 begins")
+    pids = [process.pid, *children(process.pid)]
+    said += wait_for_end(process, pids)
+    assert process.returncode != 0
+    assert "made to fail where step 3 begins" in said
+
+
+@pytest.mark.soak
+def test_sigterm_to_one_saves_and_ends_both(tiny: Callable[..., str], tmp_path: Path) -> None:
+    process = start(tiny("bert"), tmp_path, *TWO)
+    read_until(process, "step 5 begins")
+    pids = [process.pid, *children(process.pid)]
+    process.send_signal(signal.SIGTERM)
+    wait_for_end(process, pids)
+    assert process.returncode == 143
+    assert torch.load(tmp_path / "version_0" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 5
+
+
+def test_one_goes_on_where_two_stopped(tiny: Callable[..., str], tmp_path: Path, whole: Path) -> None:
+    stopped = start(tiny("bert"), tmp_path, *TWO, "--trainer.max_steps=4", "--model.lr_scheduler_type=constant")
+    output, _ = stopped.communicate(timeout=300)
+    assert stopped.returncode == 0, output
+    again = start(
+        tiny("bert"), tmp_path, "--ckpt_path=last", "--model.lr_scheduler_type=constant", *ONE, "--data.batch_size=8"
+    )
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert "processes 2, now 1; batch_size 4, now 8: goes on in epoch 0 after its first 32 rows" in output
+    (rows, _), (expected, _) = left(tmp_path), left(whole)
+    assert [row["step"] for row in rows if row["train_loss"]] == [row["step"] for row in expected if row["train_loss"]]
+
+
+@pytest.mark.soak
+def test_torchrun_starts_both_machines_again(tiny: Callable[..., str], tmp_path: Path, whole: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spread = ["--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=1",
+        "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=two", "-m", "tests.slow_steps",
+        *words(tiny("bert"), tmp_path), *spread, "--data.batch_size=4", "--ckpt_path=auto",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    agents = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    said = read_until(agents[0], "step 5 begins")
+    (worker,) = children(agents[1].pid)
+    os.kill(worker, signal.SIGKILL)
+    said += agents[0].communicate(timeout=300)[0] + agents[1].communicate(timeout=300)[0]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    assert_as_if_never_stopped(tmp_path, whole)

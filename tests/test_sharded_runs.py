@@ -1,0 +1,105 @@
+"""FSDP2 on two processes through the real command: the training of one process with twice the batch, and its model."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, pipeline
+
+from lit_ft import cli
+from lit_ft.commands.export import export
+from tests.tiny import SAMPLE
+
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
+         "--trainer.log_every_n_steps=1"]  # fmt: skip
+NO_DROPOUT = {
+    "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "gpt2": {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+}
+
+
+def classification(model: str, *more: str) -> list[str]:
+    """46 rows, which do not divide by the batches, and 11 to validate on, which do not divide by the processes."""
+    return [
+        "fit", "--model=TextClassificationModule", "--data=TextClassificationDataModule",
+        f"--model.model_name_or_path={model}", "--model.learning_rate=0.001", "--model.adam_epsilon=0.001",
+        f"--model.config_overrides={json.dumps(NO_DROPOUT['bert'])}",
+        f"--data.train_file={SAMPLE / 'train.csv'}", f"--data.validation_file={SAMPLE / 'validation.csv'}",
+        "--data.text_column_names=text", "--data.max_train_samples=46", "--data.max_eval_samples=11",
+        "--trainer.max_epochs=2", *QUIET, *more,
+    ]  # fmt: skip
+
+
+def causal(model: str, *more: str) -> list[str]:
+    """Tied embeddings, recomputed activations, several documents in a block."""
+    return [
+        "fit", "--model=CausalLMModule", "--data=CausalLMDataModule", f"--model.model_name_or_path={model}",
+        "--model.learning_rate=0.001", "--model.adam_epsilon=0.001", "--model.gradient_checkpointing=true",
+        f"--model.config_overrides={json.dumps(NO_DROPOUT['gpt2'])}",
+        f"--data.train_file={SAMPLE / 'tales_validation.txt'}",
+        f"--data.validation_file={SAMPLE / 'tales_validation.txt'}",
+        "--data.block_size=64", "--data.max_eval_samples=5", "--trainer.max_steps=6", *QUIET, *more,
+    ]  # fmt: skip
+
+
+def two(words: list[str], root: Path, sharded: bool, *more: str) -> str:
+    strategy = {
+        "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "init_args": {"data_parallel_size": 2, "tensor_parallel_size": 1, "save_distributed_checkpoint": sharded},
+    }
+    command = [sys.executable, "-m", "lit_ft", *words, f"--trainer.strategy={json.dumps(strategy)}",
+               "--trainer.devices=2", f"--trainer.default_root_dir={root}", *more]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def scores(run: Path) -> list[dict[str, float]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    return [{name: value for name, value in row.items() if name.startswith("val_")} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "auto"),
+    [(classification, "bert", AutoModelForSequenceClassification), (causal, "gpt2", AutoModelForCausalLM)],
+    ids=["classification", "causal_lm"],
+)
+def test_two_shards_equal_one_process(
+    tiny: Callable[..., str], tmp_path: Path, words: Any, kind: str, auto: Any
+) -> None:
+    one = cli.main([*words(tiny(kind)), f"--trainer.default_root_dir={tmp_path / 'one'}", "--data.batch_size=8"])
+    said = two(words(tiny(kind), "--data.batch_size=4"), tmp_path / "two", False)
+    assert "weights shared out over 2 processes" in said
+    run = tmp_path / "two" / "version_0"
+    assert one.folder is not None
+    expected, found = scores(one.folder), scores(run)
+    assert [row.keys() for row in found] == [row.keys() for row in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=2e-5)
+    first, second = (auto.from_pretrained(folder / "hf").state_dict() for folder in (one.folder, run))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, atol=2e-5, rtol=0)
+
+
+def test_a_folder_of_shards_goes_on_and_becomes_one_model(tiny: Callable[..., str], tmp_path: Path) -> None:
+    words = classification(tiny("bert"), "--data.batch_size=4", "--model.lr_scheduler_type=constant")
+    two(words, tmp_path / "whole", True)
+    two(words, tmp_path / "parts", True, "--trainer.max_epochs=1")
+    two(words, tmp_path / "parts", True, "--ckpt_path=last")
+    models = []
+    for name in ("whole", "parts"):
+        folder = tmp_path / name / "version_0" / "checkpoints" / "last.ckpt"
+        assert folder.is_dir()
+        models.append(export(["--ckpt_path", str(folder), "--out", str(tmp_path / f"{name}_hf")]))
+    whole, parts = (AutoModelForSequenceClassification.from_pretrained(model).state_dict() for model in models)
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    assert pipeline("text-classification", str(models[0]))("where is my parcel")[0]["label"]
