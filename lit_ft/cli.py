@@ -9,8 +9,8 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from types import MethodType
-from typing import Any, NoReturn
+from types import MethodType, NoneType
+from typing import Any, NoReturn, get_args
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -39,7 +39,7 @@ from lit_ft.callbacks.run_logger import run_folder
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.faults import LastBatch, explained
 from lit_ft.ops.checkpoint_extras import read_extras
-from lit_ft.ops.objects import import_name, option_defaults
+from lit_ft.ops.objects import import_name, option_defaults, option_parameters
 from lit_ft.resuming import AUTO, check_fixed, saved_options, taken_over, with_config_of_run
 from lit_ft.runs import CHECKPOINTS, CONFIG, find_checkpoint, newest_or_none, run_of
 from lit_ft.screen import quiet, show_metrics, speak
@@ -59,6 +59,9 @@ LINKED = (
 
 OF_OTHER_TASKS = {"max_seq_length": "block_size", "block_size": "max_seq_length"}
 """Options that one task calls so and another otherwise."""
+
+EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+"""What jsonargparse first leaves a string and then takes for a number."""
 
 DEFAULTS: dict[str, Any] = {
     "max_epochs": 3,
@@ -180,8 +183,9 @@ class LitFtCLI(LightningCLI):
         """Hands the model's options to the data."""
         options = self.config[self.subcommand]
         _link(options)
-        if options.get("data"):
-            _refuse_nothing(options.data)
+        for wing in ("model", "data"):
+            if options.get(wing):
+                _check_values(wing, options[wing])
 
     def instantiate_classes(self) -> None:
         """Builds module, data module and Trainer; our own errors come through as they are."""
@@ -207,6 +211,9 @@ class LitFtCLI(LightningCLI):
         asked = asked if isinstance(asked, list) else [asked]
         if options.get("enable_progress_bar") is not False and not any(isinstance(each, ProgressBar) for each in asked):
             kwargs["callbacks"] = [*asked, RunProgress()]
+        keys = self._parser(self.subcommand).callback_keys
+        if options.get("enable_checkpointing") is False and "checkpoint" in keys:
+            keys.remove("checkpoint")
         trainer = super().instantiate_trainer(**kwargs)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         if any(isinstance(each, ModelCheckpoint) and not isinstance(each, RunCheckpoint) for each in callbacks):
@@ -249,7 +256,7 @@ class LitFtCLI(LightningCLI):
         except Interrupted as interrupted:
             log.info(f"{interrupted}; goes on with --ckpt_path last: {self.folder}")
             raise SystemExit(interrupted.exit_status) from None
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, MemoryError) as error:
             message = explained(error, self.last_batch)
             if message is None:
                 raise
@@ -293,14 +300,18 @@ def _link(options: Namespace) -> None:
         data[name] = model[name]
 
 
-def _refuse_nothing(data: Namespace) -> None:
-    """Names like `#1 String` or `null`, typed on the command line, are read as YAML and become nothing."""
-    for name, default in option_defaults(import_name(data.class_path)).items():
-        if isinstance(default, str) and data.init_args.get(name, default) is None:
-            raise UserError(
-                f"data.{name} was read as YAML and is nothing; put it into the YAML file in quotes, "
-                f"or give a list: '[\"#1 String\"]'"
-            )
+def _check_values(wing: str, part: Namespace) -> None:
+    """Names like `#1 String`, `null` or `1e5`, typed on the command line, are read as YAML: as something else."""
+    given = part.get("init_args") or {}
+    for name, option in option_parameters(import_name(part.class_path)).items():
+        value, kinds = given.get(name, option.default), {*(get_args(option.annotation) or [option.annotation])}
+        quotes = "put it into the YAML file in quotes, or give a list: '[\"#1 String\"]'"
+        if value is None and option.default not in (None, option.empty) and NoneType not in kinds:
+            hint = quotes if isinstance(option.default, str) else f"leave it out, and it is {option.default!r}"
+            raise UserError(f"{wing}.{name} was read as YAML and is nothing; {hint}")
+        number = isinstance(value, int | float) or (isinstance(value, str) and EXPONENT.fullmatch(value))
+        if number and str in kinds and not kinds & {int, float, bool, Any}:
+            raise UserError(f"{wing}.{name} was read as YAML and is the number {value}; {quotes}")
 
 
 def _without_links(config: Namespace) -> Namespace:

@@ -71,9 +71,8 @@ def explained(error: BaseException, last: LastBatch) -> str | None:
         last: the batch at hand.
     """
     text = str(error)
-    if isinstance(error, RuntimeError) and (
-        isinstance(error, torch.OutOfMemoryError) or OUT_OF_MEMORY.search(text) or "DefaultCPUAllocator" in text
-    ):
+    lacking = isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in text or OUT_OF_MEMORY.search(text))
+    if lacking or isinstance(error, torch.OutOfMemoryError | MemoryError):
         return _too_large(text, last)
     if isinstance(error, RuntimeError) and (found := WORKER.search(text)):
         return (
@@ -87,7 +86,7 @@ def explained(error: BaseException, last: LastBatch) -> str | None:
 
 def _too_large(text: str, last: LastBatch) -> str:
     if last.shape is None:
-        return f"out of memory before the first batch: a smaller model, or dtype: bfloat16 ({text.splitlines()[0]})"
+        return f"out of memory before the first batch: {text.splitlines()[0] if text else 'no more is known'}"
     size, rows = "data.batch_size" if last.training else "data.eval_batch_size", last.shape[0]
     longest = "" if last.longest is None else f", its longest row has {last.longest:,}"
     first = f"out of memory on a batch of {rows:,} rows padded to {last.shape[-1]:,} tokens{longest}: lower {size}"

@@ -47,21 +47,18 @@ VALUES = st.one_of(
 
 
 @st.composite
-def changed(draw: Any) -> tuple[str, list[str]]:
-    """A task, and one or two options of it with any values; one in five is misspelt."""
-    task = draw(st.sampled_from(sorted(TASKS)))
+def changed(draw: Any, task: str) -> list[str]:
+    """One or two options of a task with any values; one in five is misspelt."""
     module, data, _, _ = TASKS[task]
-    options = [("model", name) for name in option_defaults(module)] + [("data", name) for name in option_defaults(data)]
-    chosen = draw(
-        st.lists(st.sampled_from([each for each in options if each[1] not in LEFT_ALONE]), min_size=1, max_size=2)
-    )
+    wings = {"model": option_defaults(module), "data": option_defaults(data)}
+    options = [(wing, name) for wing, names in wings.items() for name in names if name not in LEFT_ALONE]
     words = []
-    for wing, name in chosen:
+    for wing, name in draw(st.lists(st.sampled_from(options), min_size=1, max_size=2)):
         if not draw(st.integers(0, 4)):
             place = draw(st.integers(0, len(name) - 1))
             name = name[:place] + name[place + 1 :]
         words.append(f"--{wing}.{name}={draw(VALUES)}")
-    return task, words
+    return words
 
 
 def run(task: str, words: list[str], model: str, root: Path) -> str:
@@ -86,21 +83,15 @@ def run(task: str, words: list[str], model: str, root: Path) -> str:
     return "ran"
 
 
-def fuzz(examples: int) -> Callable[..., None]:
-    @settings(
-        max_examples=examples, deadline=None, derandomize=True, print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-    )  # fmt: skip
-    @given(given_options=changed())
-    def tried(tiny: Callable[..., str], tmp_path: Path, given_options: tuple[str, list[str]]) -> None:
-        task, words = given_options
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("examples", [34, pytest.param(170, marks=pytest.mark.soak)])
+def test_any_option(task: str, examples: int, tiny: Callable[..., str], tmp_path: Path) -> None:
+    @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    @given(changed(task))
+    def tried(words: list[str]) -> None:
         assert run(task, words, tiny(TASKS[task][2]), tmp_path).strip()
 
-    return tried
-
-
-test_any_option = fuzz(100)
-test_any_option_often = pytest.mark.soak(fuzz(500))
+    tried()
 
 
 def test_a_misspelt_value_names_the_right_one(tiny: Callable[..., str], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lit_ft.modules.standalone import StandaloneModule
 from lit_ft.ops.building import ModelSource, fit_to_tokenizer, freeze, resize_embeddings, weights_dtype
 from lit_ft.ops.compiling import compile_layers
 from lit_ft.ops.losses import mean
+from lit_ft.optim.ranges import check_ranges
 from lit_ft.optim.schedules import check_schedule
 
 log = logging.getLogger("lit_ft")
@@ -118,6 +119,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, Stan
         super().__init__()
         self.save_hyperparameters(logger=False)
         check_schedule(lr_scheduler_type)
+        check_ranges(self.hparams)
         check_option(padding_free)
         self.source = ModelSource(
             model_name_or_path,

@@ -64,6 +64,8 @@ classify("a text", truncation=True)"""
             self.description = {"labels": labels}
         if problem_type is not None:
             self.description["problem_type"] = problem_type
+        if not 0 <= label_smoothing_factor <= 1:
+            raise UserError(f"label_smoothing_factor is {label_smoothing_factor}; it must be between 0 and 1")
         if loss is not None and (class_weights is not None or label_smoothing_factor):
             raise UserError(
                 "class_weights and label_smoothing_factor belong to the built-in loss; give them to your own"

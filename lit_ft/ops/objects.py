@@ -15,9 +15,14 @@ def import_name(path: str) -> Any:
 
 def option_defaults(target: type) -> dict[str, Any]:
     """Returns the arguments that a class takes, those handed on to its bases included, with their defaults."""
+    return {name: each.default for name, each in option_parameters(target).items()}
+
+
+def option_parameters(target: type) -> dict[str, inspect.Parameter]:
+    """Returns the arguments that a class takes, those handed on to its bases included."""
     makers = [vars(base)["__init__"] for base in reversed(target.__mro__) if "__init__" in vars(base)]
-    taken = {name: each.default for maker in makers for name, each in inspect.signature(maker).parameters.items()}
-    return {name: default for name, default in taken.items() if name not in ("self", "args", "kwargs")}
+    taken = {name: each for maker in makers for name, each in inspect.signature(maker).parameters.items()}
+    return {name: each for name, each in taken.items() if name not in ("self", "args", "kwargs")}
 
 
 def load_object(spec: str | dict[str, Any], homes: tuple[str, ...], known: dict[str, Any] | None = None) -> Any:
