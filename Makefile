@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN = .venv/bin
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: quickstart test check soak benchmarks clean
+.PHONY: quickstart test check soak audit benchmarks clean
 
 quickstart: .venv/quickstart.stamp  ## fine-tune, test, predict and export on the sample data
 	$(BIN)/lit-ft quickstart
@@ -18,6 +18,12 @@ check: .venv/dev.stamp
 
 soak: .venv/dev.stamp  ## what takes longer than CI may
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m soak
+
+audit: .venv/dev.stamp  ## licences of all that is installed; known vulnerabilities, where their database can be reached
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install -q --disable-pip-version-check pip-audit pip-licenses
+	.venv/audit/bin/pip-licenses --python $(BIN)/python --order=license
+	-.venv/audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
 benchmarks: .venv/dev.stamp  ## everything against what it replaces; hours at full size
 	PYTHON=$(BIN)/python benchmarks/run_all.sh

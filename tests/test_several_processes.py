@@ -119,7 +119,8 @@ def test_torchrun_starts_both_machines_again(tiny: Callable[..., str], tmp_path:
         "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=two", "-m", "tests.slow_steps",
         *words(tiny("bert"), tmp_path), *spread, "--data.batch_size=4", "--ckpt_path=auto",
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    home = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": home, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     agents = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)

@@ -1,6 +1,7 @@
 """The values that options of AdamW and of its schedule can take."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from lit_ft.errors import UserError
@@ -18,7 +19,7 @@ RANGES = {
 """Least and greatest value of each; infinity itself is none."""
 
 
-def check_ranges(options: dict[str, Any]) -> None:
+def check_ranges(options: Mapping[str, Any]) -> None:
     """Checks the options that are there; `None` is left to whoever reads them.
 
     Raises:
