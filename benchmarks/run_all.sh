@@ -8,7 +8,7 @@ run() {
     shift
     "${PYTHON:-python}" "$here/$name.py" "$@"
 }
-for name in tokenizing second_start memory loader; do
+for name in tokenizing second_start memory load loader; do
     run "$name" "$@"
 done
 for workload in short intents long; do

@@ -125,11 +125,10 @@ def _damage(checkpoint: Path, size: int, changed: int) -> str | None:
 
 
 def _in_run(run: Path, name: str) -> Path:
-    saved = sorted((run / CHECKPOINTS).glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    saved = sorted((run / CHECKPOINTS).glob("*.ckpt"), key=lambda path: (path.name == LAST, _step(path)), reverse=True)
     if not saved:
         raise UserError(f"{run}: no checkpoint in it")
-    last = run / CHECKPOINTS / LAST
-    newest = _first_whole([last, *(path for path in saved if path != last)] if last in saved else saved)
+    newest = _first_whole(saved)
     if name == "last":
         return newest
     best = best_of(newest)
@@ -138,6 +137,15 @@ def _in_run(run: Path, name: str) -> Path:
     if (found := damage(best)) is not None:
         raise UserError(f"{best} is damaged ({found}); whole is {newest.name}: --ckpt_path last")
     return best
+
+
+def _step(checkpoint: Path) -> int:
+    """Returns how far training was, -1 where the file does not say; times of files may lie: clocks are set back."""
+    file = checkpoint / SHARDS_EXTRAS if checkpoint.is_dir() else checkpoint
+    try:
+        return int(torch.load(file, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except Exception:  # whatever a damaged file holds; what is wrong with it is said where it would be used
+        return -1
 
 
 def _first_whole(checkpoints: list[Path]) -> Path:

@@ -15,6 +15,7 @@ from torch.utils.data import get_worker_info
 
 from lit_ft import TextClassificationDataModule, TextClassificationModule, cli
 from lit_ft.errors import UserError
+from lit_ft.runs import find_checkpoint
 from tests.tiny import SAMPLE
 
 
@@ -124,6 +125,45 @@ def test_rows_that_changed_since_the_checkpoint_are_said(
     rows.to_csv(file, index=False)
     cli.main(words(tiny("bert"), tmp_path, *mine, "--trainer.max_steps=5", "--ckpt_path=last"))
     assert "the training rows are others than the checkpoint's (a file has changed?)" in capsys.readouterr().out
+
+
+def test_a_clock_that_is_set_back_changes_nothing(
+    tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def set_back() -> None:
+        for file in tmp_path.rglob("*"):
+            os.utime(file, (2e9, 2e9))  # what was written so far is of the future now
+        monkeypatch.setattr("time.time", lambda: 0.0)
+
+    class Cli(cli.LitFtCLI):
+        def instantiate_trainer(self, **kwargs: Any) -> Any:
+            trainer = super().instantiate_trainer(**kwargs)
+            trainer.callbacks.append(At(7, set_back))
+            return trainer
+
+    whole = cli.main(words(tiny("bert"), tmp_path / "whole"))
+    Cli(words(tiny("bert"), tmp_path))
+    monkeypatch.undo()
+    (last := tmp_path / "version_0/checkpoints/last.ckpt").write_bytes(b"damaged")
+    assert torch.load(find_checkpoint("last", tmp_path), weights_only=True)["global_step"] == 9, last
+    again = cli.main(words(tiny("bert"), tmp_path, "--ckpt_path=last"))
+    assert again.trainer.global_step == 10
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_tokens_are_written_nowhere(
+    tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secret = "hf_" + "S3cret" * 6
+    monkeypatch.setenv("HF_TOKEN", secret)
+    cli.main(words(tiny("bert"), tmp_path, "--trainer.max_steps=2", "--export.enabled=true"))
+    assert secret not in "".join(capfd.readouterr())
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert {"config.yaml", "README.md", "last.ckpt"} <= {file.name for file in files}
+    assert not [file for file in files if secret.encode() in file.read_bytes()]
+    with pytest.raises(UserError, match=r"tokenizer_kwargs holds 'token', .*set HF_TOKEN in the environment"):
+        cli.main(words(tiny("bert"), tmp_path, "--data.tokenizer_kwargs={token: abc}"))
 
 
 @pytest.mark.parametrize("option", ["data.preparation_dir", "trainer.default_root_dir"])

@@ -1,6 +1,7 @@
 """Where rows come from: files (one, a list, a glob), a hub or local data set, or objects in memory."""
 
 import glob
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +28,7 @@ def resolve_path(name: str) -> str:
     """Turns `package://some_package/inside/path` into the path on disk; any other name is returned as it is.
 
     Raises:
-        UserError: the package is not installed.
+        UserError: the package is not installed, or the path leads out of it.
     """
     if not name.startswith(PACKAGE_SCHEME):
         return name
@@ -35,7 +36,11 @@ def resolve_path(name: str) -> str:
     spec = find_spec(package)  # unlike importlib.resources it does not run the package
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"{name}: the package {package!r} is not installed (pip install {package})")
-    return str(Path(spec.submodule_search_locations[0], inside))
+    home = Path(spec.submodule_search_locations[0])
+    # as it is written: installers may keep a package's files elsewhere, behind links
+    if not (found := Path(os.path.normpath(home / inside))).is_relative_to(home):
+        raise UserError(f"{name}: leads out of the package {package!r}, to {found}")
+    return str(found)
 
 
 def expand_files(names: Files) -> list[Path]:
@@ -62,6 +67,7 @@ def named_files(names: Files) -> list[tuple[str, Path]]:
             matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
             if not matches:
                 raise UserError(f"{name}: the pattern matches no file{_matched_folders(path)}")
+            _check_inside(name, path, matches)
             files.extend((str(match), match) for match in matches)
         else:
             if path.is_dir():
@@ -71,8 +77,22 @@ def named_files(names: Files) -> list[tuple[str, Path]]:
     return files
 
 
+def _fixed_part(pattern: Path) -> Path:
+    return next(folder for folder in pattern.parents if not glob.has_magic(str(folder)))
+
+
+def _check_inside(name: str, pattern: Path, matches: list[Path]) -> None:
+    """Refuses links that lead out of the folder that a pattern names: whoever filled it could name any file."""
+    folder = _fixed_part(pattern).resolve()
+    # the hub's cache keeps the files of a snapshot as links to `blobs` beside it
+    allowed = folder.parents[1] if len(folder.parents) > 1 and folder.parent.name == "snapshots" else folder
+    for match in matches:
+        if not (target := match.resolve()).is_relative_to(allowed):
+            raise UserError(f"{name}: {match} is a link that leads out of {folder}, to {target}; list that file by name")
+
+
 def _matched_folders(pattern: Path) -> str:
-    parent = next(folder for folder in pattern.parents if not glob.has_magic(str(folder)))
+    parent = _fixed_part(pattern)
     return "" if parent.is_dir() else f" (there is no folder {parent})"
 
 

@@ -152,6 +152,11 @@ class PreparingDataModule(TokenizingDataModule):
         on_bad_rows: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
+        if secret := next((name for name in ("token", "use_auth_token") if name in (tokenizer_kwargs or {})), None):
+            raise UserError(
+                f"tokenizer_kwargs holds {secret!r}, which would be written to config.yaml and checkpoints: set HF_TOKEN in "
+                "the environment, or log in with `hf auth login`"
+            )
         # rows in memory are no hyperparameters: they would go into every checkpoint
         self.save_hyperparameters(ignore=["dataset", "sources"], logger=False)
         # what a task fixes for its users is on no command line, and Lightning saves only what is

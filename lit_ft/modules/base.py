@@ -81,6 +81,8 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, Stan
     monitor = "val_loss"
     """The metric that the best checkpoint is chosen by, unless the user names another."""
     monitor_mode: Literal["min", "max"] = "min"
+    label_names: tuple[str, ...] = ("labels",)
+    """What a batch calls its labels; the model itself never sees them."""
 
     def __init__(
         self,
@@ -185,7 +187,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, Stan
 
     def model_inputs(self, batch: Batch) -> Batch:
         """Returns the forward's keywords: no label, so that the head's own loss is not computed beside ours."""
-        ours = ("labels", "row", "windows", "settled", "info")
+        ours = (*self.label_names, "row", "windows", "settled", "info")
         return {name: value for name, value in batch.items() if name not in ours}
 
     def outputs(self, batch: Batch) -> Any:
@@ -341,7 +343,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, Stan
         evaluated = self._open(stage)[dataloader_idx]
         outputs = self.outputs(batch)
         rows = [self.merge(parts) for parts, _ in evaluated.merger.add(self.decode(outputs, batch), batch)]
-        if "labels" in batch:
+        if set(self.label_names) <= batch.keys():
             evaluated.add_loss(*self.evaluation_loss(outputs, batch, rows))
         self.update(evaluated.metrics, rows)
 

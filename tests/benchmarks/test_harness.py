@@ -25,6 +25,8 @@ ENTRIES = [
     "tokenizing",
     "second_start",
     "memory",
+    "load",
+    "resume",
     "loader",
     "classification_step",
     "text_preparation",
@@ -243,6 +245,15 @@ def test_memory(options: list[str], warm: str) -> None:
     assert len(content["comparisons"]) == 2 * 2
     for comparison in content["comparisons"]:
         assert all(20 < part["median"] < 3000 for part in comparison["contestants"].values())
+
+
+def test_load(options: list[str], warm: str) -> None:
+    content = script("load").main([*options, "--rows", "40", "80", "--steps", "2"], start_method=warm)
+    assert names(content)[0] == ["40 rows", "80 rows"]
+    peak, halfway, end = (
+        [part["median"] for part in each["contestants"].values()] for each in content["comparisons"]
+    )
+    assert all(20 < least <= most < 3000 for part in (halfway, end) for least, most in zip(part, peak, strict=True))
 
 
 def test_growth_is_from_the_first_number_of_rows_to_the_last() -> None:

@@ -28,6 +28,30 @@ def test_package_paths(sample: Path) -> None:
     assert resolve_path("some/train.csv") == "some/train.csv"
     with pytest.raises(UserError, match=r"'no_such_package' is not installed \(pip install no_such_package\)"):
         resolve_path("package://no_such_package/a")
+    with pytest.raises(UserError, match=r"leads out of the package 'lit_ft'"):
+        resolve_path("package://lit_ft/../README.md")
+
+
+def test_a_pattern_does_not_leave_its_folder_by_links(tmp_path: Path) -> None:
+    inside, snapshot, blobs = tmp_path / "data", tmp_path / "hub" / "snapshots" / "abc", tmp_path / "hub" / "blobs"
+    for folder in (inside, snapshot, blobs):
+        folder.mkdir(parents=True)
+    write(inside, a_csv="text\na\n")
+    (inside / "same.csv").symlink_to(inside / "a.csv")
+    assert len(expand_files(f"{inside}/*.csv")) == 2
+    (outside,) = write(tmp_path, secret_csv="text\nb\n")
+    (inside / "z.csv").symlink_to(outside)
+    with pytest.raises(UserError, match=rf"z.csv is a link that leads out of {inside}, to {outside}; list that file"):
+        expand_files(f"{inside}/*.csv")
+    assert len(expand_files([f"{inside}/z.csv"])) == 1, "whoever names a link means it"
+    (deep := inside / "deep").mkdir()
+    (inside / "z.csv").unlink()
+    (deep / "link").symlink_to(tmp_path / "hub")
+    write(blobs, b_csv="text\nb\n")
+    with pytest.raises(UserError, match="leads out of"):
+        expand_files(f"{inside}/deep/*/*/*.csv")
+    (snapshot / "rows.csv").symlink_to(blobs / "b.csv")
+    assert len(expand_files(f"{snapshot}/*.csv")) == 1, "the hub's own cache is made of such links"
 
 
 def test_glob_is_sorted_and_skips_folders(tmp_path: Path) -> None:
