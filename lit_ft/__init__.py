@@ -10,6 +10,10 @@ _HOME = {
     "CausalLMModule": "lit_ft.modules",
     "MaskedLMDataModule": "lit_ft.datamodules",
     "MaskedLMModule": "lit_ft.modules",
+    "MultipleChoiceDataModule": "lit_ft.datamodules",
+    "MultipleChoiceModule": "lit_ft.modules",
+    "QuestionAnsweringDataModule": "lit_ft.datamodules",
+    "QuestionAnsweringModule": "lit_ft.modules",
     "TextClassificationDataModule": "lit_ft.datamodules",
     "TextClassificationModule": "lit_ft.modules",
     "TransformerDataModule": "lit_ft.datamodules",
@@ -20,6 +24,10 @@ __all__ = [
     "CausalLMModule",
     "MaskedLMDataModule",
     "MaskedLMModule",
+    "MultipleChoiceDataModule",
+    "MultipleChoiceModule",
+    "QuestionAnsweringDataModule",
+    "QuestionAnsweringModule",
     "TextClassificationDataModule",
     "TextClassificationModule",
     "TransformerDataModule",
@@ -31,10 +39,19 @@ if TYPE_CHECKING:
     from lit_ft.datamodules import (
         CausalLMDataModule,
         MaskedLMDataModule,
+        MultipleChoiceDataModule,
+        QuestionAnsweringDataModule,
         TextClassificationDataModule,
         TransformerDataModule,
     )
-    from lit_ft.modules import CausalLMModule, MaskedLMModule, TextClassificationModule, TransformerModule
+    from lit_ft.modules import (
+        CausalLMModule,
+        MaskedLMModule,
+        MultipleChoiceModule,
+        QuestionAnsweringModule,
+        TextClassificationModule,
+        TransformerModule,
+    )
 
 
 def __getattr__(name: str) -> Any:

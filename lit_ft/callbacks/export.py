@@ -126,9 +126,9 @@ def _check(module: Any, state: dict[str, Tensor], folder: Path, sample: dict[str
     here = {name: value.to(device) for name, value in sample.items()}
     weights = {name: value.to(device) for name, value in state.items()}
     # tied weights come under both their names, each a tensor of its own once it is loaded
-    ours = torch.func.functional_call(model, weights, kwargs=here, tie_weights=False).logits.float().cpu()
+    ours = module.scores(torch.func.functional_call(model, weights, kwargs=here, tie_weights=False)).float().cpu()
     model.train(training)
-    difference = float((reloaded(**sample).logits.float() - ours).abs().max())
+    difference = float((module.scores(reloaded(**sample)).float() - ours).abs().max())
     exact = next(iter(state.values())).dtype == torch.float32
     if not difference <= (TOLERANCE if exact else 0.1):
         raise RuntimeError(f"the exported folder does not reproduce the module's scores (difference {difference:.2e})")

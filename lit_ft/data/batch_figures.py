@@ -25,15 +25,21 @@ class BatchFigures:
 
     @classmethod
     def of(
-        cls, batches: TokenBatches, lengths: Array, padded: Callable[[Array], Array], per_step: int
+        cls,
+        batches: TokenBatches,
+        lengths: Array,
+        padded: Callable[[Array], Array],
+        per_step: int,
+        widths: Array | None = None,
     ) -> "BatchFigures":
         """Counts the batches of an epoch.
 
         Args:
             batches: the rows and batches of an epoch, as a sampler's `spans` gives them.
             lengths: tokens of each row.
-            padded: how long batches are padded whose longest row has so many tokens.
+            padded: places of a row in batches whose widest row is so wide.
             per_step: batches of an optimizer step.
+            widths: of each row, where that is not the number of its tokens.
         """
         order, spans = batches
         sorted_spans = np.argsort(spans[:, 0])
@@ -41,7 +47,8 @@ class BatchFigures:
         in_turn = lengths[order].astype(np.int64)
         rows = np.diff(spans, axis=1)[:, 0]
         tokens = np.add.reduceat(in_turn, starts)[place]
-        longest = np.maximum.reduceat(in_turn, starts)[place]
+        wide = in_turn if widths is None else widths[order].astype(np.int64)
+        longest = np.maximum.reduceat(wide, starts)[place]
         steps = np.arange(0, len(spans), per_step)
         return cls(*(np.add.reduceat(each, steps) for each in (rows, tokens, rows * padded(longest))))
 

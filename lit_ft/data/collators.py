@@ -50,6 +50,40 @@ def pad(
     return {**batch, "attention_mask": torch.from_numpy(real.astype(np.int64))}
 
 
+def pad_sequences(
+    features: Sequence[Feature],
+    tokenizer: PreTrainedTokenizerBase,
+    most: int = 0,
+    max_length: int | None = None,
+    pad_to_multiple_of: int | None = None,
+) -> Batch:
+    """Pads features that hold several sequences each, laid end to end, as `DataCollatorForMultipleChoice` does.
+
+    Args:
+        features: as of `pad`, and `sequences`: the lengths of each feature's sequences.
+        tokenizer: gives the padding values and the side.
+        most: room for at least this many sequences a feature.
+        max_length: as of `pad`.
+        pad_to_multiple_of: as of `pad`.
+
+    Returns:
+        What `pad` returns, `[batch, sequences, seq]`; the attention mask of a missing sequence is all zeros.
+    """
+    most = max(most, *(len(feature["sequences"]) for feature in features))
+    parts: list[Feature] = []
+    for feature in features:
+        lengths = np.zeros(most, np.int64)  # missing ones are empty
+        lengths[: len(feature["sequences"])] = feature["sequences"]
+        columns = {
+            name: np.split(feature[name], np.cumsum(lengths)[:-1])
+            for name in ("input_ids", "token_type_ids")
+            if name in feature
+        }
+        parts += [{name: values[at] for name, values in columns.items()} for at in range(most)]
+    flat = pad(parts, tokenizer, max_length, pad_to_multiple_of)
+    return {name: value.view(len(features), most, -1) for name, value in flat.items()}
+
+
 def _spread(rows: Sequence[Array], real: Array, value: int) -> torch.Tensor:
     """Fills the places that are `real`, `[batch, seq]`, with the rows, and all others with a value."""
     array = np.full(real.shape, value, dtype=np.int64)
@@ -70,3 +104,27 @@ def pad_labels(attention_mask: torch.Tensor, labels: Sequence[Array]) -> torch.T
         labels: of each feature, `[tokens]`.
     """
     return _spread(labels, attention_mask.numpy().astype(bool), IGNORED)
+
+
+def place_spans(batch: Batch, features: Sequence[Feature]) -> Batch:
+    """Adds what is known of the tokens of windows to a padded batch, wherever padding is.
+
+    Args:
+        batch: what `pad` made of the features.
+        features: each with `labels`, a first and a last token, or with `cls_index`, `char_starts` and `char_ends`, or
+            both.
+
+    Returns:
+        The batch with `start_positions` and `end_positions`, `cls_index` `[batch]`, `char_starts` and `char_ends`
+        `[batch, seq]`.
+    """
+    mask = batch["attention_mask"]
+    before = (mask.cumsum(1) == 0).sum(1)
+    if "labels" in features[0]:
+        labels = stack([feature["labels"] for feature in features]).long()
+        labels = torch.where(labels == IGNORED, IGNORED, labels + before[:, None])
+        batch = {**batch, "start_positions": labels[:, 0], "end_positions": labels[:, 1]}
+    if "cls_index" in features[0]:
+        sides = {name: pad_labels(mask, [each[name] for each in features]) for name in ("char_starts", "char_ends")}
+        batch = {**batch, **sides, "cls_index": stack([each["cls_index"] for each in features]) + before}
+    return batch

@@ -88,7 +88,9 @@ def _check_inside(name: str, pattern: Path, matches: list[Path]) -> None:
     allowed = folder.parents[1] if len(folder.parents) > 1 and folder.parent.name == "snapshots" else folder
     for match in matches:
         if not (target := match.resolve()).is_relative_to(allowed):
-            raise UserError(f"{name}: {match} is a link that leads out of {folder}, to {target}; list that file by name")
+            raise UserError(
+                f"{name}: {match} is a link that leads out of {folder}, to {target}; list that file by name"
+            )
 
 
 def _matched_folders(pattern: Path) -> str:

@@ -15,6 +15,8 @@ CHUNK = 1 << 15
 """Features of a record batch: few enough to be written from memory, many enough that files open quickly."""
 CHUNK_VALUES = 1 << 22
 """Numbers of a record batch, where features are long."""
+SEQUENCES = "sequences"
+"""Column of the lengths of each feature's sequences, where it has several (choices, say) laid end to end."""
 
 
 class FeatureWriter:
@@ -141,6 +143,29 @@ class FeatureStore:
         parts = [chunk[name].lengths for chunk in self.chunks]  # type: ignore[union-attr]
         whole = np.concatenate(parts)
         return whole if self.kept is None else whole[self.kept]
+
+    def widths(self) -> Array:
+        """Returns how wide each feature makes its batch, `[features]`: its tokens, or those of its longest sequence.
+
+        The lengths of the sequences of a feature that has several, such as choices, are in a column `sequences`.
+        """
+        if SEQUENCES not in self.column_names:
+            return self.lengths()
+        columns = [self._sequences(chunk) for chunk in self.chunks]
+        whole = np.concatenate([np.maximum.reduceat(each.values, each.offsets[:-1]) for each in columns])
+        return whole if self.kept is None else whole[self.kept]
+
+    @property
+    def most_sequences(self) -> int:
+        """The most sequences of a feature: 1, unless there is a column `sequences`."""
+        if SEQUENCES not in self.column_names:
+            return 1
+        return max(int(self._sequences(chunk).lengths.max(initial=1)) for chunk in self.chunks)
+
+    def _sequences(self, chunk: dict[str, Column]) -> Ragged:
+        column = chunk[SEQUENCES]
+        assert isinstance(column, Ragged)
+        return column
 
     @classmethod
     def joined(cls, stores: Sequence["FeatureStore"]) -> "FeatureStore":

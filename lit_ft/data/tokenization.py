@@ -262,7 +262,8 @@ def longest_first(first: int, second: int, budget: int) -> tuple[int, int]:
     return (short, long) if first <= second else (long, short)
 
 
-def _part(positions: np.ndarray, size: int, side: TruncationSide) -> np.ndarray:
+def part_of(positions: np.ndarray, size: int, side: TruncationSide) -> np.ndarray:
+    """Returns those of a text's positions that stay when it is cut to `size` of them."""
     if size >= positions.size:
         return positions
     if side == "first":
@@ -275,12 +276,12 @@ def _part(positions: np.ndarray, size: int, side: TruncationSide) -> np.ndarray:
 
 def _keep(first: np.ndarray, second: np.ndarray, budget: int, side: TruncationSide) -> np.ndarray:
     sizes = longest_first(first.size, second.size, budget)
-    return np.concatenate([_part(first, sizes[0], side), _part(second, sizes[1], side)])
+    return np.concatenate([part_of(first, sizes[0], side), part_of(second, sizes[1], side)])
 
 
 def _windows(first: np.ndarray, second: np.ndarray, budget: int, stride: int, side: TruncationSide) -> list[np.ndarray]:
     long, short = (first, second) if first.size >= second.size else (second, first)
-    fixed = _part(short, budget // 2, side)
+    fixed = part_of(short, budget // 2, side)
     size = budget - fixed.size
     windows = []
     for start in range(0, long.size, size - stride):

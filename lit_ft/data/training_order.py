@@ -69,12 +69,12 @@ class TrainingOrder:
         self._check(sizes, weights)
         if self.max_tokens is not None:
             require_same_rows(weights, self.probabilities, self.stopping_strategy)
-            return self._budgeted(self.padded(store.lengths()), num_replicas, rank)
+            return self._budgeted(store.most_sequences * self.padded(store.widths()), num_replicas, rank)
         order, rows = partial(self._rows, sizes, weights), len(store)
         if self.probabilities is not None:
             rows = mixed_length(sizes, self.probabilities, self.stopping_strategy)
         if self.strategy == "group_by_length":
-            order = partial(self._grouped, order, store.lengths(), batch_size * num_replicas)
+            order = partial(self._grouped, order, store.widths(), batch_size * num_replicas)
         if self.drop_last:
             whole = rows - rows % (batch_size * num_replicas)
             if not whole:

@@ -3,6 +3,15 @@
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.datamodules.causal_lm import CausalLMDataModule
 from lit_ft.datamodules.masked_lm import MaskedLMDataModule
+from lit_ft.datamodules.multiple_choice import MultipleChoiceDataModule
+from lit_ft.datamodules.question_answering import QuestionAnsweringDataModule
 from lit_ft.datamodules.text_classification import TextClassificationDataModule
 
-__all__ = ["CausalLMDataModule", "MaskedLMDataModule", "TextClassificationDataModule", "TransformerDataModule"]
+__all__ = [
+    "CausalLMDataModule",
+    "MaskedLMDataModule",
+    "MultipleChoiceDataModule",
+    "QuestionAnsweringDataModule",
+    "TextClassificationDataModule",
+    "TransformerDataModule",
+]

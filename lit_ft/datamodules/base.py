@@ -328,7 +328,7 @@ class TransformerDataModule(PreparingDataModule):
         if not running or self.static_length or self.hparams["eval_sampling_strategy"] == "sequential":
             return ContiguousSampler(data.row_of_feature, *self.processes)
         limit = getattr(self.trainer, LIMITS[kind])
-        return LengthSortedSampler(data.row_of_feature, data.store.lengths(), batch_size, limit, *self.processes)
+        return LengthSortedSampler(data.row_of_feature, data.store.widths(), batch_size, limit, *self.processes)
 
     def _loader(
         self,

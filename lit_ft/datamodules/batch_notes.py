@@ -39,9 +39,9 @@ def note_on_batches(data: Any, sampler: StepSampler[Any], weights: Array | None)
         return None
     (replicas, rank), size = data.processes, options["batch_size"]
     store = data.features["train"][""].store
-    lengths = store.lengths()
+    lengths, widths, most = store.lengths(), store.widths(), store.most_sequences
     micro = data.trainer.accumulate_grad_batches if data.trainer is not None else 1
-    count = partial(BatchFigures.of, padded=order.padded, per_step=replicas * micro)
+    count = partial(BatchFigures.of, padded=lambda widest: most * order.padded(widest), per_step=replicas * micro)
     usual: StepSampler[Any]
     if "packing" in chosen:
         blocks = _blocks(int(lengths.sum()), data.longest_feature)
@@ -50,8 +50,8 @@ def note_on_batches(data: Any, sampler: StepSampler[Any], weights: Array | None)
     else:
         random = replace(order, strategy="random", max_tokens=None)
         usual = random.sampler(store, data._train_sizes, weights, size, replicas, rank)
-        usual_figures, name = count(usual.spans(0), lengths), f"random batches, batch_size {size}"
-    figures = count(sampler.spans(0), lengths)
+        usual_figures, name = count(usual.spans(0), lengths, widths=widths), f"random batches, batch_size {size}"
+    figures = count(sampler.spans(0), lengths, widths=widths)
     title = ", ".join(f"{option} {value}" for option, value in chosen.items())
     return f"{title}: {figures}; {name}: {usual_figures}. {_meaning(figures, usual_figures, list(chosen))}"
 

@@ -154,8 +154,8 @@ class PreparingDataModule(TokenizingDataModule):
         super().__init__()
         if secret := next((name for name in ("token", "use_auth_token") if name in (tokenizer_kwargs or {})), None):
             raise UserError(
-                f"tokenizer_kwargs holds {secret!r}, which would be written to config.yaml and checkpoints: set HF_TOKEN in "
-                "the environment, or log in with `hf auth login`"
+                f"tokenizer_kwargs holds {secret!r}, which would be written to config.yaml and checkpoints: "
+                "set HF_TOKEN in the environment, or log in with `hf auth login`"
             )
         # rows in memory are no hyperparameters: they would go into every checkpoint
         self.save_hyperparameters(ignore=["dataset", "sources"], logger=False)

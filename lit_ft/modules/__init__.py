@@ -3,6 +3,15 @@
 from lit_ft.modules.base import TransformerModule
 from lit_ft.modules.causal_lm import CausalLMModule
 from lit_ft.modules.masked_lm import MaskedLMModule
+from lit_ft.modules.multiple_choice import MultipleChoiceModule
+from lit_ft.modules.question_answering import QuestionAnsweringModule
 from lit_ft.modules.text_classification import TextClassificationModule
 
-__all__ = ["CausalLMModule", "MaskedLMModule", "TextClassificationModule", "TransformerModule"]
+__all__ = [
+    "CausalLMModule",
+    "MaskedLMModule",
+    "MultipleChoiceModule",
+    "QuestionAnsweringModule",
+    "TextClassificationModule",
+    "TransformerModule",
+]

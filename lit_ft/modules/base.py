@@ -198,6 +198,10 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, Stan
         """Returns one small dict per feature of a batch to predict."""
         return self.decode(self.outputs(batch), batch)
 
+    def scores(self, outputs: Any) -> Tensor:
+        """Returns the scores that an exported folder must give, too."""
+        return outputs.logits  # type: ignore[no-any-return]
+
     def sample_inputs(self, batch: Batch) -> dict[str, Tensor]:
         """Returns inputs of a few rows, on which an exported folder must give the same scores."""
         return {name: value[:SAMPLE] for name, value in self.model_inputs(batch).items() if isinstance(value, Tensor)}

@@ -29,7 +29,7 @@ class FlatParts:
     @classmethod
     def of(cls, model: nn.Module, probe: Probe) -> "FlatParts":
         """Finds the parts, in evaluation mode and without gradients."""
-        layout = Layout.of(probe.inputs["attention_mask"])
+        layout = Layout.of(probe.inputs["attention_mask"].flatten(0, -2))
         found: dict[str, bool] = {}
         for turned, way in enumerate((layout, layout.turned())):
             calls = _calls(model, probe, way.shape)

@@ -60,6 +60,29 @@ def classification_loss(
     return (values.mean(1) * rows).sum(), count
 
 
+def choice_loss(logits: Tensor, labels: Tensor, present: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Sums the cross-entropy over rows whose number of choices differs.
+
+    Args:
+        logits: `[batch, choices]`.
+        labels: the right choice of each row, `[batch]`; -100 for rows that do not count.
+        present: which choices a row has, `[batch, choices]`.
+        label_smoothing: share of the target spread over all choices of a row.
+
+    Returns:
+        The sum and the count of labelled rows.
+    """
+    rows = labelled(labels)
+    # whatever the model makes of other rows and of missing choices, it must not reach the gradient
+    present = present | ~rows[:, None]
+    logits = torch.where(rows[:, None] & present, logits.float(), 0.0).masked_fill(~present, -torch.inf)
+    chances = logits.log_softmax(-1)
+    right = chances.gather(1, (labels * rows)[:, None])[:, 0]
+    even = torch.where(present, chances, 0.0).sum(1) / present.sum(1)
+    values = (1 - label_smoothing) * right + label_smoothing * even
+    return -(values * rows).sum(), rows.sum().float()
+
+
 def _own_loss(own: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
     """Sums a loss that gives a value per row or element, or a mean, over labelled rows."""
     if not len(labels):  # means of nothing are NaN; the zero keeps the graph, which other processes wait for

@@ -328,10 +328,9 @@ def _candidates(model: nn.Module, probe: Probe) -> Iterator[PaddingFree]:
 
 
 def _in_parts(model: nn.Module, probe: Probe) -> PaddingFree:
-    free = PaddingFree(model)
-    if probe.inputs["input_ids"].dim() != 2:
-        free.reason = "it takes more than rows of tokens"
-        return free
+    rows = probe.inputs["input_ids"].dim() == 2  # a model that takes more than these hands them to its body as rows
+    bodies = [name for name in probe.took_ids if name]
+    free = PaddingFree(model, body="" if rows or not bodies else bodies[0])
     free.parts, free.side = FlatParts.of(model, probe), probe.side
     free.reason = _why_not(free, probe) if free.parts.parts else "no part of it treats each token by itself"
     return free

@@ -250,9 +250,7 @@ def test_memory(options: list[str], warm: str) -> None:
 def test_load(options: list[str], warm: str) -> None:
     content = script("load").main([*options, "--rows", "40", "80", "--steps", "2"], start_method=warm)
     assert names(content)[0] == ["40 rows", "80 rows"]
-    peak, halfway, end = (
-        [part["median"] for part in each["contestants"].values()] for each in content["comparisons"]
-    )
+    peak, halfway, end = ([part["median"] for part in each["contestants"].values()] for each in content["comparisons"])
     assert all(20 < least <= most < 3000 for part in (halfway, end) for least, most in zip(part, peak, strict=True))
 
 

@@ -4,16 +4,18 @@ import pytest
 import yaml
 
 from lit_ft.cli import main
+from tests.configs.choices import CHOICES
 from tests.configs.documents import CAUSAL, MASKED
 from tests.configs.rows import LOCAL
 from tests.configs.running import CONFIGS, read_config
+from tests.questions import QUESTIONS
 
 ALL = sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml"))
 NAMES = [name for name in ALL if not name.startswith("trainer/")]
 
 
 def test_every_yaml_has_local_rows_to_run_on_and_every_entry_a_yaml() -> None:
-    assert sorted([*LOCAL, *CAUSAL, *MASKED]) == NAMES
+    assert sorted([*LOCAL, *CHOICES, *QUESTIONS, *CAUSAL, *MASKED]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,17 +17,34 @@ from lit_ft import (
     CausalLMModule,
     MaskedLMDataModule,
     MaskedLMModule,
+    MultipleChoiceDataModule,
+    MultipleChoiceModule,
+    QuestionAnsweringDataModule,
+    QuestionAnsweringModule,
     TextClassificationDataModule,
     TextClassificationModule,
 )
 from lit_ft.errors import UserError
+from tests.questions import question_rows
 from tests.tiny import texts
 
 ROWS = [{"text": text, "label": ("no", "yes")[number % 2]} for number, text in enumerate(texts()[:60])]
+CHOICES = [
+    {"context": text[: 10 + number], "options": [text[-4 - at * number % 9 :] for at in range(3)], "label": number % 3}
+    for number, text in enumerate(texts()[:60])
+]
 OFF = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 DECODER_OFF = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 TASKS: dict[str, tuple[Any, Any, str, dict[str, Any]]] = {
     "classification": (TextClassificationDataModule, TextClassificationModule, "bert", {}),
+    "multiple choice": (
+        MultipleChoiceDataModule, MultipleChoiceModule, "bert",
+        {"dataset": CHOICES, "context_column": "context", "choice_columns": "options"},
+    ),
+    "questions": (
+        QuestionAnsweringDataModule, QuestionAnsweringModule, "bert",
+        {"dataset": question_rows(40, unanswerable=True), "max_seq_length": 48, "doc_stride": 12},
+    ),
     "masked lines": (MaskedLMDataModule, MaskedLMModule, "bert", {"line_by_line": True}),
     "masked blocks": (MaskedLMDataModule, MaskedLMModule, "bert", {"max_seq_length": 24}),
     "causal rows": (CausalLMDataModule, CausalLMModule, "gpt2", {"packing": "none", "block_size": 64}),
@@ -47,18 +64,32 @@ def data_of(task: str, model: str, **options: Any) -> Any:
     )
 
 
-def rows_alone(batch: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Token ids and labels of each row without padding, of each document where they are kept apart."""
+def labels_of(batch: dict[str, Tensor]) -> Tensor:
+    """Labels of a batch; of answers to questions the first and the last token."""
+    return batch["labels"] if "labels" in batch else torch.stack([batch["start_positions"], batch["end_positions"]], 1)
+
+
+def rows_alone(batch: dict[str, Tensor]) -> list[tuple[dict[str, Tensor], Tensor]]:
+    """Inputs and labels of each row without padding, of each document where they are kept apart."""
     alone = []
     for number, ids in enumerate(batch["input_ids"]):
-        labels = batch["labels"][number]
+        labels = labels_of(batch)[number]
+        if ids.ndim == 2:  # choices: as wide as the longest of this row
+            mask = batch["attention_mask"][number]
+            columns = {"input_ids": ids, "attention_mask": mask, "token_type_ids": batch["token_type_ids"][number]}
+            alone.append(({name: value[:, mask.any(0)][None] for name, value in columns.items()}, labels))
+            continue
+        if "start_positions" in batch:
+            real = batch["attention_mask"][number].bool()
+            alone.append(({name: batch[name][number][real][None] for name in ("input_ids", "token_type_ids")}, labels))
+            continue
         if "attention_mask" in batch:
             real = batch["attention_mask"][number].bool()
-            alone.append((ids[real], labels[real] if labels.ndim else labels))
+            alone.append(({"input_ids": ids[real][None]}, labels[real] if labels.ndim else labels))
             continue
         begins = [*(batch["position_ids"][number] == 0).nonzero()[:, 0].tolist(), len(ids)]
         for start, stop in pairwise(begins):
-            alone.append((ids[start:stop], labels[start:stop]))
+            alone.append(({"input_ids": ids[start:stop][None]}, labels[start:stop]))
     return alone
 
 
@@ -66,8 +97,9 @@ def by_hand(model: Any, batches: list[dict[str, Tensor]], causal: bool) -> dict[
     """Gradient of the summed loss of all rows, each run by itself, over the count of what is labelled."""
     model.zero_grad()
     total, count = torch.zeros(()), 0
-    for ids, labels in [row for batch in batches for row in rows_alone(batch)]:
-        logits = model(input_ids=ids[None]).logits
+    for inputs, labels in [row for batch in batches for row in rows_alone(batch)]:
+        outputs = model(**inputs)
+        logits = outputs.logits if "logits" in outputs else torch.cat([outputs.start_logits, outputs.end_logits])
         logits, labels = (logits[0, :-1], labels[1:]) if causal else (logits.reshape(-1, logits.shape[-1]), labels)
         total = total + cross_entropy(logits, labels.reshape(-1), reduction="sum", ignore_index=-100)
         count += int((labels != -100).sum())
@@ -109,7 +141,7 @@ def test_a_step_is_the_mean_over_what_is_labelled(
     task: str, options: dict[str, Any], tiny: Any, tmp_path: Path
 ) -> None:
     module, batches, gradients = trained(task, tiny(TASKS[task][2]), tmp_path, **options)
-    counts = {int((batch["labels"] != -100).sum()) for batch in batches[:ACCUMULATED]}
+    counts = {int((labels_of(batch) != -100).sum()) for batch in batches[:ACCUMULATED]}
     if "max_tokens_per_batch" in options:
         assert max(batch["input_ids"].numel() for batch in batches) <= 200
         assert len(counts) > 1 or "blocks" in task  # so that a mean of means would be wrong
@@ -215,7 +247,8 @@ def test_static_shapes(tiny: Any, task: str, caplog: pytest.LogCaptureFixture) -
         loader.sampler.set_epoch(epoch)
         shapes = {tuple((name, tuple(value.shape)) for name, value in batch.items()) for batch in loader}
         assert len(shapes) == 1
-        assert dict(next(iter(shapes)))["input_ids"] == (4, 24)
+        shape = dict(next(iter(shapes)))["input_ids"]
+        assert shape == ((4, 3, 24) if task == "multiple choice" else (4, 24))
     rows = len(data.features["train"][""])
     assert f"each epoch leaves out {rows % 4} of {rows} rows" in caplog.text or not rows % 4
 

@@ -9,10 +9,20 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 
-from lit_ft import MaskedLMDataModule, MaskedLMModule, TextClassificationDataModule, TextClassificationModule
+from lit_ft import (
+    MaskedLMDataModule,
+    MaskedLMModule,
+    MultipleChoiceDataModule,
+    MultipleChoiceModule,
+    QuestionAnsweringDataModule,
+    QuestionAnsweringModule,
+    TextClassificationDataModule,
+    TextClassificationModule,
+)
 from lit_ft.callbacks import RunCheckpoint
 from tests.modules.conftest import LABELS
-from tests.tiny import SAMPLE
+from tests.questions import question_rows
+from tests.tiny import SAMPLE, texts
 
 
 class Diary(Callback):
@@ -81,6 +91,30 @@ def masked(model: str, **options: Any) -> tuple[Any, Any]:
     return MaskedLMModule(model_name_or_path=model, learning_rate=3e-3), data
 
 
+def choosing(model: str, **options: Any) -> tuple[Any, Any]:
+    rows = [
+        {"context": text[:40], "options": [text[at : 12 + 9 * at] for at in range(2 + row % 3)], "label": row % 2}
+        for row, text in enumerate(texts()[:58])
+    ]
+    data = MultipleChoiceDataModule(
+        model_name_or_path=model,
+        dataset={"train": rows[:46], "validation": rows[46:]},
+        context_column="context",
+        choice_columns="options",
+        **{"batch_size": 6, **options},
+    )
+    return MultipleChoiceModule(model_name_or_path=model, learning_rate=3e-3), data
+
+
+def questions(model: str, **options: Any) -> tuple[Any, Any]:
+    data = QuestionAnsweringDataModule(
+        model_name_or_path=model,
+        dataset={"train": question_rows(30, unanswerable=True), "validation": question_rows(9, 60, True)},
+        **{"max_seq_length": 48, "doc_stride": 12, "batch_size": 6, **options},
+    )
+    return QuestionAnsweringModule(model_name_or_path=model, learning_rate=3e-3, null_score_diff_threshold="auto"), data
+
+
 def run(
     made: tuple[Any, Any], folder: Path, resume: Path | None = None, **options: Any
 ) -> tuple[list[tuple[Any, ...]], dict[str, torch.Tensor], KeepAll]:
@@ -141,6 +175,16 @@ def test_classification(tiny: Any, tmp_path: Path, trainer: dict[str, Any], work
 )
 def test_masked_language_model(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
     check(masked, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
+
+
+@pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 400}], ids=str)
+def test_multiple_choice(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
+    check(choosing, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
+
+
+@pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 300}], ids=str)
+def test_question_answering(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
+    check(questions, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

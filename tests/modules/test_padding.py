@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForMultipleChoice, AutoTokenizer
 
 from lit_ft import (
     CausalLMDataModule,
     CausalLMModule,
     MaskedLMDataModule,
     MaskedLMModule,
+    MultipleChoiceDataModule,
+    MultipleChoiceModule,
     TextClassificationDataModule,
     TextClassificationModule,
 )
@@ -34,7 +36,11 @@ OPTIMIZER = {"learning_rate": 1e-3, "adam_epsilon": 1e-3}
 def folders(headed: str, tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A tiny model with head for each task, dropout off."""
     made = {"classification": headed}
-    for task, kind, auto in (("masked", "bert", AutoModelForMaskedLM), ("causal", "llama", AutoModelForCausalLM)):
+    for task, kind, auto in (
+        ("masked", "bert", AutoModelForMaskedLM),
+        ("causal", "llama", AutoModelForCausalLM),
+        ("choice", "bert", AutoModelForMultipleChoice),
+    ):
         folder = str(tmp_path_factory.mktemp(task))
         torch.manual_seed(1)
         auto.from_pretrained(tiny(kind), **(NO_DROPOUT if kind == "bert" else {})).save_pretrained(folder)
@@ -49,6 +55,14 @@ def data_for(task: str, folder: str, batch_size: int = 6) -> Any:
         parts = {"train": sample_rows(120), "validation": sample_rows(23, "validation"), "test": sample_rows(9)}
         names = {"text_column_names": "text", "label_column_name": "label"}
         return TextClassificationDataModule(dataset=parts, max_seq_length=48, **names, **options)
+    if task == "choice":
+        choices = [
+            {"question": text[:30], "options": [text[at : 9 + 7 * at] for at in range(2 + row % 3)], "label": row % 2}
+            for row, text in enumerate(texts()[:152])
+        ]
+        parts = {"train": choices[:120], "validation": choices[120:143], "test": choices[143:]}
+        columns = {"question_column": "question", "choice_columns": "options"}
+        return MultipleChoiceDataModule(dataset=parts, max_seq_length=48, **columns, **options)
     rows = [{"text": text} for text in texts()]
     parts = {"train": rows[:120], "validation": rows[120:143]}
     if task == "masked":
@@ -56,7 +70,12 @@ def data_for(task: str, folder: str, batch_size: int = 6) -> Any:
     return CausalLMDataModule(dataset=parts, block_size=48, packing="none", isolate_documents=False, **options)
 
 
-MODULES = {"classification": TextClassificationModule, "masked": MaskedLMModule, "causal": CausalLMModule}
+MODULES = {
+    "classification": TextClassificationModule,
+    "choice": MultipleChoiceModule,
+    "masked": MaskedLMModule,
+    "causal": CausalLMModule,
+}
 TASKS = list(MODULES)
 
 
@@ -117,12 +136,13 @@ def test_the_same_training_and_scores(
             assert scores[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
 
 
-def test_the_same_predictions(folders: dict[str, str], trainer: Callable[..., Trainer]) -> None:
+@pytest.mark.parametrize("task", ["classification", "choice"])
+def test_the_same_predictions(task: str, folders: dict[str, str], trainer: Callable[..., Trainer]) -> None:
     predicted = {}
     for option in ("off", "on"):
         seed_everything(1)
-        module = TextClassificationModule(model_name_or_path=folders["classification"], padding_free=option)
-        data = data_for("classification", folders["classification"])
+        module = MODULES[task](model_name_or_path=folders[task], padding_free=option)
+        data = data_for(task, folders[task])
         tested = trainer().test(module, data)[0]
         batches = trainer().predict(module, data)
         predicted[option] = [row for batch in batches for row in batch], tested
@@ -132,7 +152,7 @@ def test_the_same_predictions(folders: dict[str, str], trainer: Callable[..., Tr
     for one, other in zip(rows, others, strict=True):
         assert one.keys() == other.keys()
         for name, value in one.items():
-            if isinstance(value, (dict, float)):
+            if isinstance(value, (dict, float)) or name == "scores":
                 assert other[name] == pytest.approx(value, rel=1e-4, abs=1e-6)
             else:
                 assert other[name] == value
@@ -194,7 +214,7 @@ def test_dropout_trains_in_half_precision(folders: dict[str, str], tiny: Callabl
         assert all(math.isfinite(loss) for loss in losses)
 
 
-@pytest.mark.parametrize("task", ["classification"])
+@pytest.mark.parametrize("task", ["classification", "choice"])
 def test_two_processes_equal_one_with_padding(
     task: str, folders: dict[str, str], tmp_path: Path, trainer: Callable[..., Trainer]
 ) -> None:

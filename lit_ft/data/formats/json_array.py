@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from lit_ft.data.formats.common import BLOCK, LONGEST, Chunks, Position, TextStart, opened, shorten
 from lit_ft.data.formats.lines import decode
 from lit_ft.data.formats.rows import rows_to_table
+from lit_ft.data.formats.squad import flat_questions, is_squad
 from lit_ft.errors import UserError
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -48,7 +49,7 @@ def read_json_array(
 def read_json_object(
     path: Path, start: TextStart, position: Position | None, rows: int, as_text: Collection[str] = ()
 ) -> Chunks:
-    """Reads the one list of objects that an object holds, or the object as the only row."""
+    """Reads the one list of objects that an object holds, or the object as the only row; of SQuAD the questions."""
     with opened(path, start.position["byte"]) as stream:
         text = decode(stream.read(), path, 1)
     try:
@@ -59,6 +60,8 @@ def read_json_object(
         raise UserError(f"{path}: JSON that cannot be read ({error})") from None
     lists = [cell for cell in value.values() if isinstance(cell, list) and cell and isinstance(cell[0], dict)]
     records = lists[0] if len(lists) == 1 else [value]
+    if is_squad(records):
+        records = list(flat_questions(records, str(path)))  # contexts are shared, so this takes little memory
     for first in range(position["row"] if position else 0, len(records), rows):
         batch = records[first : first + rows]
         yield {"row": first + len(batch)}, rows_to_table(batch, str(path), first + 1, as_text)

@@ -1,0 +1,219 @@
+"""Multiple choice data: a context, a question or both, and any number of choices, one of them right."""
+
+from collections import Counter
+from functools import cached_property
+from typing import Any, get_args
+
+import numpy as np
+
+from lit_ft.data.choice_columns import ChoiceLayout, guess_answer_column, guess_layout
+from lit_ft.data.choice_encoding import ChoiceEncoder
+from lit_ft.data.choice_texts import choice_texts
+from lit_ft.data.choices import (
+    FEWEST,
+    ChoiceLabels,
+    LabelKind,
+    LabelVotes,
+    check_enough,
+    is_missing,
+    read_choices,
+)
+from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
+from lit_ft.data.columns import Names, as_list
+from lit_ft.data.featurizing import RowContent
+from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.samplers import Key
+from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.errors import RowError, UserError, did_you_mean
+
+ENOUGH = 10_000
+"""Labels that are looked at to find out how they are written."""
+
+
+class MultipleChoiceDataModule(TransformerDataModule):
+    """Rows of choices -> batches of `input_ids`, `attention_mask` (and `token_type_ids`) `[batch, choices, seq]`.
+
+    `labels` `[batch]` are the numbers of the right choices, -100 where a row has none. Rows may have different numbers
+    of choices: the `attention_mask` of those that a row lacks is all zeros. A choice is read as the second text of a
+    pair, behind its question where there is one. What comes first, the context or else the question, is cut where it is
+    too long, then the question; choices are cut last.
+
+    Args:
+        context_column: column of the text that comes first, such as an article.
+        question_column: column of what each choice answers or goes on with; without a context it comes first.
+        choice_columns: columns of one choice each, or one column of lists (`["a", "b"]`, or `text` and `label` of
+            each). An empty or null choice is none. All three are guessed where none of them is given.
+        label_column_name: column that says which choice is right.
+        label_kind: how it says so: `index`, `letter` (A is the first), `name` (the `label` of lists, or the name of the
+            choice's column) or `text` (the choice itself). Default: what fits most rows.
+        first_label: number of the first choice, where labels are numbers.
+        blank: what the choice takes the place of in a question that has it, such as `_` in RACE; other questions are
+            followed by the choice.
+        question_texts: texts to read instead of what the question column holds, as
+            `{"cause": "What was the cause?", "effect": "What happened then?"}`.
+        kwargs: options of every data module.
+
+    Raises:
+        UserError: the rows do not fit; the message names file, column and fix.
+    """
+
+    cut_advice = "raise max_seq_length; choices are cut last"
+
+    def __init__(
+        self,
+        *,
+        context_column: str = "",
+        question_column: str = "",
+        choice_columns: Names = "",
+        label_column_name: str = "",
+        label_kind: LabelKind | None = None,
+        first_label: int = 0,
+        blank: str = "",
+        question_texts: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(stride=None, **kwargs)
+        if label_kind is not None and label_kind not in (known := get_args(LabelKind)):
+            hint = did_you_mean(label_kind, known)
+            raise UserError(f"label_kind is {label_kind!r}, expected one of {', '.join(known)}{hint}")
+        if first_label not in (0, 1):
+            raise UserError(f"first_label is {first_label}; choices are counted from 0 or from 1")
+
+    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Finds the columns, counts the choices of each row, and finds out how labels are written; see the base."""
+        every = [rows for sets in raw.values() for rows in sets.values()]
+        labelled = "predict" not in raw
+        layout = self._find_layout(every[0], known, labelled)
+        for rows in every:
+            layout.check(rows, labelled)
+        votes = LabelVotes(layout.label, self.hparams["first_label"])
+        counts = sorted(set().union(*(self._count(rows, layout, votes if labelled else None) for rows in every)))
+        kind = self.hparams["label_kind"] or known.get("label_kind")
+        if kind is None and labelled:
+            kind = votes.winner(every[0].place)
+            self.notes.append(f"{every[0].place}: labels in {layout.label!r} read as {kind}")
+        return {
+            **known,
+            "context_column": layout.context,
+            "question_column": layout.question,
+            "choice_columns": layout.choices,
+            "label_column": layout.label,
+            "label_kind": kind,
+            "first_label": self.hparams["first_label"] or known.get("first_label", 0),
+            "choice_counts": counts,
+        }
+
+    def input_columns(self, split: Kind) -> list[str]:
+        """Context, question, choices and label; see the base."""
+        return [*self._layout.inputs, *([self._layout.label] if split != "predict" else [])]
+
+    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+        """What is asked, the choices, and the right one; see the base."""
+        choices = read_choices(rows, self._layout.choices)
+        asked = [self._texts(rows, name) for name in ("context", "question")]
+        questions = ["\n".join(filter(None, cells)) for cells in zip(*filter(None, asked), strict=True)]
+        texts: list[list[str | None]] = [list(questions), ["\n".join(each.texts) for each in choices]]
+        if split == "predict":
+            return RowContent(texts, None)
+        cells = rows[self._layout.label]
+        places = self._labels.encode(cells, choices, strict=False)[0]
+        chosen = [
+            each.texts[place] if place >= 0 else None if is_missing(cell) or str(cell).strip() == "-1" else str(cell)
+            for cell, each, place in zip(cells, choices, places, strict=True)
+        ]
+        return RowContent(texts, chosen)
+
+    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+        """Encodes each row's choices, laid end to end, and its label; see the base."""
+        choices = read_choices(rows, self._layout.choices)
+        check_enough(choices)
+        contexts, questions = (self._texts(rows, name) for name in ("context", "question"))
+        encoded = self._choice_encoder(choice_texts(contexts, questions, choices, self.hparams["blank"]))
+        features = {"input_ids": encoded.input_ids, "sequences": encoded.lengths, "row": np.arange(len(choices))}
+        features["tokens_cut"] = encoded.tokens_cut
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            features["token_type_ids"] = encoded.token_type_ids
+        if split != "predict":
+            strict = self.on_bad_rows["unknown_label"] == "error"
+            labels, unknown = self._labels.encode(rows[self._layout.label], choices, strict)
+            features["labels"], features["unknown_label"] = np.array(labels, np.int64), np.array(unknown)
+        return features
+
+    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+        """Pads choices and their number, and stacks the labels; see the base."""
+        most = max(self.description["choice_counts"]) if self.static_length else 0
+        batch = pad_sequences(features, self.tokenizer, most, self.static_length, self.hparams["pad_to_multiple_of"])
+        if "labels" in features[0]:
+            batch["labels"] = stack([feature["labels"] for feature in features])
+        return batch
+
+    @cached_property
+    def _choice_encoder(self) -> ChoiceEncoder:
+        return ChoiceEncoder(self.tokenizer, self.longest_feature, self.hparams["truncation_side"])
+
+    @property
+    def _layout(self) -> ChoiceLayout:
+        known = self.description
+        return ChoiceLayout(
+            known["context_column"], known["question_column"], known["choice_columns"], known["label_column"]
+        )
+
+    @property
+    def _labels(self) -> ChoiceLabels:
+        known = self.description
+        return ChoiceLabels(known["label_column"], known["label_kind"], known["first_label"])
+
+    def _find_layout(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> ChoiceLayout:
+        options, present = self.hparams, rows.data.column_names
+        context, question = options["context_column"], options["question_column"]
+        choices, label = as_list(options["choice_columns"]), options["label_column_name"]
+        if not (context or question or choices) and "choice_columns" in known:
+            context, question, choices = known["context_column"], known["question_column"], known["choice_columns"]
+        if not (context or question or choices):
+            guessed = guess_layout(present, rows.place)
+            self.notes.append(f"{rows.place}: reading {guessed.inputs} as context, question and choices")
+            context, question, choices = guessed.context, guessed.question, guessed.choices
+        elif not choices or not (context or question):
+            raise UserError(
+                "choice_columns and context_column, question_column or both go together: "
+                f"{'no choice_columns' if not choices else 'neither context_column nor question_column'} given"
+            )
+        label = label or known.get("label_column") or guess_answer_column(present)
+        if labelled and not label:
+            raise UserError(f"{rows.place}: which column is the label? columns: {present}; set label_column_name")
+        return ChoiceLayout(context, question, choices, label)
+
+    def _count(self, rows: RawRows, layout: ChoiceLayout, votes: LabelVotes | None) -> Counter[int]:
+        """Counts rows by their number of choices, and says where choices are missing or come twice."""
+        counts: Counter[int] = Counter()
+        missing = twice = first = 0
+        for batch in rows.batches([*layout.choices, *([layout.label] if votes is not None else [])]):
+            try:
+                choices = read_choices(batch, layout.choices)
+            except RowError as error:
+                raise error.at(lambda row, first=first: rows.where(first + row)) from None  # type: ignore[misc]
+            first += len(choices)
+            counts.update(len(each.texts) for each in choices)
+            missing += sum(len(each.texts) < each.size for each in choices)
+            twice += sum(len(set(each.texts)) < len(each.texts) for each in choices)
+            if votes is not None and votes.cells < ENOUGH:
+                votes.add(batch[layout.label], choices)
+        if len(counts) > 1:
+            shown = ", ".join(f"{rows:,} rows of {count}" for count, rows in sorted(counts.items()))
+            self.notes.append(f"{rows.place}: rows have different numbers of choices: {shown}")
+        if missing:
+            self.notes.append(
+                f"{rows.place}: {missing:,} of {len(rows):,} rows have empty choices, which count as none"
+            )
+        if twice:
+            self.notes.append(f"{rows.place}: {twice:,} of {len(rows):,} rows have the same choice twice")
+        return Counter({count: number for count, number in counts.items() if count >= FEWEST})
+
+    def _texts(self, rows: dict[str, list[Any]], which: str) -> list[str] | None:
+        name = self.description[f"{which}_column"]
+        if not name:
+            return None
+        texts = ["" if cell is None else str(cell) for cell in rows[name]]
+        if which == "question" and self.hparams["question_texts"]:
+            return [self.hparams["question_texts"].get(text, text) for text in texts]
+        return texts

@@ -1,0 +1,184 @@
+"""Extractive question answering data: questions about contexts, read in windows that overlap (after run_qa)."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lit_ft.data.answers import OnBadAnswer, Spans, State, answer_key, answer_spans, count_states, note_on_states
+from lit_ft.data.collators import Batch, Feature, place_spans
+from lit_ft.data.columns import check_columns
+from lit_ft.data.context_windows import ContextWindows
+from lit_ft.data.featurizing import RowContent
+from lit_ft.data.ragged import Array
+from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.samplers import Key
+from lit_ft.data.span_labels import require_tokens, span_labels, windows_to_keep
+from lit_ft.data.store import FeatureStore
+from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.errors import RowError, UserError
+
+COLUMNS = {"question": ("question",), "context": ("context",), "answer": ("answers", "answer"), "id": ("id",)}
+"""Names that each column has where nobody says otherwise."""
+
+
+class QuestionAnsweringDataModule(TransformerDataModule):
+    """Questions about contexts -> batches of `input_ids`, `attention_mask`, `start_positions`, `end_positions`.
+
+    Files are SQuAD's own (nested JSON, 1.1 and 2.0), or hold a row per question. The answers of a row are
+    `{"text": [...], "answer_start": [...]}`, a list of `{"text": ..., "answer_start": ...}`, or texts alone, whose
+    first occurrence is taken; empty = the question cannot be answered. The first answer is trained on, all are scored
+    against.
+
+    The labels are tokens `[batch]`, of the CLS token where a window does not hold the answer. In evaluation batches
+    hold also `cls_index` `[batch]`, and `char_starts` and `char_ends` `[batch, seq]`: the characters of each token in
+    the context, -100 or -1 elsewhere.
+
+    Args:
+        question_column_name: column of the question. Default: `question`.
+        context_column_name: column of the text that holds the answer. Default: `context`.
+        answer_column_name: column of the answers. Default: `answers` or `answer`; rows to predict need none.
+        id_column_name: column of what names a row in messages. Default: `id`, where there is one.
+        max_seq_length: most tokens of a window, special tokens included.
+        doc_stride: tokens of the context that a window has in common with the one before.
+        negative_window_ratio: train on at most this many windows without the answer per window with it (in the mean,
+            for questions that can be answered). Default: on all.
+        on_bad_answer: what to do where an answer is not in its context: `error`, or `drop` it: the row is not trained
+            on, and scored by its texts alone.
+        kwargs: options of every data module.
+
+    Raises:
+        UserError: the rows do not fit; the message names file, column and fix.
+    """
+
+    cut_advice = "questions are cut where they leave no room for the context: raise max_seq_length, or lower doc_stride"
+
+    def __init__(
+        self,
+        *,
+        question_column_name: str = "",
+        context_column_name: str = "",
+        answer_column_name: str = "",
+        id_column_name: str = "",
+        max_seq_length: int | None = 384,
+        doc_stride: int = 128,
+        negative_window_ratio: float | None = None,
+        on_bad_answer: OnBadAnswer = "error",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_seq_length=max_seq_length, truncation_side="first", stride=None, **kwargs)
+        if negative_window_ratio is not None and negative_window_ratio < 0:
+            raise UserError(f"negative_window_ratio is {negative_window_ratio}; it must be 0 or more")
+        if on_bad_answer not in ("error", "drop"):
+            raise UserError(f"on_bad_answer is {on_bad_answer!r}; it must be error or drop")
+
+    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Finds the columns; verifies and counts the answers; see the base."""
+        self.description = {**known, "max_seq_length": self.longest_feature, "doc_stride": self.hparams["doc_stride"]}
+        every = [(kind, rows) for kind, sets in raw.items() for rows in sets.values()]
+        self.description |= self._columns(every, known)
+        _ = self.windows  # options that leave no room are named before all rows are read
+        unanswerable = bool(known.get("unanswerable"))
+        for kind, rows in every:
+            if kind != "predict":
+                unanswerable |= bool(self._count(rows)[State.UNANSWERABLE])
+        return {**self.description, "unanswerable": unanswerable}
+
+    def input_columns(self, split: Kind) -> list[str]:
+        """Question, context, answers and id; see the base."""
+        names = [self.description[f"{name}_column"] for name in COLUMNS if (name, split) != ("answer", "predict")]
+        return list(dict.fromkeys(filter(None, names)))
+
+    def info_columns(self, present: list[str], split: Kind) -> list[str]:
+        """The context, which answers are cut from, and the gold answers; in prediction all columns."""
+        return {"train": [], "predict": present}.get(split, self.input_columns(split))
+
+    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+        """Question and context, and the different answers; see the base."""
+        texts = [rows[self.description[f"{name}_column"]] for name in ("question", "context")]
+        return RowContent(texts, None if split == "predict" else list(map(answer_key, self._cells(rows))))
+
+    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+        """Makes the windows and their labels; see the base."""
+        questions, contexts = (self._texts(rows, name) for name in ("question", "context"))
+        windows = self.windows(questions, contexts)
+        features: dict[str, Any] = {}
+        if split != "predict":
+            spans = self._spans(rows)
+            require_tokens(windows, spans)
+            labels, inside = span_labels(windows, spans)
+        if split == "train":
+            kept = (spans.state != State.LOST)[windows.row]
+            if (ratio := self.hparams["negative_window_ratio"]) is not None:
+                keys = ["\n".join(row) for row in zip(questions, contexts, strict=True)]
+                kept &= windows_to_keep(windows.row, inside, keys, ratio)
+            count = np.bincount(windows.row, minlength=len(contexts))
+            windows, labels, inside = windows.only(kept), labels[kept], inside[kept]
+            made = np.where(windows.begins, count[windows.row], 0)  # once a row
+            features |= {"holds_answer": inside, "windows_made": made}
+        if split != "predict":
+            features["labels"] = labels
+        features |= {"input_ids": windows.input_ids, "row": windows.row, "tokens_cut": windows.tokens_cut}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            features["token_type_ids"] = windows.token_type_ids
+        if split != "train":
+            features |= {name: getattr(windows, name) for name in ("cls_index", "char_starts", "char_ends")}
+        return features
+
+    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+        """Pads the windows and moves places to where their tokens are; see the base."""
+        return place_spans(super().collate(features, split, keys), features)
+
+    def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
+        """Says how many windows hold an answer; see the base."""
+        parts = [part for store in train for part in store.parts("holds_answer", "windows_made")]
+        kept, holding = sum(len(part[0]) for part in parts), sum(int(part[0].sum()) for part in parts)
+        left_out = sum(int(part[1].sum()) for part in parts) - kept
+        chosen = f", {left_out:,} are left out (negative_window_ratio)" if left_out else ""
+        self.notes.append(f"train: {kept:,} windows, {holding:,} of them with an answer{chosen}")
+        return {}
+
+    @cached_property
+    def windows(self) -> ContextWindows:
+        """Lays questions beside windows of their contexts.
+
+        Raises:
+            UserError: the tokenizer is a slow one, or `doc_stride` leaves no room.
+        """
+        return ContextWindows(self.tokenizer, self.longest_feature, self.hparams["doc_stride"])
+
+    def _columns(self, every: list[tuple[Kind, RawRows]], known: dict[str, Any]) -> dict[str, str]:
+        found = {}
+        for name, usual in COLUMNS.items():
+            present = [column for column in usual if column in every[0][1].data.column_names]
+            given = self.hparams[f"{name}_column_name"] or known.get(f"{name}_column")
+            found[f"{name}_column"] = given or (present or ["" if name == "id" else usual[0]])[0]
+        for kind, rows in every:
+            needed = [found[f"{name}_column"] for name in COLUMNS if (name, kind) != ("answer", "predict")]
+            check_columns(filter(None, needed), rows.data.column_names, rows.place)
+        return found
+
+    def _count(self, rows: RawRows) -> Array:
+        """Verifies the answers of a set; says what was repaired."""
+        total, first = np.zeros(len(State), np.int64), 0
+        for batch in rows.batches(self.input_columns("validation")):
+            try:
+                spans = self._spans(batch)
+            except RowError as error:
+                raise error.at(lambda row, first=first: rows.where(first + row)) from None  # type: ignore[misc]
+            total += count_states(spans)
+            first += len(spans.state)
+        if note := note_on_states(total):
+            self.notes.append(f"{rows.place}: {note}")
+        return total
+
+    def _spans(self, rows: dict[str, list[Any]]) -> Spans:
+        names = self._cells(rows, "id") or [None] * len(rows[self.description["context_column"]])
+        return answer_spans(self._texts(rows, "context"), self._cells(rows), names, self.hparams["on_bad_answer"])
+
+    def _cells(self, rows: dict[str, list[Any]], name: str = "answer") -> list[Any]:
+        return rows.get(self.description[f"{name}_column"], [])
+
+    def _texts(self, rows: dict[str, list[Any]], name: str) -> list[str]:
+        return ["" if cell is None else str(cell) for cell in self._cells(rows, name)]

@@ -1,0 +1,115 @@
+"""Multiple choice: any AutoModelForMultipleChoice on rows with any number of choices."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForMultipleChoice
+
+from lit_ft.data.choices import ChoiceLabels, read_choices
+from lit_ft.data.labels import IGNORED
+from lit_ft.data.merging import Part
+from lit_ft.errors import UserError
+from lit_ft.metrics.binned import CalibrationError
+from lit_ft.metrics.multiple_choice import ChoiceAccuracy, accuracy_names
+from lit_ft.modules.base import Batch, Description, TransformerModule
+from lit_ft.ops.losses import choice_loss
+
+
+class MultipleChoiceModule(TransformerModule):
+    """Chooses; batches are those of `MultipleChoiceDataModule` or any `[batch, choices, seq]` with the same names.
+
+    Choices whose `attention_mask` is all zeros are missing: they take no part in loss, scores and predictions.
+
+    Args:
+        label_smoothing_factor: share of the target that is spread over all choices of a row.
+        kwargs: options of every module.
+    """
+
+    auto_class = AutoModelForMultipleChoice
+    pipeline_tag = "multiple-choice"
+    card_example = """import torch
+from transformers import AutoModelForMultipleChoice, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("this/folder")
+model = AutoModelForMultipleChoice.from_pretrained("this/folder").eval()
+first, choices = "a context", ["a question and a choice", "the question and another choice"]
+inputs = tokenizer([first] * len(choices), choices, padding=True, return_tensors="pt")
+with torch.no_grad():
+    scores = model(**{name: value[None] for name, value in inputs.items()}).logits.softmax(-1)"""
+
+    def __init__(self, *, label_smoothing_factor: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= label_smoothing_factor <= 1:
+            raise UserError(f"label_smoothing_factor is {label_smoothing_factor}; it must be between 0 and 1")
+
+    def config_kwargs(self, description: Description) -> dict[str, Any]:
+        """Nothing: a choice has one score, whatever their number."""
+        return {}
+
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy over the choices of each row; see the base."""
+        real = present(batch, outputs.logits)
+        return choice_loss(outputs.logits, batch["labels"], real, self.hparams["label_smoothing_factor"])
+
+    def decode(self, outputs: Any, batch: Batch) -> list[Part]:
+        """Takes the probabilities `[choices]` of each row, its number of choices, its label and what it was asked."""
+        real = present(batch, outputs.logits)
+        scores = outputs.logits.float().masked_fill(~real, -torch.inf).softmax(-1)
+        columns = {"scores": scores, "choices": real.sum(1), "label": batch.get("labels"), "info": batch.get("info")}
+        return [
+            {name: None if values is None else values[row] for name, values in columns.items()}
+            for row in range(len(scores))
+        ]
+
+    def merge(self, parts: list[Part]) -> Part:
+        """Rows have one feature each."""
+        return parts[0]
+
+    def metrics(self, description: Description, stage: str) -> tuple[ChoiceAccuracy, CalibrationError]:
+        """Accuracies, and how far confidence is off."""
+        counts = description.get("choice_counts", [])
+        return ChoiceAccuracy(counts).to(self.device), CalibrationError().to(self.device)
+
+    def update(self, metrics: tuple[ChoiceAccuracy, CalibrationError], rows: list[Part]) -> None:
+        """Scores the labelled rows; see the base."""
+        rows = [row for row in rows if row["label"] is not None]
+        if not rows:
+            return
+        labels, choices = (torch.stack([row[name] for row in rows]) for name in ("label", "choices"))
+        scores = torch.nn.utils.rnn.pad_sequence([row["scores"] for row in rows], batch_first=True)
+        scored = labels != IGNORED
+        accuracy, calibration = metrics
+        accuracy.update(scores[scored], labels[scored], choices[scored])
+        calibration.update(scores[scored], labels[scored])
+
+    def compute(self, metrics: tuple[ChoiceAccuracy, CalibrationError]) -> dict[str, Tensor]:
+        """Returns the metrics; see the base."""
+        accuracy, calibration = metrics
+        return {**accuracy.compute(), "calibration_error": calibration.compute()}
+
+    def metric_names(self, description: Description) -> list[str]:
+        """Names of the metrics; see the base."""
+        return ["accuracy", *accuracy_names(description.get("choice_counts", [])), "calibration_error"]
+
+    def prediction(self, row: Part) -> dict[str, Any]:
+        """Returns the choice by number, as labels are written and as text, and the probability of each choice."""
+        scores = row["scores"][: int(row["choices"])].tolist()
+        best = max(range(len(scores)), key=scores.__getitem__)
+        made: dict[str, Any] = {"predicted_index": best, "score": scores[best], "scores": scores}
+        known = self.description
+        if not row["info"] or not set(known.get("choice_columns", [""])) <= row["info"].keys():
+            return made
+        columns = known["choice_columns"]
+        (choices,) = read_choices({name: [row["info"][name]] for name in columns}, columns)
+        made |= {"predicted_index": choices.places[best], "predicted_choice": choices.texts[best]}
+        if known.get("label_kind") not in (None, "text"):
+            labels = ChoiceLabels(known["label_column"], known["label_kind"], known["first_label"])
+            made["predicted_label"] = labels.said(choices.places[best], choices)
+        return {**made, "scores": choices.spread(scores)}
+
+
+def present(batch: Batch, logits: Tensor) -> Tensor:
+    """Returns which choices a row has, `[batch, choices]`."""
+    mask = batch.get("attention_mask")
+    return torch.ones_like(logits, dtype=torch.bool) if mask is None else mask.bool().any(-1)

@@ -1,0 +1,220 @@
+"""Extractive question answering: any AutoModelForQuestionAnswering on contexts of any length."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForQuestionAnswering
+
+from lit_ft.data.answers import read_answers
+from lit_ft.data.context_windows import ContextWindows
+from lit_ft.data.merging import Part
+from lit_ft.errors import UserError
+from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores
+from lit_ft.modules.base import Batch, Description, TransformerModule
+from lit_ft.ops.answering import OF_WINDOWS, Candidates, found_by_row
+from lit_ft.ops.positions import longest_input
+from lit_ft.ops.spans import best_spans, span_loss
+
+
+class QuestionAnsweringModule(TransformerModule):
+    """Finds answers in contexts; batches are those of `QuestionAnsweringDataModule`.
+
+    Any batch with `start_positions` and `end_positions` `[batch]` can be trained on; what the answers say is known of
+    our data module's batches only. The loss is the mean of the cross-entropies of start and end; unlike transformers'
+    it leaves padding out, so that it does not depend on how far a row is padded.
+
+    Args:
+        n_best_size: how many answers to keep of each question.
+        max_answer_length: most tokens of an answer.
+        version_2_with_negative: questions may have no answer: they are scored as SQuAD 2.0 is, and predictions may be
+            empty. Default: where a row of the data has none, or the pretrained model was trained so.
+        null_score_diff_threshold: how much the score of no answer has to be above that of the best answer for there to
+            be none; `auto` = that of the best F1 on the validation set, stored with the model. Default: that of the
+            pretrained model, else 0.
+        kwargs: options of every module.
+    """
+
+    auto_class = AutoModelForQuestionAnswering
+    pipeline_tag = "question-answering"
+    card_example = """from lit_ft import QuestionAnsweringModule
+
+module = QuestionAnsweringModule(model_name_or_path="this/folder")
+module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
+    monitor = "val_f1"
+    monitor_mode = "max"
+    label_names = ("start_positions", "end_positions")
+
+    def __init__(
+        self,
+        *,
+        n_best_size: int = 20,
+        max_answer_length: int = 30,
+        version_2_with_negative: bool | None = None,
+        null_score_diff_threshold: float | Literal["auto"] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for option, value in {"n_best_size": n_best_size, "max_answer_length": max_answer_length}.items():
+            if value < 1:
+                raise UserError(f"{option} is {value}; it must be at least 1")
+        if isinstance(null_score_diff_threshold, str) and null_score_diff_threshold != "auto":
+            raise UserError(f"null_score_diff_threshold is {null_score_diff_threshold!r}; it must be a number or auto")
+
+    def config_kwargs(self, description: Description) -> dict[str, Any]:
+        """Notes in the configuration that there may be no answer, and when."""
+        if not self._may_be_null(description):
+            return {}
+        return {
+            "version_2_with_negative": True,
+            "null_score_diff_threshold": self._threshold(self.source.config()),
+        }
+
+    def model_inputs(self, batch: Batch) -> Batch:
+        """Returns the forward's keywords; see the base."""
+        return {name: value for name, value in super().model_inputs(batch).items() if name not in OF_WINDOWS}
+
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy over the tokens of each row; see the base."""
+        start, end = (batch[name] for name in self.label_names)
+        return span_loss(outputs.start_logits, outputs.end_logits, start, end, batch.get("attention_mask"))
+
+    def scores(self, outputs: Any) -> Tensor:
+        """Returns both logits, `[2, batch, seq]`; see the base."""
+        return torch.stack([outputs.start_logits, outputs.end_logits])
+
+    def decode(self, outputs: Any, batch: Batch) -> list[Part]:
+        """Keeps the best spans of each window, with its context and gold answers."""
+        if "info" not in batch or "char_starts" not in batch:  # of somebody else's loader
+            return [{}] * len(batch["input_ids"])
+        names = {**self.description, **getattr(self._datamodule, "description", {})}
+        context, answers = names["context_column"], names["answer_column"]
+        return [
+            {"candidates": found, "context": info[context] or "", "answers": info.get(answers)}
+            for found, info in zip(self._candidates(outputs, batch), batch["info"], strict=True)
+        ]
+
+    def merge(self, parts: list[Part]) -> Part:
+        """Takes the best spans of all windows."""
+        if not parts[0]:
+            return {}
+        windows, context = [part["candidates"] for part in parts], parts[0]["context"]
+        answers = read_answers(parts[0]["answers"])
+        golds = None if answers is None else [answer.text for answer in answers]
+        merged = Candidates.merged(windows, context, self.hparams["n_best_size"])
+        return {"candidates": merged, "context": context, "golds": golds}
+
+    def metrics(self, description: Description, stage: str) -> AnswerScores:
+        """Exact match and F1, with those of SQuAD 2.0 where there may be no answer."""
+        null, searching = self._may_be_null(description), self.hparams["null_score_diff_threshold"] == "auto"
+        return AnswerScores(null, None if stage == "val" and searching else self.threshold).to(self.device)
+
+    def update(self, metrics: AnswerScores, rows: list[Part]) -> None:
+        """Scores the rows whose answers are known; see the base."""
+        rows = [row for row in rows if row.get("golds") is not None]
+        best = [row["candidates"].best_text(row["context"]) for row in rows]
+        metrics.update(best, [row["golds"] for row in rows], [row["candidates"].null_odds for row in rows])
+
+    def compute(self, metrics: AnswerScores) -> dict[str, Tensor]:
+        """Returns the metrics; see the base."""
+        values = metrics.compute()
+        return {name: values[name] for name in self._names(metrics.null)}
+
+    def metric_names(self, description: Description) -> list[str]:
+        """Names of the metrics; see the base."""
+        return self._names(self._may_be_null(description))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics; stores the threshold that was found on the first validation set."""
+        super().on_validation_epoch_end()
+        metrics = self._open("val")[0].metrics
+        if metrics.threshold is None and metrics.null and not self.trainer.sanity_checking and self.model is not None:
+            found = float(metrics.compute()["threshold"])
+            if math.isfinite(found):
+                self.model.config.null_score_diff_threshold = found
+
+    def prediction(self, row: Part) -> dict[str, Any]:
+        """Returns the answer, its probability and its characters, the best others, and how likely there is none."""
+        if not row:
+            raise UserError(
+                "answers are known of our data module's batches only; or use QuestionAnsweringModule.answer"
+            )
+        threshold = self.threshold if self._may_be_null(self.description) else None
+        found: Candidates = row["candidates"]
+        return found.prediction(row["context"], self.hparams["n_best_size"], threshold)
+
+    @torch.no_grad()
+    def answer(
+        self,
+        questions: Sequence[str],
+        contexts: Sequence[str],
+        batch_size: int = 16,
+        max_seq_length: int | None = None,
+        doc_stride: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Answers questions without a Trainer, by what `predict` would write.
+
+        Args:
+            questions: one for each context.
+            contexts: texts of any length.
+            batch_size: windows that are run together.
+            max_seq_length: most tokens of a window. Default: as in training, else 384.
+            doc_stride: tokens that windows have in common. Default: as in training, else a third of a window.
+
+        Raises:
+            UserError: there are not as many questions as contexts.
+        """
+        if isinstance(questions, str) or isinstance(contexts, str) or len(questions) != len(contexts):
+            raise UserError("answer takes a list of questions and a list of as many contexts")
+        model = self.build() if self.model is None else self.model
+        tokenizer, training = self.tokenizer, model.training
+        assert tokenizer is not None
+        length = max_seq_length or self.description.get("max_seq_length")
+        length = length or min(384, longest_input(model.config, tokenizer) or 384)
+        stride = self.description.get("doc_stride", length // 3) if doc_stride is None else doc_stride
+        windows = ContextWindows(tokenizer, length, stride)(questions, contexts)
+        model.eval()
+        parts = found_by_row(windows, tokenizer, batch_size, lambda batch: self._found(batch, model.device))
+        model.train(training)
+        size = self.hparams["n_best_size"]
+        merged = [Candidates.merged(each, context, size) for each, context in zip(parts, contexts, strict=True)]
+        return [
+            self.prediction({"candidates": found, "context": context})
+            for found, context in zip(merged, contexts, strict=True)
+        ]
+
+    @property
+    def threshold(self) -> float:
+        """How much the score of no answer has to be above that of the best one; it lives in the configuration."""
+        assert self.model is not None
+        return self._threshold(self.model.config)
+
+    def _threshold(self, config: Any) -> float:
+        given = self.hparams["null_score_diff_threshold"]
+        return float(given if isinstance(given, int | float) else getattr(config, "null_score_diff_threshold", 0.0))
+
+    def _may_be_null(self, description: Description) -> bool:
+        if self.hparams["version_2_with_negative"] is not None:
+            return bool(self.hparams["version_2_with_negative"])
+        config = self.model.config if self.model is not None else self.hf_config or self.source.config()
+        return bool(description.get("unanswerable") or getattr(config, "version_2_with_negative", False))
+
+    @staticmethod
+    def _names(null: bool) -> list[str]:
+        return NAMES_WITH_NULL if null else NAMES
+
+    def _found(self, batch: Batch, device: torch.device) -> list[Candidates]:
+        batch = {name: value.to(device) for name, value in batch.items()}
+        return self._candidates(self.outputs(batch), batch)
+
+    def _candidates(self, outputs: Any, batch: Batch) -> list[Candidates]:
+        """Returns the best spans of each window of a batch, in characters."""
+        start, end = outputs.start_logits.float(), outputs.end_logits.float()
+        starts, ends, null = batch["char_starts"], batch["char_ends"], batch["cls_index"][:, None]
+        size, longest = self.hparams["n_best_size"], self.hparams["max_answer_length"]
+        scores, first, last = best_spans(start, end, starts >= 0, size, longest)
+        columns = (scores, starts.gather(1, first), ends.gather(1, last), (start + end).gather(1, null)[:, 0])
+        rows = zip(*(column.cpu().numpy() for column in columns), strict=True)
+        return [Candidates.of(*row) for row in rows]

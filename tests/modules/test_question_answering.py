@@ -1,0 +1,406 @@
+"""QuestionAnsweringModule on tiny real models: it trains as transformers does, and picks answers as run_qa does."""
+
+import collections
+import copy
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from torch.utils.data import DataLoader
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer, TrainingArguments
+from transformers import Trainer as HFTrainer
+
+from lit_ft import QuestionAnsweringDataModule, QuestionAnsweringModule
+from lit_ft.errors import UserError
+from tests.data.test_context_windows import cls_last
+from tests.modules.conftest import NO_DROPOUT
+from tests.questions import OUR_NAMES, Rows, official, question_rows
+
+Fit = Callable[..., Trainer]
+SMALL: dict[str, Any] = {"max_seq_length": 48, "doc_stride": 12}
+
+
+@pytest.fixture(scope="module")
+def asked(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Folders of tiny models with a (fresh, lively) head for answers, dropout off."""
+    made: dict[str, str] = {}
+
+    def make(kind: str = "bert") -> str:
+        if kind not in made:
+            torch.manual_seed(3)
+            config = {**NO_DROPOUT, "initializer_range": 0.3} if kind == "bert" else {"initializer_range": 0.3}
+            model = AutoModelForQuestionAnswering.from_pretrained(tiny(kind), **config)
+            made[kind] = str(tmp_path_factory.mktemp(kind))
+            model.save_pretrained(made[kind])
+            AutoTokenizer.from_pretrained(tiny(kind)).save_pretrained(made[kind])
+        return made[kind]
+
+    return make
+
+
+def data_of(folder: str, dataset: dict[str, Rows], **options: Any) -> QuestionAnsweringDataModule:
+    return QuestionAnsweringDataModule(model_name_or_path=folder, dataset=dataset, **{**SMALL, **options})
+
+
+def predicted(run: Trainer, module: QuestionAnsweringModule, folder: str, rows: Rows, **options: Any) -> Rows:
+    data = data_of(folder, {"predict": rows}, predict_split_name="predict", **options)
+    return [row for batch in run.predict(module, data) or [] for row in batch]
+
+
+class Losses(Callback):
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        self.values.append(float(outputs["loss"]))
+
+
+# Training
+
+
+def transformers_losses(folder: str, batches: list[dict[str, Any]], masked: bool, steps: int, path: Any) -> list[float]:
+    """The losses of Hugging Face's Trainer over the same batches; padding taken out of its logits, if asked for."""
+
+    losses: list[float] = []
+
+    class Recording(HFTrainer):
+        def get_train_dataloader(self) -> Any:
+            return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+
+        def training_step(self, *args: Any, **kwargs: Any) -> Any:
+            loss = super().training_step(*args, **kwargs)
+            losses.append(float(loss))
+            return loss
+
+    def masking(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        starts, ends = labels
+        logits = [outputs["start_logits"], outputs["end_logits"]]
+        both = []
+        for each, label in zip(logits, (starts, ends), strict=True):
+            hidden = each.masked_fill(outputs["mask"] == 0, torch.finfo(torch.float32).min)
+            both.append(torch.nn.functional.cross_entropy(hidden, label))
+        return (both[0] + both[1]) / 2
+
+    class Masked(torch.nn.Module):
+        """transformers' model whose padding cannot be chosen."""
+
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, start_positions: Any, end_positions: Any, **inputs: Any) -> dict[str, Any]:
+            out = self.model(**inputs)
+            named = {"start_logits": out.start_logits, "end_logits": out.end_logits, "mask": inputs["attention_mask"]}
+            return {"loss": masking(named, (start_positions, end_positions)), **named}
+
+    model: Any = AutoModelForQuestionAnswering.from_pretrained(folder)
+    arguments = TrainingArguments(
+        output_dir=str(path), max_steps=steps, learning_rate=1e-3, weight_decay=0.0, lr_scheduler_type="linear",
+        max_grad_norm=1e9, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True, logging_steps=10**6,
+    )  # fmt: skip
+    trainer = Recording(model=Masked(model) if masked else model, args=arguments)
+    trainer.train()
+    return losses
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["without padding", "padding masked"])
+@pytest.mark.parametrize("padding_free", ["auto", "off"])
+def test_losses_of_20_steps_are_those_of_transformers(
+    masked: bool, padding_free: str, asked: Callable[[str], str], trainer: Fit, tmp_path: Any
+) -> None:
+    folder = asked("bert")
+    rows = question_rows(60, unanswerable=True) + question_rows(30, start=70, messages=3)
+    data = data_of(folder, {"train": rows}, validation_split_percentage=0, batch_size=8)
+    data.setup("fit")
+    store = data.features["train"][""].store
+    lengths = store.lengths()
+    chosen = range(80) if masked else np.flatnonzero(lengths == 48)[:80].tolist()  # full windows need no padding
+    assert len(chosen) >= 40
+    groups = [chosen[first : first + 4] for first in range(0, len(chosen) - 3, 4)]
+    loader = [data.collate([store[at] for at in group], "train", []) for group in groups]
+    batches = (loader * 3)[:20]
+    assert any((batch["attention_mask"] == 0).any() for batch in batches) == masked
+    theirs = transformers_losses(folder, batches, masked, 20, tmp_path / "hf")
+    module = QuestionAnsweringModule(model_name_or_path=folder, learning_rate=1e-3, padding_free=padding_free)
+    losses = Losses()
+    trainer(max_steps=20, callbacks=[losses]).fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    assert module.without_padding.reason is None or padding_free == "off"
+    assert len(theirs) == len(losses.values) == 20
+    assert losses.values == pytest.approx(theirs, abs=1e-4)
+    assert min(theirs[10:]) < theirs[0] - 0.2
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "gpt2", "llama"])
+def test_padding_free_scores_are_those_of_padded_execution(
+    kind: str, asked: Callable[[str], str], trainer: Fit
+) -> None:
+    folder = asked(kind)
+    rows = question_rows(12, unanswerable=True)
+    found = []
+    for option in ("off", "on"):
+        module = QuestionAnsweringModule(model_name_or_path=folder, padding_free=option)
+        data = data_of(folder, {"validation": rows}, batch_size=6)
+        run = trainer()
+        (values,) = run.validate(module, data, verbose=False)
+        found.append((values, predicted(run, module, folder, rows, batch_size=6)))
+    for name, value in found[0][0].items():
+        assert found[1][0][name] == pytest.approx(value, abs=1e-5), name
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert one["answer"] == other["answer"]
+        assert [each["score"] for each in one["n_best"]] == pytest.approx(
+            [each["score"] for each in other["n_best"]], abs=1e-5
+        )
+
+
+def test_learns_its_rows_and_finds_a_threshold(asked: Callable[[str], str], trainer: Fit, tmp_path: Any) -> None:
+    folder, rows = asked("bert"), question_rows(24, unanswerable=True)
+    module = QuestionAnsweringModule(
+        model_name_or_path=folder, learning_rate=3e-3, warmup_ratio=0.1, null_score_diff_threshold="auto"
+    )
+    data = data_of(folder, {"train": rows, "validation": rows}, batch_size=12)
+    seed_everything(0)
+    run = trainer(max_epochs=50, check_val_every_n_epoch=50, gradient_clip_val=1.0)
+    run.fit(module, data)
+    logged = {name: float(value) for name, value in run.callback_metrics.items()}
+    assert logged["val_f1"] > 85
+    assert logged["val_f1"] == pytest.approx(logged["val_best_f1"], abs=1e-3)
+    assert module.model is not None
+    threshold = module.model.config.null_score_diff_threshold
+    # the metrics are those of the official script on what is predicted
+    found = predicted(run, module, folder, rows)
+    assert [row["id"] for row in found] == [row["id"] for row in rows]
+    best = {row["id"]: next((each["text"] for each in row["n_best"] if each["text"]), "") for row in found}
+    golds = {row["id"]: row["answers"]["text"] for row in rows}
+    expected = official(best, golds, {row["id"]: row["null_odds"] for row in found}, threshold)
+    for theirs, ours in OUR_NAMES.items():
+        assert logged[f"val_{ours}"] == pytest.approx(expected[theirs], abs=1e-3), theirs
+    for row in found:
+        assert row["context"][row["start"] : row["end"]] == row["answer"]
+        assert (row["answer"] == "") == (row["null_odds"] > threshold)
+        assert sum(each["score"] for each in row["n_best"]) == pytest.approx(1, abs=1e-5)
+        null = [each["score"] for each in row["n_best"] if not each["text"]]
+        assert null == [row["no_answer_probability"]]
+    json.dumps(found)  # plain values
+
+    # without a Trainer, from a checkpoint or the model's own folder
+    asking = [row["question"] for row in rows], [row["context"] for row in rows]
+    run.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    loaded = QuestionAnsweringModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    module.model.save_pretrained(tmp_path / "hf")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "hf")
+    plain = QuestionAnsweringModule(model_name_or_path=str(tmp_path / "hf"))
+    for other, options in ((module, {}), (loaded, {}), (plain, SMALL)):
+        training = other.model.training if other.model is not None else True
+        answers = other.answer(*asking, batch_size=5, **options)
+        assert other.model is not None
+        assert other.model.training == training
+        for one, row in zip(answers, found, strict=True):
+            assert one["answer"] == row["answer"]
+            assert one["no_answer_probability"] == pytest.approx(row["no_answer_probability"], abs=1e-4)
+    with pytest.raises(UserError, match="a list of questions and a list of as many contexts"):
+        module.answer("what?", "this")
+    assert module.answer([], []) == []
+
+
+def test_figures_without_missing_answers_are_two(asked: Callable[[str], str], trainer: Fit) -> None:
+    folder, rows = asked("bert"), question_rows(10)
+    run, module = trainer(), QuestionAnsweringModule(model_name_or_path=folder)
+    (values,) = run.validate(module, data_of(folder, {"validation": rows}), verbose=False)
+    assert set(values) == {"val_loss", "val_exact_match", "val_f1"}
+    found = predicted(run, module, folder, rows)
+    golds = {row["id"]: row["answers"]["text"] for row in rows}
+    odds = dict.fromkeys(golds, 0.0)
+    expected = official({row["id"]: row["answer"] for row in found}, golds, odds, 1.0)
+    assert values["val_f1"] == pytest.approx(expected["f1"], abs=1e-3)
+    assert values["val_exact_match"] == pytest.approx(expected["exact"], abs=1e-3)
+    assert "no_answer_probability" not in found[0]
+    assert all(row["answer"] for row in found)
+    asked_for = QuestionAnsweringModule(model_name_or_path=folder, version_2_with_negative=True)
+    (more,) = trainer().validate(asked_for, data_of(folder, {"validation": rows}), verbose=False)
+    assert len(more) == 11
+    assert np.isnan(more["val_no_ans_f1"])
+
+
+# Choosing answers
+
+
+def postprocess(
+    row: dict[str, Any], windows: list[dict[str, Any]], v2: bool, n_best_size: int, longest: int, threshold: float,
+    first_choice: int | None = None,
+) -> tuple[str, Rows, float]:  # fmt: skip
+    """`postprocess_qa_predictions` of run_qa.py for one example, with the null score where the labels have it.
+
+    Two things are otherwise, if `first_choice` is given: that many starts and ends are paired, and a span that two
+    windows hold counts once.
+    """
+    null, prelim = None, []
+    for window in windows:
+        start_logits, end_logits, offsets, cls = (window[name] for name in ("start", "end", "offsets", "cls"))
+        score = start_logits[cls] + end_logits[cls]
+        if null is None or null["score"] > score:
+            null = {"offsets": (0, 0), "score": score}
+        pairs = first_choice or n_best_size
+        for start_index in np.argsort(start_logits)[-1 : -pairs - 1 : -1].tolist():
+            for end_index in np.argsort(end_logits)[-1 : -pairs - 1 : -1].tolist():
+                if offsets[start_index] is None or offsets[end_index] is None:
+                    continue
+                if end_index < start_index or end_index - start_index + 1 > longest:
+                    continue
+                span = (offsets[start_index][0], offsets[end_index][1])
+                prelim.append({"offsets": span, "score": start_logits[start_index] + end_logits[end_index]})
+    if first_choice:
+        prelim.sort(key=lambda x: x["score"], reverse=True)
+        prelim = list({pred["offsets"]: pred for pred in reversed(prelim)}.values())
+    assert null is not None
+    if v2:
+        prelim.append(null)
+    predictions = sorted(prelim, key=lambda x: x["score"], reverse=True)[:n_best_size]
+    if v2 and not any(p["offsets"] == (0, 0) for p in predictions):
+        predictions.append(null)
+    scores = np.array([pred["score"] for pred in predictions])
+    probs = np.exp(scores - scores.max())
+    n_best = [
+        {
+            "text": row["context"][slice(*pred["offsets"])],
+            "score": prob,
+            "start": pred["offsets"][0],
+            "end": pred["offsets"][1],
+        }
+        for pred, prob in zip(predictions, probs / probs.sum(), strict=True)
+    ]
+    best = next(pred for pred in predictions if pred["offsets"] != (0, 0))
+    odds = float(null["score"] - best["score"])
+    text = "" if v2 and odds > threshold else row["context"][slice(*best["offsets"])]
+    return text, n_best, odds
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_answers_are_those_that_run_qa_picks(v2: bool, asked: Callable[[str], str], tiny: Any, trainer: Fit) -> None:
+    folder = asked("bert")
+    rows = question_rows(12) + question_rows(12, start=30, messages=3)
+    module = QuestionAnsweringModule(
+        model_name_or_path=folder, version_2_with_negative=v2, n_best_size=8, max_answer_length=7,
+        null_score_diff_threshold=-12.0,
+    )  # fmt: skip
+    data = data_of(folder, {"predict": rows}, predict_split_name="predict", batch_size=5)
+    generator = torch.Generator().manual_seed(0)
+    windows: dict[int, list[dict[str, Any]]] = collections.defaultdict(list)
+
+    class Scored(QuestionAnsweringModule):
+        """Its scores are by chance, and noted."""
+
+        def outputs(self, batch: Any) -> Any:
+            shape = batch["input_ids"].shape
+            start, end = (torch.randn(shape, generator=generator) * 3 for _ in range(2))
+            for at, row in enumerate(batch["row"].tolist()):
+                edges = zip(batch["char_starts"][at].tolist(), batch["char_ends"][at].tolist(), strict=True)
+                windows[row].append(
+                    {"start": start[at].numpy(), "end": end[at].numpy(), "cls": int(batch["cls_index"][at]),
+                     "offsets": [edge if edge[0] >= 0 else None for edge in edges]}
+                )  # fmt: skip
+            return SimpleNamespace(start_logits=start, end_logits=end)
+
+    module.__class__ = Scored
+    found = [row for batch in trainer().predict(module, data) or [] for row in batch]
+    assert len(found) == len(rows)
+    assert max(map(len, windows.values())) > 2
+    nulls = 0
+    for number, row in enumerate(found):
+        text, n_best, odds = postprocess(row, windows[number], v2, 8, 7, -12.0, first_choice=48)
+        assert row["answer"] == text
+        assert [each["text"] for each in row["n_best"]] == [each["text"] for each in n_best]
+        assert [each["start"] for each in row["n_best"]] == [each["start"] for each in n_best]
+        np.testing.assert_allclose([e["score"] for e in row["n_best"]], [e["score"] for e in n_best], atol=1e-5)
+        if v2:
+            assert row["null_odds"] == pytest.approx(odds, abs=1e-5)
+            nulls += text == ""
+        # run_qa to the letter finds the same answer, unless it left the best pair out beforehand
+        theirs, _, their_odds = postprocess(row, windows[number], v2, 20, 7, -12.0)
+        assert theirs == text or their_odds > odds + 1e-6
+    assert not v2 or 0 < nulls < len(found)
+
+
+def test_two_processes_score_as_one(asked: Callable[[str], str], trainer: Fit) -> None:
+    folder = asked("bert")
+    rows = question_rows(11, unanswerable=True) + question_rows(4, 60, messages=3)  # windows of a row stay together
+
+    found = []
+    for spread in ({}, {"devices": 2, "strategy": "ddp_spawn"}):
+        module = QuestionAnsweringModule(model_name_or_path=folder, null_score_diff_threshold="auto")
+        data = data_of(folder, {"validation": rows}, batch_size=3)
+        found += trainer(**spread).validate(module, data, verbose=False)
+    assert set(found[0]) == set(found[1])
+    assert len(found[0]) == 11
+    for name, value in found[0].items():
+        assert found[1][name] == pytest.approx(value, abs=1e-4), name
+
+
+def test_null_scores_are_read_where_labels_say_null(asked: Callable[[str], str], trainer: Fit, tmp_path: Any) -> None:
+    """A tokenizer with CLS at the end and padding on the left, as XLNet's."""
+    folder = asked("bert")
+    tokenizer = cls_last()
+    tokenizer.save_pretrained(tmp_path)
+    data = data_of(
+        folder,
+        {"validation": question_rows(6, unanswerable=True)},
+        tokenizer_name=str(tmp_path),
+        tokenizer_kwargs={"padding_side": "left"},
+    )
+    data.setup("validate")
+    seen = 0
+    for batch in data.val_dataloader()[0]:
+        ids = batch["input_ids"].gather(1, batch["cls_index"][:, None])[:, 0]
+        assert (ids == tokenizer.cls_token_id).all()
+        null = [not info["answers"]["text"] for info in batch["info"]]
+        assert (batch["start_positions"][null] == batch["cls_index"][null]).all()
+        seen += sum(null)
+        assert (batch["attention_mask"][:, -1] == 1).all()
+    assert seen >= 2
+
+
+def test_batches_of_somebody_else_train_and_have_a_loss_only(asked: Callable[[str], str], trainer: Fit) -> None:
+    folder = asked("bert")
+    ids = torch.randint(5, 90, (4, 12))
+    batch = {
+        "input_ids": ids,
+        "start_positions": torch.tensor([1, 2, 3, 4]),
+        "end_positions": torch.tensor([2, 3, 4, 9]),
+    }
+    loader = DataLoader([batch] * 3, batch_size=None)  # type: ignore[arg-type]
+    module = QuestionAnsweringModule(model_name_or_path=folder)
+    run = trainer(max_steps=3)
+    run.fit(module, loader, loader)
+    assert np.isfinite(float(run.callback_metrics["val_loss"]))
+    with pytest.raises(UserError, match=r"answers are known of our data module's batches only"):
+        run.predict(module, loader)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_best_size": 0}, "n_best_size is 0; it must be at least 1"),
+        ({"max_answer_length": 0}, "max_answer_length is 0"),
+        ({"null_score_diff_threshold": "best"}, "null_score_diff_threshold is 'best'; it must be a number or auto"),
+    ],
+)
+def test_options_out_of_range_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        QuestionAnsweringModule(**options)
+
+
+def test_the_threshold_of_a_pretrained_model_stays(asked: Callable[[str], str], tmp_path: Any) -> None:
+    model = AutoModelForQuestionAnswering.from_pretrained(asked("bert"))
+    model.config.null_score_diff_threshold, model.config.version_2_with_negative = -2.5, True
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(asked("bert")).save_pretrained(tmp_path)
+    for option, expected in ((None, -2.5), (1.0, 1.0), ("auto", -2.5)):
+        module = QuestionAnsweringModule(model_name_or_path=str(tmp_path), null_score_diff_threshold=option)
+        built = copy.copy(module.build().config)
+        assert built.null_score_diff_threshold == module.threshold == expected
+        assert built.version_2_with_negative
+        assert len(module.metric_names({})) == 10
