@@ -1,4 +1,4 @@
-"""One file on disk -> chunks of rows: csv, tsv, json, jsonl, parquet, arrow and txt, each also gzipped.
+"""One file on disk -> chunks of rows: csv, tsv, json, jsonl, parquet, arrow, txt, conll(u), each also gzipped.
 
 Values are kept as they stand in the file: no text becomes null because it reads `NA`, no string becomes a date.
 Nothing is read whole, but a JSON object that wraps a list.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lit_ft.data.formats.columnar import read_arrow, read_parquet
 from lit_ft.data.formats.common import Chunks, Position, Quoting, ReadOptions, SampleBy
+from lit_ft.data.formats.conll import read_conll
 from lit_ft.data.formats.delimited import read_delimited
 from lit_ft.data.formats.json_files import read_json
 from lit_ft.data.formats.rows import is_scalar, rows_to_table, texts
@@ -36,8 +37,10 @@ _READERS: dict[str, Callable[[Path, ReadOptions, Position | None, int], Chunks]]
     "parquet": read_parquet,
     "arrow": read_arrow,
     "txt": read_text,
+    "conll": partial(read_conll, universal=False),
+    "conllu": partial(read_conll, universal=True),
 }
-_FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "txt")
+_FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "txt", "conll", "conllu")
 
 
 def read_chunks(

@@ -1,13 +1,15 @@
 """Names of rows for messages, with the line that a paragraph or a piece of a text file begins at."""
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lit_ft.data.formats.text import first_line
 from lit_ft.data.readers import Position, ReadOptions, file_format, read_chunks
 from lit_ft.errors import UserError
 
+SENTENCES = ("conll", "conllu")
+"""Formats whose rows are sentences of a word a line."""
 SPACING = 1 << 26
 """Bytes between two positions that are kept."""
 
@@ -30,7 +32,8 @@ class RowLines:
     @property
     def are_rows(self) -> bool:
         """Whether a row's number says its line, or there are no lines."""
-        return self.options.sample_by == "line" or file_format(self.path) != "txt"
+        kind = file_format(self.path)
+        return kind not in SENTENCES and (self.options.sample_by == "line" or kind != "txt")
 
     def note(self, position: Position) -> None:
         """Remembers a position that was come across while reading."""
@@ -52,6 +55,8 @@ class RowLines:
                         break
                     place = after
             if place is None:
+                if file_format(self.path) in SENTENCES:
+                    return first_line(self.path, replace(self.options, sample_by="paragraph"))
                 return first_line(self.path, self.options)
         except UserError:  # the file was changed or is gone: the message is about something else
             return None

@@ -57,8 +57,8 @@ class PreparingDataModule(TokenizingDataModule):
         dataset_name: data set on the hub, or a local folder.
         dataset_config_name: configuration of that data set.
         dataset_revision: branch, tag or commit of that data set.
-        train_file: training rows: csv, tsv, json, jsonl, parquet, arrow or txt, each also gzipped; one file, a list, or
-            a glob.
+        train_file: training rows: csv, tsv, json, jsonl, parquet, arrow, txt, conll or conllu, each also gzipped; one
+            file, a list, or a glob.
         validation_file: validation rows; a dict of name to files makes several sets, each with its metric prefix.
         test_file: test rows, as `validation_file`.
         predict_file: rows to predict, as `validation_file`. Without it, the test rows are predicted.
