@@ -177,7 +177,7 @@ def test_masked_language_model(tiny: Any, tmp_path: Path, data: dict[str, Any]) 
     check(masked, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
 
 
-@pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 400}], ids=str)
+@pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 1600}], ids=str)
 def test_multiple_choice(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
     check(choosing, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
 
