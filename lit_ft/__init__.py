@@ -16,6 +16,8 @@ _HOME = {
     "QuestionAnsweringModule": "lit_ft.modules",
     "TextClassificationDataModule": "lit_ft.datamodules",
     "TextClassificationModule": "lit_ft.modules",
+    "TokenClassificationDataModule": "lit_ft.datamodules",
+    "TokenClassificationModule": "lit_ft.modules",
     "TransformerDataModule": "lit_ft.datamodules",
     "TransformerModule": "lit_ft.modules",
 }
@@ -30,6 +32,8 @@ __all__ = [
     "QuestionAnsweringModule",
     "TextClassificationDataModule",
     "TextClassificationModule",
+    "TokenClassificationDataModule",
+    "TokenClassificationModule",
     "TransformerDataModule",
     "TransformerModule",
     "__version__",
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
         MultipleChoiceDataModule,
         QuestionAnsweringDataModule,
         TextClassificationDataModule,
+        TokenClassificationDataModule,
         TransformerDataModule,
     )
     from lit_ft.modules import (
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
         MultipleChoiceModule,
         QuestionAnsweringModule,
         TextClassificationModule,
+        TokenClassificationModule,
         TransformerModule,
     )
 

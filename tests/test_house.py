@@ -98,6 +98,8 @@ def test_public_names_are_importable_and_lazy() -> None:
         "QuestionAnsweringModule",
         "TextClassificationDataModule",
         "TextClassificationModule",
+        "TokenClassificationDataModule",
+        "TokenClassificationModule",
         "TransformerDataModule",
         "TransformerModule",
         "__version__",

@@ -14,7 +14,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_ft import CausalLMDataModule, CausalLMModule, TextClassificationDataModule, TextClassificationModule
-from lit_ft.callbacks.predictions import Parquet, PredictionWriter
+from lit_ft.callbacks.prediction_files import Parquet
+from lit_ft.callbacks.predictions import PredictionWriter
 from lit_ft.data.merging import RowMerger
 from lit_ft.data.samplers import RUN
 from lit_ft.errors import UserError
@@ -32,7 +33,7 @@ LABELLED = [{**row, "label": LABELS[row["id"] % 3 == 0]} for row in ROWS]
 def test_parquet_of_empty_lists_first(tmp_path: Path) -> None:
     batches = [[[{"labels": []}], [{"labels": ["x"]}]], [[{"labels": []}]]]
     for number, part in enumerate(batches):
-        writer = Parquet(tmp_path / f"{number}", None)
+        writer = Parquet(tmp_path / f"{number}", None, {})
         for batch in part:
             writer.write(batch)
         writer.close()

@@ -155,11 +155,13 @@ def checked(
         return np.bincount(row, weights=counts, minlength=size).astype(np.int64)
 
     none = np.zeros(len(row))
-    cut, unknown_label = (of_rows(columns.pop(name, none)) for name in ("tokens_cut", "unknown_label"))
+    told = ("tokens_cut", "unknown_label", "ill_formed_tags")
+    cut, unknown_label, ill_formed = (of_rows(columns.pop(name, none)) for name in told)
     unknown = of_rows(ids.sums(ids.values == (-1 if unknown_id is None else unknown_id)))
     tokens = of_rows(ids.lengths)
     marks = row_marks(content.texts, content.labels)
-    seen = {"cut": cut > 0, "unknown_label": unknown_label > 0, "unknown_tokens": unknown > MOST_UNKNOWN * tokens}
+    seen = {"cut": cut > 0, "unknown_label": unknown_label > 0, "ill_formed_tags": ill_formed > 0}
+    seen["unknown_tokens"] = unknown > MOST_UNKNOWN * tokens
     for kind, which in seen.items():
         marks = marks.flagged(kind, which)
     return {**columns, "row": row}, cut, marks
@@ -169,7 +171,7 @@ def _pieces(batch: Batch) -> Iterator[Batch]:
     """Cuts a batch where its rows are long: encoding takes some hundred bytes a token."""
     lengths = np.zeros(len(next(iter(batch.values()))), np.int64)
     for column in batch.values():
-        lengths += np.fromiter((len(cell) if isinstance(cell, str) else 0 for cell in column), np.int64, len(lengths))
+        lengths += np.fromiter(map(_size, column), np.int64, len(lengths))
     if lengths.sum() <= MOST_TEXT:
         yield batch
         return
@@ -177,6 +179,11 @@ def _pieces(batch: Batch) -> Iterator[Batch]:
     edges = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(lengths)]
     for start, stop in pairwise(edges):
         yield {name: cells[start:stop] for name, cells in batch.items()}
+
+
+def _size(cell: Any) -> int:
+    """Returns about how many characters a cell holds; a list is taken for one of words."""
+    return len(cell) if isinstance(cell, str) else 8 * len(cell) if isinstance(cell, list) else 0
 
 
 def _bytes(texts: list[str | None]) -> int:

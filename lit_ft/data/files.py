@@ -68,7 +68,7 @@ def _read(files: list[tuple[str, Path]], options: ReadOptions, folder: Path, as_
         parts.append((name, segments.rows))
         lines.append(RowLines(path, options))
         kinds.begin(path)
-        cells = file_format(path) in ("csv", "tsv")
+        cells = file_format(path, options) in ("csv", "tsv")
         for after, chunk in read_chunks(path, options, as_text=as_text):
             lines[-1].note(after)
             segments.write(chunk, kinds.add(chunk, cells), cells)

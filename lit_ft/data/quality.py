@@ -61,6 +61,7 @@ KINDS: dict[str, BadRows] = {
         "have no label (empty, null or -1)", "label them or take them out", default="error", may=_NOT_KEPT
     ),
     "unknown_label": BadRows("have a label that train does not have", "mend it", default="error", may=_NOT_KEPT),
+    "ill_formed_tags": BadRows("have tags that their scheme does not allow", "mend them"),
     "unknown_tokens": BadRows("consist of unknown tokens by more than a fifth", "take a tokenizer of their language"),
     "cut": BadRows("are longer than max_seq_length", "raise max_seq_length"),
     "contradicting_labels": BadRows(

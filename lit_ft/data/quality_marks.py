@@ -23,6 +23,7 @@ OF_A_ROW = (
     "unknown_label",
     "unknown_tokens",
     "cut",
+    "ill_formed_tags",
 )
 """The kinds that a row shows by itself, in the order of their bits in `RowMarks.flags`; line ends come above them."""
 

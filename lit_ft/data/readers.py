@@ -69,7 +69,7 @@ def read_chunks(
     Raises:
         UserError: unknown extension, missing or empty file, text that is not UTF-8, broken rows (line named).
     """
-    kind = file_format(path)
+    kind = file_format(path, options)
     check_file(path)
     if kind in ("json", "jsonl"):
         chunks = read_json(path, kind == "jsonl", position, rows, as_text)
@@ -86,8 +86,8 @@ def read_chunks(
         raise UserError(f"{path}: the file holds no rows")
 
 
-def file_format(path: Path) -> str:
-    """Returns the format that the extension names, `.gz` taken off.
+def file_format(path: Path, options: ReadOptions | None = None) -> str:
+    """Returns the format that the extension names, `.gz` taken off, by these options.
 
     Raises:
         UserError: the extension is none of ours.
@@ -98,7 +98,7 @@ def file_format(path: Path) -> str:
         raise UserError(
             f"{path}: cannot read files of type {name!r}; known: {known} (each also .gz){did_you_mean(name, _FORMATS)}"
         )
-    return name
+    return "conll" if options is not None and name in options.as_conll else name
 
 
 def check_documents(paths: Collection[Path], options: ReadOptions) -> None:
@@ -107,7 +107,7 @@ def check_documents(paths: Collection[Path], options: ReadOptions) -> None:
     Raises:
         UserError: there are txt files among others.
     """
-    others = [path for path in paths if file_format(path) != "txt"]
+    others = [path for path in paths if file_format(path, options) != "txt"]
     if options.sample_by == "document" and 0 < len(others) < len(paths):
         text = next(path for path in paths if path not in others)
         raise UserError(

@@ -32,7 +32,7 @@ class RowLines:
     @property
     def are_rows(self) -> bool:
         """Whether a row's number says its line, or there are no lines."""
-        kind = file_format(self.path)
+        kind = file_format(self.path, self.options)
         return kind not in SENTENCES and (self.options.sample_by == "line" or kind != "txt")
 
     def note(self, position: Position) -> None:
@@ -55,7 +55,7 @@ class RowLines:
                         break
                     place = after
             if place is None:
-                if file_format(self.path) in SENTENCES:
+                if file_format(self.path, self.options) in SENTENCES:
                     return first_line(self.path, replace(self.options, sample_by="paragraph"))
                 return first_line(self.path, self.options)
         except UserError:  # the file was changed or is gone: the message is about something else

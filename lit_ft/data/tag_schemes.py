@@ -26,6 +26,7 @@ class Prefix(IntEnum):
     S = 4
 
 
+_ALIKE: tuple[TagScheme, ...] = ("IOB2", "IOB1")
 LETTERS: dict[TagScheme, dict[Prefix, str]] = {
     "IO": {Prefix.I: "I"},
     "IOB1": {Prefix.B: "B", Prefix.I: "I"},
@@ -154,7 +155,7 @@ def _well_formed(prefix: Array, before: _Neighbours, kind: Array, start: Array, 
 def recognise(tags: Ragged, table: TagTable) -> TagScheme:
     """Tells the scheme of tags that are those of one.
 
-    BIOES and BILOU by their letters; IOB1 where `B` stands only between entities of one type and `I` begins the others.
+    BIOES and BILOU by their letters; IOB1 and not IOB2 where it allows more of the entities.
     """
     letters = {name[0] for name in table.names if name != OUTSIDE}
     if letters & {"L", "U"}:
@@ -163,9 +164,16 @@ def recognise(tags: Ragged, table: TagTable) -> TagScheme:
         return "BIOES"
     if letters == {"I"}:
         return "IO"
-    found = chunks(tags, table, "IOB1")
-    begun_by_i = table.prefix[tags.values][found.start] == Prefix.I
-    return "IOB1" if begun_by_i.any() and found.well_formed.all() else "IOB2"
+    allowed = {scheme: int(chunks(tags, table, scheme).well_formed.sum()) for scheme in _ALIKE}
+    return max(_ALIKE, key=allowed.__getitem__)
+
+
+def touching(found: Chunks, offsets: Array) -> Array:
+    """Returns the entities that begin where another one of their type ends, which IO makes one of."""
+    follows = np.flatnonzero(found.start[1:] == found.end[:-1]) + 1
+    same = found.kind[follows] == found.kind[follows - 1]
+    apart = np.isin(found.start[follows], offsets)
+    return np.asarray(follows[same & ~apart])
 
 
 def converted(found: Chunks, offsets: Array, types: Sequence[str], table: TagTable, scheme: TagScheme) -> Array:
@@ -194,10 +202,7 @@ def converted(found: Chunks, offsets: Array, types: Sequence[str], table: TagTab
     chunk[inside] = np.repeat(np.arange(len(found)), lengths)
     prefix = np.where(chunk >= 0, Prefix.I, Prefix.O)
     if scheme == "IOB1":
-        follows = np.flatnonzero(found.start[1:] == found.end[:-1]) + 1
-        same = found.kind[follows] == found.kind[follows - 1]
-        apart = np.isin(found.start[follows], offsets)
-        prefix[found.start[follows[same & ~apart]]] = Prefix.B
+        prefix[found.start[touching(found, offsets)]] = Prefix.B
     elif scheme != "IO":
         prefix[found.start] = Prefix.B
     if scheme in ("BIOES", "BILOU"):
@@ -208,14 +213,11 @@ def converted(found: Chunks, offsets: Array, types: Sequence[str], table: TagTab
     return written
 
 
-def continuation(table: TagTable, scheme: TagScheme | None) -> Array:
+def continuation(table: TagTable) -> Array:
     """Returns the tag of a word's further pieces, by the word's own, `[tags]`: inside of the same entity.
 
-    Plain tags (no scheme) and `O` continue themselves, as run_ner's `label_all_tokens` has it.
+    `O`, and a tag whose type has no inside, continue themselves, as run_ner's `label_all_tokens` has it.
     """
-    own = np.arange(len(table.names))
-    if scheme is None:
-        return own
     where = {name: number for number, name in enumerate(table.names)}
     return np.array([where.get(f"I-{name.split('-', 1)[-1]}", number) for number, name in enumerate(table.names)])
 
@@ -247,6 +249,13 @@ def _may_follow(before: Array, before_kind: Array, prefix: Array, kind: Array, s
         return np.asarray((prefix != Prefix.B) | (open_before & same))
     inside = (prefix == Prefix.I) | (prefix == Prefix.E)
     return np.asarray(np.where(open_before, inside & same, ~inside))
+
+
+def scheme_of(names: Sequence[str]) -> TagScheme | None:
+    """Tells a scheme by its tags alone, where no sentence shows it: IOB2 and not IOB1; `None` for plain tags."""
+    if not are_entities(names):
+        return None
+    return recognise(Ragged(np.zeros(0, np.int64), np.zeros(1, np.int64)), TagTable.of(names))
 
 
 def check_scheme(name: str) -> TagScheme:

@@ -6,6 +6,7 @@ from lit_ft.datamodules.masked_lm import MaskedLMDataModule
 from lit_ft.datamodules.multiple_choice import MultipleChoiceDataModule
 from lit_ft.datamodules.question_answering import QuestionAnsweringDataModule
 from lit_ft.datamodules.text_classification import TextClassificationDataModule
+from lit_ft.datamodules.token_classification import TokenClassificationDataModule
 
 __all__ = [
     "CausalLMDataModule",
@@ -13,5 +14,6 @@ __all__ = [
     "MultipleChoiceDataModule",
     "QuestionAnsweringDataModule",
     "TextClassificationDataModule",
+    "TokenClassificationDataModule",
     "TransformerDataModule",
 ]

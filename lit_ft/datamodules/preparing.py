@@ -95,7 +95,8 @@ class PreparingDataModule(TokenizingDataModule):
         on_bad_rows: what to do with rows that are not as they should be, by kind: `keep`, `drop` or `error`. Kinds:
             `empty_text`, `duplicate`, `near_duplicate`, `seen_in_train`, `contradicting_labels`, `unlabelled`,
             `unknown_label`, `cut`, `unknown_tokens`, `mojibake`, `byte_order_mark`, `control_characters`,
-            `mixed_line_ends`. Default: keep, but `error` for training rows without a label and unknown labels.
+            `mixed_line_ends`, `ill_formed_tags` (of words). Default: keep, but `error` for training rows without a
+            label and unknown labels.
     """
 
     loading_options: ClassVar[frozenset[str]] = frozenset(
@@ -105,6 +106,8 @@ class PreparingDataModule(TokenizingDataModule):
     too_long: str = "longer than max_seq_length"
     cut_advice: str = "raise max_seq_length, or set stride to read them in windows"
     """What rows are that lose tokens, and what to do about it."""
+    files_of_words: tuple[str, ...] = ()
+    """Extensions of files that hold a word a line, beside conll and conllu."""
 
     def __init__(
         self,
@@ -164,7 +167,7 @@ class PreparingDataModule(TokenizingDataModule):
         self.hparams["sources"] = None if sources is None else {name: _plain(each) for name, each in sources.items()}
         self.on_bad_rows = check_actions(on_bad_rows or {})
         kind = StreamedSource if streaming else RawSource
-        read = ReadOptions(column_names, quoting, delimiter, sample_by, keep_linebreaks)
+        read = ReadOptions(column_names, quoting, delimiter, sample_by, keep_linebreaks, self.files_of_words)
         self.source = mixed_source(
             kind(
                 dataset=dataset,
@@ -213,8 +216,8 @@ class PreparingDataModule(TokenizingDataModule):
 
         Returns:
             Columns of features, each an array, a `Ragged` or a list; `row` is the index, in this batch, of the row that
-            each feature came from; `tokens_cut` the tokens lost in it and `unknown_label` whether its label is none of
-            the names (both counted, then dropped).
+            each feature came from; `tokens_cut` the tokens lost in it, `unknown_label` whether its label is none of the
+            names, `ill_formed_tags` whether its tags are not as their scheme has them (counted, then dropped).
 
         Raises:
             RowError: a row cannot be used.

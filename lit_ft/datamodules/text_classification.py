@@ -24,7 +24,7 @@ from lit_ft.data.samplers import Key, balanced_weights
 from lit_ft.data.store import FeatureStore
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.building import pretrained_labels, pretrained_problem_type
+from lit_ft.ops.building import SEQUENCE_HEAD, pretrained_labels, pretrained_problem_type
 
 
 class TextClassificationDataModule(TransformerDataModule):
@@ -166,7 +166,7 @@ class TextClassificationDataModule(TransformerDataModule):
     def _labels(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Names the labels as a checkpoint of ours, the module, the pretrained head, or else train has them."""
         config = self.pretrained_config()
-        given = known.get("labels") or (pretrained_labels(config) if config else None)
+        given = known.get("labels") or (pretrained_labels(config, SEQUENCE_HEAD) if config else None)
         if "train" not in raw and given:
             kind = self._label_columns.problem_type or pretrained_problem_type(config)
             scored = [rows for which, sets in raw.items() if which != "predict" for rows in sets.values()]

@@ -6,6 +6,7 @@ from lit_ft.modules.masked_lm import MaskedLMModule
 from lit_ft.modules.multiple_choice import MultipleChoiceModule
 from lit_ft.modules.question_answering import QuestionAnsweringModule
 from lit_ft.modules.text_classification import TextClassificationModule
+from lit_ft.modules.token_classification import TokenClassificationModule
 
 __all__ = [
     "CausalLMModule",
@@ -13,5 +14,6 @@ __all__ = [
     "MultipleChoiceModule",
     "QuestionAnsweringModule",
     "TextClassificationModule",
+    "TokenClassificationModule",
     "TransformerModule",
 ]

@@ -20,7 +20,14 @@ from lit_ft.metrics.classification import (
     update_metrics,
 )
 from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.building import HEADS, pretrained_labels, pretrained_problem_type
+from lit_ft.ops.building import (
+    HEADS,
+    SEQUENCE_HEAD,
+    check_head,
+    label_names,
+    pretrained_labels,
+    pretrained_problem_type,
+)
 from lit_ft.ops.losses import balanced_class_weights, classification_loss, labelled, load_loss
 
 
@@ -79,18 +86,14 @@ classify("a text", truncation=True)"""
         description = self._named({**self.description, **getattr(self._datamodule, "description", {})})
         extra_metrics(self.hparams["metrics"], description["problem_type"], len(description["labels"]))
         self._set_class_weights(description)
-        self._check_head(description)
+        config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
+        check_head(config, description["labels"], SEQUENCE_HEAD, self.hparams["ignore_mismatched_sizes"])
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Names the labels in the configuration."""
         description |= self._named(description)
         names = description["labels"]
-        kwargs: dict[str, Any] = {
-            "num_labels": len(names),
-            "id2label": dict(enumerate(names)),
-            "label2id": {name: number for number, name in enumerate(names)},
-            "problem_type": HEADS[description["problem_type"]],
-        }
+        kwargs = label_names(names) | {"problem_type": HEADS[description["problem_type"]]}
         if self.tokenizer is not None and self.source.config().pad_token_id is None:
             kwargs["pad_token_id"] = self.tokenizer.pad_token_id  # decoders look for the last token that is none
         if description["problem_type"] == "multi_label":
@@ -198,7 +201,7 @@ classify("a text", truncation=True)"""
         if "labels" in description:
             return {"problem_type": "single_label", **description}
         config = self.hf_config or self.source.config()
-        names = pretrained_labels(config)
+        names = pretrained_labels(config, SEQUENCE_HEAD)
         if names is None:
             raise UserError("nobody has named the labels: pass labels=[...] to the module, or use our data module")
         kind = self.hparams["problem_type"] or pretrained_problem_type(config)
@@ -222,13 +225,3 @@ classify("a text", truncation=True)"""
         if len(wanted) != size:
             raise UserError(f"class_weights has {len(wanted)} values for {size} labels")
         self._class_weights = torch.tensor(wanted, dtype=torch.float32)
-
-    def _check_head(self, description: Description) -> None:
-        config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
-        names = pretrained_labels(config) if config is not None else None
-        if names is None or len(names) == len(description["labels"]) or self.hparams["ignore_mismatched_sizes"]:
-            return
-        raise UserError(
-            f"the pretrained head has {len(names)} labels {names}, the data {len(description['labels'])}: "
-            "set ignore_mismatched_sizes: true to start with a new head"
-        )

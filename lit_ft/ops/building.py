@@ -1,6 +1,7 @@
 """Hugging Face configurations and models: loaded, made from scratch, rebuilt from a checkpoint of ours."""
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pickle import UnpicklingError
@@ -148,11 +149,38 @@ def _forget_quantization(model: PreTrainedModel) -> None:
             delattr(owner, name)
 
 
-def pretrained_labels(config: PreTrainedConfig) -> list[str] | None:
-    """Returns the label names of a checkpoint that has a trained classification head, or `None`."""
-    heads = [name for name in config.architectures or [] if name.endswith("ForSequenceClassification")]
+SEQUENCE_HEAD, TOKEN_HEAD = "ForSequenceClassification", "ForTokenClassification"
+"""How the names of classes end whose heads know labels."""
+
+
+def pretrained_labels(config: PreTrainedConfig, head: str) -> list[str] | None:
+    """Returns the label names of a checkpoint that has a trained head of a kind, or `None`."""
+    heads = [name for name in config.architectures or [] if name.endswith(head)]
     names = [config.id2label[number] for number in sorted(config.id2label or {})]
     return names if heads and names else None
+
+
+def label_names(names: Sequence[str]) -> dict[str, Any]:
+    """Returns the values of a configuration that name a head's labels by id."""
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+
+
+def check_head(config: PreTrainedConfig | None, names: Sequence[str], head: str, ignore_mismatched_sizes: bool) -> None:
+    """Makes sure that a trained head of a kind has as many labels as the data, unless a new one is wanted.
+
+    Raises:
+        UserError: it has more, or fewer.
+    """
+    known = pretrained_labels(config, head) if config is not None else None
+    if known is not None and len(known) != len(names) and not ignore_mismatched_sizes:
+        raise UserError(
+            f"the pretrained head has {len(known)} labels {known}, the data {len(names)}: "
+            "set ignore_mismatched_sizes: true to start with a new head"
+        )
 
 
 HEADS: dict[ProblemType, str] = {

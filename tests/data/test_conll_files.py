@@ -79,14 +79,15 @@ def test_universal_dependencies(tmp_path: Path) -> None:
     assert (second["id"], second["opens_document"], second["tokens"]) == ("a-2", False, ["ya"])
 
 
-def test_a_column_that_counts_words_is_left_out(tmp_path: Path) -> None:
+def test_a_column_that_counts_words(tmp_path: Path) -> None:
     first, second = read(written(tmp_path, "de.conll", GERMAN))
     assert first == {
-        "id": None, "opens_document": False, "tokens": ["Gleich", '"'], "column_2": ["O", "B-OTH"], "tags": ["O", "O"],
+        "id": None, "opens_document": False, "number": ["1", "2"], "tokens": ["Gleich", '"'],
+        "column_3": ["O", "B-OTH"], "tags": ["O", "O"],
     }  # fmt: skip
     assert (second["tokens"], second["tags"]) == (["#"], ["B-PER"])
-    kept = read(written(tmp_path, "de.conll", GERMAN), column_names=["number", "tokens", "ner", "nested"])
-    assert kept[0]["number"] == ["1", "2"]
+    named = read(written(tmp_path, "de.conll", GERMAN), column_names=["place", "tokens", "ner", "nested"])
+    assert named[0]["place"] == ["1", "2"]
 
 
 def random_file(folder: Path) -> tuple[Path, list[list[list[str]]]]:

@@ -116,11 +116,11 @@ def test_what_may_follow_makes_well_formed_sentences_and_all_of_them(scheme: Tag
 
 def test_further_pieces_are_inside() -> None:
     table = TagTable.for_types(["PER"], "BIOES")
-    names = [table.names[tag] for tag in continuation(table, "BIOES")]
+    names = [table.names[tag] for tag in continuation(table)]
     assert dict(zip(table.names, names, strict=True)) == {
         "O": "O", "B-PER": "I-PER", "I-PER": "I-PER", "E-PER": "I-PER", "S-PER": "I-PER",
     }  # fmt: skip
-    assert continuation(TagTable.of(["O"]), None).tolist() == [0]
+    assert continuation(TagTable.of(["O"])).tolist() == [0]
 
 
 def test_plain_tags_and_names_of_schemes() -> None:

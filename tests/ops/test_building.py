@@ -15,6 +15,7 @@ from lit_ft.data.tokenizer_training import train_tokenizer
 from lit_ft.errors import UserError
 from lit_ft.modules import TextClassificationModule
 from lit_ft.ops.building import (
+    SEQUENCE_HEAD,
     ModelSource,
     fit_to_tokenizer,
     freeze,
@@ -118,10 +119,10 @@ def test_weights_of_other_shapes_are_refused(tiny: Callable[..., str]) -> None:
 
 
 def test_labels_of_a_pretrained_head(tiny: Callable[..., str], tmp_path: Path) -> None:
-    assert pretrained_labels(AutoConfig.from_pretrained(tiny())) is None
+    assert pretrained_labels(AutoConfig.from_pretrained(tiny()), SEQUENCE_HEAD) is None
     model = AutoModelForSequenceClassification.from_pretrained(tiny(), id2label={0: "no", 1: "yes"})
     model.save_pretrained(tmp_path)
-    assert pretrained_labels(AutoConfig.from_pretrained(tmp_path)) == ["no", "yes"]
+    assert pretrained_labels(AutoConfig.from_pretrained(tmp_path), SEQUENCE_HEAD) == ["no", "yes"]
 
 
 def test_longest_input(tiny: Callable[..., str]) -> None:

@@ -47,6 +47,7 @@ class ReadOptions:
         delimiter: the separator; `None` means comma for csv and tab for tsv.
         sample_by: what a row of a txt file is; see `lit_ft.data.formats.text.read_text`.
         keep_linebreaks: rows of txt files keep the line ends, and blank lines, that follow them.
+        as_conll: extensions of files that hold a word a line, beside conll and conllu.
     """
 
     column_names: list[str] | None = None
@@ -54,6 +55,7 @@ class ReadOptions:
     delimiter: str | None = None
     sample_by: SampleBy = "line"
     keep_linebreaks: bool = False
+    as_conll: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = get_args(SampleBy)

@@ -30,7 +30,7 @@ def read_conll(path: Path, options: ReadOptions, position: Position | None, rows
 
     Columns are separated by tabs where the first word's line has any, else by spaces. They are called
     `options.column_names`, else `tokens`, `column_2`, ... and the last one `tags`; a first column that counts the words
-    of each sentence (GermEval) is left out. Lines that begin with `#` before a sentence's first word are comments;
+    of each sentence (GermEval) is `number`. Lines that begin with `#` before a sentence's first word are comments;
     words over several tokens (`1-2`) and empty ones (`1.1`) of CoNLL-U are not read.
 
     Args:
@@ -60,7 +60,7 @@ class _Layout:
 
     @property
     def width(self) -> int:
-        return len(self.names) + self.counts
+        return len(self.names)
 
     def cells(self, line: str) -> list[str]:
         cells = line.rstrip("\t\r ").split(self.separator)
@@ -84,18 +84,18 @@ def _layout(path: Path, start: TextStart, options: ReadOptions, universal: bool)
     width = len(layout.cells(words[0]))
     firsts = [layout.cells(line)[0] for line in words[:50]]
     counts = not universal and width > 2 and firsts[0] == "1" and all(cell.isdecimal() for cell in firsts)
-    names = options.column_names or (UNIVERSAL if universal else _names(width - counts))
+    names = options.column_names or (UNIVERSAL if universal else _names(width, counts))
     if universal and options.column_names is None and width != len(UNIVERSAL):
         raise UserError(f"{path}: {width} columns, but CoNLL-U has {len(UNIVERSAL)}; name the file .conll")
-    if len(names) == width:  # the names given count the words' number, too
-        counts = False
-    elif len(names) != width - counts:
+    if len(names) != width:
         raise UserError(f"{path}: {width} columns, but column_names gives {len(names)} names: {shorten(words[0])}")
     return _Layout(path, start.newline, separator, names, counts, universal)
 
 
-def _names(width: int) -> list[str]:
-    return (["tokens", *(f"column_{number}" for number in range(2, width)), "tags"])[: max(width, 1)]
+def _names(width: int, counts: bool) -> list[str]:
+    first = ["number", "tokens"] if counts else ["tokens"]
+    others = [f"column_{number}" for number in range(len(first) + 1, width)]
+    return [*first, *others, "tags"][:width]
 
 
 def _sentence_ends(all_ends: FindEnds, newline: bytes, content: bytes) -> Offsets:
@@ -150,7 +150,7 @@ def _parse(layout: _Layout, content: bytes, text: str, at: Position) -> pa.Table
                     f"{layout.path}: line {number}: {len(cells)} columns, but {layout.width} in the first line with a "
                     f"word: {shorten(line)}"
                 )
-            words.append(cells[layout.counts :])
+            words.append(cells)
     close()
     if not ids:
         return pa.table({})

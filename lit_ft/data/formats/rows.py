@@ -55,6 +55,8 @@ def _column(values: list[Any], place: str, name: str, first: int, as_text: bool)
     except (OverflowError, pa.ArrowException, TypeError, ValueError) as error:
         reason = str(error)
     kinds = _first_of_each_kind(values, first)
+    if set(kinds) == {list} and (written := _parts_as_text(values)) is not None:
+        return written
     if not set(kinds) <= SCALARS:
         if len(kinds) == 1:
             raise UserError(f"{place}column {name!r}: the values inside its {_names(kinds)} differ ({reason})")
@@ -82,6 +84,17 @@ def is_scalar(kind: pa.DataType) -> bool:
     return any(
         check(kind)
         for check in (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    )
+
+
+def _parts_as_text(values: Sequence[Any]) -> pa.Array | None:
+    """Writes lists of short lists of several kinds (`[[0, 5, "PER"]]`, spans with names) as texts; else `None`."""
+    lists = [part for value in values if value is not None for part in value]
+    if not lists or not all(isinstance(part, list) and all(type(cell) in SCALARS for cell in part) for part in lists):
+        return None
+    return pa.array(
+        [None if value is None else [[str(cell) for cell in part] for part in value] for value in values],
+        pa.list_(pa.list_(pa.string())),
     )
 
 

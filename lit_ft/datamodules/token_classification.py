@@ -1,0 +1,202 @@
+"""Token classification data: words and a tag for each, in windows that lose no word (after run_ner)."""
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from lit_ft.data.collators import Batch, Feature, pad_labels
+from lit_ft.data.featurizing import RowContent
+from lit_ft.data.labels import class_names
+from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.readers import ReadOptions
+from lit_ft.data.samplers import Key
+from lit_ft.data.tag_coding import TagCoder, piece_labels
+from lit_ft.data.tag_columns import column_of, guess_tags, guess_words
+from lit_ft.data.tag_description import describe_known, describe_tags, survey
+from lit_ft.data.tag_schemes import TagScheme, check_scheme
+from lit_ft.data.tagged_rows import TagReader, reading_of
+from lit_ft.data.words import WordEncoder, needs_prefix_space
+from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.errors import UserError
+from lit_ft.ops.building import TOKEN_HEAD, pretrained_labels
+
+
+class TokenClassificationDataModule(TransformerDataModule):
+    """Sentences of tagged words -> batches of `input_ids`, `attention_mask` and `labels`, each `[batch, seq]`.
+
+    A row is a list of words and a list of as many tags (names, or ids); or a text and its entities, as `{"start": ...,
+    "end": ..., "label": ...}` or `[start, end, label]` in characters. Files of a word a line are CoNLL-2003's,
+    CoNLL-U's, GermEval's, or any with columns: conll, conllu, tsv and txt (txt files to predict hold a text a line).
+
+    Sentences that are too long are read in windows; a word in two of them belongs to the one where it has more words
+    around it. Labels are -100 where a token is not to be learned: special tokens, pieces of words behind the first, and
+    words of other windows. In evaluation batches hold also `first_tokens` `[batch, words]`: the first token of each
+    word that belongs to a window, -1 behind the last.
+
+    Args:
+        text_column_name: column of the words, or of the text: its name, or its number in the file. Default: `tokens`,
+            `words`, `text` or `sentence`, else the first list.
+        tag_column: column of the tags or entities: its name, or its number in the file (from 1; -1 = the last one).
+            Default: the last one.
+        tag_scheme: scheme that entities are learned in (`IO`, `IOB1`, `IOB2`, `BIOES` or `BILOU`), whichever the data
+            has. Default: that of the pretrained head, else of the data.
+        label_all_tokens: learn all tokens of a word, those behind the first as the inside of its entity.
+        label_names: tags in the order of their ids, for columns that hold ids, and for `streaming`.
+        max_seq_length: most tokens of a window, special tokens included. Default: the most that the model takes.
+        stride: most tokens by which windows overlap. Default: a quarter of a window.
+        kwargs: options of every data module.
+
+    Raises:
+        UserError: the rows do not fit; the message names file, column and fix.
+    """
+
+    cut_advice = "a word does not fit a window: raise max_seq_length"
+    files_of_words = ("tsv", "txt")
+
+    def __init__(
+        self,
+        *,
+        text_column_name: str | int = "",
+        tag_column: str | int = "",
+        tag_scheme: TagScheme | None = None,
+        label_all_tokens: bool = False,
+        label_names: list[str] | None = None,
+        max_seq_length: int | None = None,
+        stride: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_seq_length=max_seq_length, truncation_side="first", stride=stride, **kwargs)
+        self.hparams["tag_scheme"] = None if tag_scheme is None else check_scheme(tag_scheme)
+
+    def read_to_predict(self, read: ReadOptions) -> ReadOptions:
+        """Texts to predict stand in txt files, one a line; see the base."""
+        return replace(read, as_conll=("tsv",))
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Loads a tokenizer that takes each word for one; see the base."""
+        tokenizer = super().load_tokenizer()
+        if not needs_prefix_space(tokenizer):
+            return tokenizer
+        given = self.hparams["tokenizer_kwargs"]
+        self.hparams["tokenizer_kwargs"] = {**(given or {}), "add_prefix_space": True}
+        try:
+            return super().load_tokenizer()
+        finally:
+            self.hparams["tokenizer_kwargs"] = given
+
+    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Finds the columns, and the tags and their scheme; see the base."""
+        every = [rows for sets in raw.values() for rows in sets.values()]
+        tagged = "predict" not in raw
+        self.description = {**known, **self._columns(every, known, tagged)}
+        if "train" in raw or "labels" not in known:
+            self.description |= self._tags(raw, known)
+        if tagged and self.description["words"] == "text":
+            for rows in every:
+                if note := survey([rows], self._reader).spans.note():
+                    self.notes.append(f"{rows.place}: {note}")
+        return self.description
+
+    def input_columns(self, split: Kind) -> list[str]:
+        """Words and tags; see the base."""
+        return [self.description[name] for name in ("text_column", "tag_column")[: 1 if split == "predict" else 2]]
+
+    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+        """The words and how many they are, and the tags; see the base."""
+        words = self._reader.words(rows)
+        texts: list[list[str | None]] = [[" ".join(row) for row in words], [str(len(row)) for row in words]]
+        if split == "predict":
+            return RowContent(texts, None)
+        tags = self._reader.tags(rows, words)
+        return RowContent(texts, [None if row is None else " ".join(row) or "no words" for row in tags])
+
+    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+        """Encodes words and tags, in windows; see the base."""
+        words = self._reader.words(rows)
+        encoded = self.words(words)
+        features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            features["token_type_ids"] = encoded.token_type_ids
+        if split != "train":
+            features["first"] = encoded.first
+        if split != "predict":
+            strict, column = self.on_bad_rows["unknown_label"] == "error", self.description["tag_column"]
+            sizes = np.fromiter(map(len, words), np.int64, len(words))
+            coder = TagCoder(*(self.description[name] for name in ("labels", "tag_scheme", "data_scheme")))
+            ids, unknown, ill_formed = coder.encode(self._reader.tags(rows, words), sizes, strict, column)
+            every = self.hparams["label_all_tokens"]
+            features["labels"] = piece_labels(encoded, ids, coder.labels, coder.scheme, every)
+            features["unknown_label"], features["ill_formed_tags"] = unknown[encoded.row], ill_formed[encoded.row]
+        return features
+
+    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+        """Pads the features, their labels and the places of their words; see the base."""
+        batch = super().collate(features, split, keys)
+        mask = batch["attention_mask"]
+        if "labels" in features[0]:
+            batch["labels"] = pad_labels(mask, [feature["labels"] for feature in features])
+        if "first" in features[0]:
+            before = (mask.cumsum(1) == 0).sum(1).tolist()  # padding on the left
+            firsts = [torch.from_numpy(each["first"] + left) for each, left in zip(features, before, strict=True)]
+            batch["first_tokens"] = torch.nn.utils.rnn.pad_sequence(firsts, batch_first=True, padding_value=-1).long()
+        return batch
+
+    @cached_property
+    def words(self) -> WordEncoder:
+        """Encodes rows of words.
+
+        Raises:
+            UserError: `max_seq_length` and `stride` leave no room.
+        """
+        return WordEncoder(self.tokenizer, self.longest_feature, self.hparams["stride"])
+
+    @property
+    def _reader(self) -> TagReader:
+        names = self.description
+        return TagReader(names["text_column"], names["tag_column"], names["words"], self.hparams["label_names"])
+
+    def _columns(self, every: list[RawRows], known: dict[str, Any], tagged: bool) -> dict[str, Any]:
+        options, first = self.hparams, every[0]
+        given = options["text_column_name"] or known.get("text_column")
+        text = column_of(given, first) if given else guess_words(first)
+        tags = options["tag_column"] or known.get("tag_column") or ""
+        if tagged:
+            tags = column_of(tags, first) if tags else guess_tags(first, text)
+        for rows in every:
+            for name in [text, tags] if tagged else [text]:
+                column_of(name, rows)
+        reading = known.get("words")
+        if reading is None and (tagged or not self.source.sets("train")):
+            cells = next(first.batches([text, tags] if tagged else [text]))
+            reading = reading_of(cells[text], cells[tags] if tagged else None)
+        self.notes.append(f"{first.place}: reading {text!r} as words" + (f" and {tags!r} as tags" if tagged else ""))
+        return {"text_column": text, "tag_column": tags, "words": reading or "list"}
+
+    def _tags(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Names the tags as a checkpoint of ours, the module, the pretrained head, or else train has them."""
+        config = self.pretrained_config()
+        given = known.get("labels") or (pretrained_labels(config, TOKEN_HEAD) if config else None)
+        scheme = known.get("tag_scheme") or getattr(config, "tag_scheme", None)
+        if "train" not in raw and given:
+            return describe_known(given, scheme, known.get("data_scheme"))
+        train = list((raw.get("train") or self.load_rows("train")).values())
+        if "train" not in raw:  # rows to predict do not say how train is read
+            self.description |= self._columns(train, known, tagged=True)
+        column = self.description["tag_column"]
+        own = self.hparams["label_names"] or next(
+            filter(None, (class_names(rows.data.features, column) for rows in train)), None
+        )
+        if self.hparams["streaming"] and not own and not given:
+            raise UserError(
+                f"{train[0].place}: streaming does not read all rows in advance, so their tags are not known: "
+                "set label_names"
+            )
+        described, notes = describe_tags(
+            survey(train, self._reader), own, given, "labels" in known, self.hparams["tag_scheme"]
+        )
+        self.notes += notes
+        return described

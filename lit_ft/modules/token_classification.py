@@ -1,0 +1,163 @@
+"""Token classification: any AutoModelForTokenClassification on words of entities, or with plain tags."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForTokenClassification
+
+from lit_ft.data.entities import entities_in
+from lit_ft.data.merging import Part
+from lit_ft.data.tag_description import describe_known
+from lit_ft.data.tag_schemes import TagScheme, TagTable
+from lit_ft.data.tagged_rows import text_and_places, words_of
+from lit_ft.errors import UserError
+from lit_ft.metrics.tagging import TagMetrics
+from lit_ft.modules.base import Batch, Description, TransformerModule
+from lit_ft.ops.building import TOKEN_HEAD, check_head, label_names, pretrained_labels
+from lit_ft.ops.losses import classification_loss
+from lit_ft.ops.tagging import at_words, best_tags, first_labelled
+
+
+class TokenClassificationModule(TransformerModule):
+    """Tags words; batches are those of `TokenClassificationDataModule`, or any with `labels` `[batch, seq]`.
+
+    Where a batch does not say which tokens are the first of a word, those that have a label are taken for words.
+
+    Args:
+        labels: tags in the order of their ids, where no data module of ours gives them.
+        constrained_decoding: take the best sequence that the tags' scheme allows instead of each word's best tag. It
+            needs no new weights; the exported model is the same.
+        label_smoothing_factor: share of the target that is spread over all tags.
+        kwargs: options of every module.
+    """
+
+    auto_class = AutoModelForTokenClassification
+    pipeline_tag = "token-classification"
+    card_example = """from transformers import pipeline
+
+tag = pipeline("token-classification", "this/folder", aggregation_strategy="first")
+tag("a text")"""
+    monitor_mode = "max"
+
+    def __init__(
+        self,
+        *,
+        labels: list[str] | None = None,
+        constrained_decoding: bool = False,
+        label_smoothing_factor: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if labels is not None:
+            self.description = describe_known(labels, None, None)
+        if not 0 <= label_smoothing_factor <= 1:
+            raise UserError(f"label_smoothing_factor is {label_smoothing_factor}; it must be between 0 and 1")
+
+    @property
+    def monitor(self) -> str:  # type: ignore[override]
+        """F1 of entities; of plain tags, accuracy."""
+        return "val_accuracy" if self._scheme(self._all()) is None else "val_f1"
+
+    def setup(self, stage: str) -> None:
+        """Checks the pretrained head by name before any weights are loaded; see the base."""
+        super().setup(stage)
+        description = self._named(self._all())
+        if self.hparams["constrained_decoding"] and self._scheme(description) is None:
+            raise UserError("constrained_decoding: plain tags have no scheme that forbids any sequence; leave it out")
+        config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
+        check_head(config, description["labels"], TOKEN_HEAD, self.hparams["ignore_mismatched_sizes"])
+
+    def config_kwargs(self, description: Description) -> dict[str, Any]:
+        """Names the tags, and their scheme, in the configuration."""
+        description |= self._named(description)
+        scheme = self._scheme(description)
+        return label_names(description["labels"]) | ({} if scheme is None else {"tag_scheme": scheme})
+
+    def model_inputs(self, batch: Batch) -> Batch:
+        """Returns the forward's keywords; see the base."""
+        return {name: value for name, value in super().model_inputs(batch).items() if name != "first_tokens"}
+
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy over the labelled tokens; see the base."""
+        logits, labels = outputs.logits.flatten(0, 1), batch["labels"].flatten()
+        return classification_loss(logits, labels, "single_label", None, self.hparams["label_smoothing_factor"])
+
+    def decode(self, outputs: Any, batch: Batch) -> list[Part]:
+        """Takes the scores `[words, tags]` and the tags `[words]` of each feature's words, and what they stand in."""
+        first = batch.get("first_tokens")
+        if first is None:
+            if "labels" not in batch:
+                raise UserError("words are known of our data module's batches only, or where they have labels")
+            first = first_labelled(batch["labels"])
+        logits = at_words(outputs.logits.float(), first)
+        labels = at_words(batch["labels"], first) if "labels" in batch else [None] * len(logits)
+        info = batch.get("info") or [{}] * len(logits)
+        return [
+            {"logits": row, "labels": tags, "info": columns}
+            for row, tags, columns in zip(logits, labels, info, strict=True)
+        ]
+
+    def merge(self, parts: list[Part]) -> Part:
+        """Lays the words of the windows one behind the other."""
+        if len(parts) == 1:
+            return parts[0]
+        joined = {name: [part[name] for part in parts] for name in ("logits", "labels") if parts[0][name] is not None}
+        return {**parts[0], **{name: torch.cat(values) for name, values in joined.items()}}
+
+    def metrics(self, description: Description, stage: str) -> TagMetrics:
+        """Entities and accuracy; of plain tags, what classification has."""
+        return TagMetrics(description["labels"], self._scheme(description), self.device)
+
+    def update(self, metrics: TagMetrics, rows: list[Part]) -> None:
+        """Scores the tagged words; see the base."""
+        rows = [row for row in rows if row["labels"] is not None]
+        if rows:
+            logits = [row["logits"] for row in rows]
+            metrics.update(logits, self._tags(logits), [row["labels"] for row in rows])
+
+    def compute(self, metrics: TagMetrics) -> dict[str, Tensor]:
+        """Returns the metrics; see the base."""
+        return metrics.compute()
+
+    def metric_names(self, description: Description) -> list[str]:
+        """Names of the metrics; see the base."""
+        return TagMetrics.names(self._scheme(self._named(description)))
+
+    def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
+        """Returns precision, recall, F1 and support of each type or plain tag, for each set evaluated last."""
+        return [each.metrics.table() for each in self._open(stage)]
+
+    def prediction(self, row: Part) -> dict[str, Any]:
+        """Returns the words (where the row has a text), the tag of each and its probability, and the entities."""
+        (ids,) = self._tags([row["logits"]])
+        scores = row["logits"].softmax(-1).gather(1, ids[:, None])[:, 0].tolist()
+        names, scheme = self.description["labels"], self._scheme(self.description)
+        made: dict[str, Any] = {"predicted_tags": [names[number] for number in ids.tolist()], "scores": scores}
+        cell, reading = row["info"].get(self.description.get("text_column")), self.description.get("words", "list")
+        if isinstance(cell, str):
+            made = {"words": words_of(cell, reading), **made}
+        if scheme is not None and cell is not None:
+            text, places = text_and_places(cell, reading)
+            made["entities"] = entities_in(ids.tolist(), scores, TagTable.of(names), scheme, text, places)
+        return made
+
+    def _tags(self, logits: list[Tensor]) -> list[Tensor]:
+        table = TagTable.of(self.description["labels"]) if self.hparams["constrained_decoding"] else None
+        return best_tags(logits, table, self._scheme(self.description))
+
+    def _all(self) -> Description:
+        return {**self.description, **getattr(self._datamodule, "description", {})}
+
+    def _scheme(self, description: Description) -> TagScheme | None:
+        return description.get("tag_scheme")  # type: ignore[no-any-return]
+
+    def _named(self, description: Description) -> Description:
+        """Adds the tags of a pretrained head where nobody has named them."""
+        if "labels" in description:
+            return description
+        config = self.hf_config or self.source.config()
+        names = pretrained_labels(config, TOKEN_HEAD)
+        if names is None:
+            raise UserError("nobody has named the tags: pass labels=[...] to the module, or use our data module")
+        return {**description, **describe_known(names, getattr(config, "tag_scheme", None), None)}
