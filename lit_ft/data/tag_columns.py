@@ -10,7 +10,7 @@ WORDS = ("tokens", "words", "text", "sentence")
 """Names of the column of words where nobody says otherwise."""
 
 
-def column_of(given: str | int, rows: RawRows) -> str:
+def column_of(given: int | str, rows: RawRows) -> str:
     """Returns a column by its name, or by its number in the file: from 1, or from the last one, -1.
 
     Raises:

@@ -139,7 +139,9 @@ def describe_known(labels: list[str], scheme: TagScheme | None, data_scheme: Tag
 def _scheme_of_head(found: TagSurvey, given: list[str] | None) -> TagScheme | None:
     """Returns the scheme of a head that has the entities of the data under other tags."""
     scheme = scheme_of(given) if given else None
-    if given is None or scheme is None or found.scheme is None or set(found.names) <= set(given):
+    if given is None or scheme is None or found.scheme is None:
+        return None
+    if scheme == "IOB2" and set(found.names) <= set(given):  # its tags may be IOB1's, too
         return None
     types = set(TagTable.of(given).types)
     return scheme if set(TagTable.of(found.names).types) <= types else None

@@ -120,15 +120,16 @@ class TagReader:
         if len(tags) != len(words):
             raise RowError(
                 row,
-                f"{len(words)} words in column {self.text_column!r}, but {len(tags)} tags in {self.tag_column!r}: "
+                f"column {self.text_column!r} has {len(words)} words, but {self.tag_column!r} {len(tags)} tags: "
                 "every word needs one",
             )
         if None in tags:
             place = tags.index(None)
             raise RowError(
-                row, f"word {place + 1} ({words[place]!r}) has no tag in column {self.tag_column!r}: tag it, `O` if it "
-                "is part of nothing"
-            )  # fmt: skip
+                row,
+                f"column {self.tag_column!r} has no tag for word {place + 1} ({words[place]!r}): tag it, "
+                "`O` if it is part of nothing",
+            )
         return [self._name(tag) for tag in tags]
 
     def _name(self, tag: Any) -> str:

@@ -60,8 +60,8 @@ class TokenClassificationDataModule(TransformerDataModule):
     def __init__(
         self,
         *,
-        text_column_name: str | int = "",
-        tag_column: str | int = "",
+        text_column_name: int | str = "",
+        tag_column: int | str = "",
         tag_scheme: TagScheme | None = None,
         label_all_tokens: bool = False,
         label_names: list[str] | None = None,

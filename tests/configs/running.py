@@ -74,7 +74,7 @@ def check_ordinary(folder: Path) -> None:
     """An exported folder has weights, and a configuration of nothing but what transformers itself would write."""
     assert len(load_file(folder / "model.safetensors")) > 0
     config = json.loads((folder / "config.json").read_text())
-    ours = {"classification_threshold", "version_2_with_negative", "null_score_diff_threshold"}
+    ours = {"classification_threshold", "version_2_with_negative", "null_score_diff_threshold", "tag_scheme"}
     known = set(AutoConfig.for_model(config["model_type"]).to_dict()) | ours
     assert set(config) <= known | {"architectures", "dtype", "transformers_version", "problem_type"}
     assert len(config["architectures"]) == 1
