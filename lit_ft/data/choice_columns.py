@@ -1,8 +1,8 @@
 """Which columns hold context, question, choices and label: given by name, or guessed from the names data sets have."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets import ClassLabel, Value
@@ -99,6 +99,38 @@ def guess_layout(present: Sequence[str], place: str) -> ChoiceLayout:
             "and context_column, question_column or both"
         )
     return ChoiceLayout(*best[0], guess_answer_column(present))
+
+
+def find_layout(
+    rows: RawRows, given: ChoiceLayout, known: Mapping[str, Any], labelled: bool
+) -> tuple[ChoiceLayout, bool]:
+    """Takes the columns that are given, else those that a checkpoint knows, else guesses.
+
+    Args:
+        rows: what has the columns.
+        given: the user's; empty names where nothing is given.
+        known: description of a checkpoint, or nothing.
+        labelled: rows must have a label.
+
+    Returns:
+        The columns, and whether they are guessed.
+
+    Raises:
+        UserError: what is given is half of a layout, or the columns fit none, or several.
+    """
+    present = rows.data.column_names
+    label = given.label or known.get("label_column") or guess_answer_column(present)
+    if labelled and not label:
+        raise UserError(f"{rows.place}: which column is the label? columns: {present}; set label_column_name")
+    if not given.inputs:
+        if "choice_columns" in known:
+            columns = known["context_column"], known["question_column"], known["choice_columns"]
+            return ChoiceLayout(*columns, label), False
+        return replace(guess_layout(present, rows.place), label=label), True
+    if not given.choices or not (given.context or given.question):
+        lacking = "neither context_column nor question_column" if given.choices else "no choice_columns"
+        raise UserError(f"choice_columns and context_column, question_column or both go together: {lacking} given")
+    return replace(given, label=label), False
 
 
 def _columns(found: tuple[str, str, list[str]]) -> set[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_ft.data.fingerprints import Stamp
-from lit_ft.data.raw import COVERED, Kind, RawRows, RawSource, Scratch, Strata, named_sets
+from lit_ft.data.raw import COVERED, Groups, Kind, RawRows, RawSource, Scratch, Strata, named_sets
 from lit_ft.data.readers import ReadOptions
 from lit_ft.data.sources import Files, HubSource
 from lit_ft.data.stream_order import Source
@@ -64,13 +64,14 @@ class MixedSource:
         sources = [self.own, *(self.members.values() if kind != "predict" else ())]
         return {path: stamp for source in sources for path, stamp in source.stamps(kind).items()}
 
-    def load(self, kind: Kind, strata: Strata, scratch: Scratch) -> dict[str, RawRows]:
+    def load(self, kind: Kind, strata: Strata, scratch: Scratch, groups: Groups | None = None) -> dict[str, RawRows]:
         """Loads the rows of one kind, by set; see `RawSource.load`."""
         self.sets(kind)  # raises where two sets have one name
-        own = {} if kind == "train" else self.own.load(kind, strata, scratch)
+        own = {} if kind == "train" else self.own.load(kind, strata, scratch, groups)
         found = {name or "own": rows for name, rows in own.items()}
         for member, source in self.members.items() if kind != "predict" else ():
-            found |= {_joined(member, name): rows for name, rows in source.load(kind, strata, scratch).items()}
+            loaded = source.load(kind, strata, scratch, groups)
+            found |= {_joined(member, name): rows for name, rows in loaded.items()}
         return {"": found["own"]} if list(found) == ["own"] else found
 
 

@@ -115,6 +115,7 @@ def named_cells(cells: list[Any], names: list[str] | None) -> list[Any]:
 
 
 Strata = Callable[[RawRows], Rows | None]
+Groups = Callable[[RawRows], Rows | None]
 
 
 @dataclass
@@ -245,28 +246,32 @@ class RawSource:
                 next(read_chunks(path, self.read))  # raises with the closest name
         return paths
 
-    def load(self, kind: Kind, strata: Strata, scratch: Scratch) -> dict[str, RawRows]:
+    def load(self, kind: Kind, strata: Strata, scratch: Scratch, groups: Groups | None = None) -> dict[str, RawRows]:
         """Loads the rows of one kind, by set.
 
         Args:
             kind: which split.
             strata: numbers the stratum of each row of train, for the cut.
             scratch: where files are read into.
+            groups: numbers the group of each row of train, which the cut keeps together.
 
         Raises:
             UserError: there is no such split, or a file cannot be read.
         """
         if kind in ("train", "validation") and self.cuts_validation():
-            return {"": self._capped(self._cut(kind, strata, scratch), kind)}
+            return {"": self._capped(self._cut(kind, strata, scratch, groups), kind)}
         return {name: self._capped(self._read(kind, where, scratch), kind) for name, where in self.sets(kind).items()}
 
-    def _cut(self, kind: Kind, strata: Strata, scratch: Scratch) -> RawRows:
+    def _cut(self, kind: Kind, strata: Strata, scratch: Scratch, groups: Groups | None) -> RawRows:
         sets = self.sets("train")
         if not sets:
             raise UserError("no training rows: set train_file or dataset_name" + self._known_message())
         (where,) = sets.values()
         whole = self._read("train", where, scratch)
-        train, validation = cut_validation(len(whole), self.validation_split_percentage, self.seed, strata(whole))
+        together = groups(whole) if groups is not None else None
+        train, validation = cut_validation(
+            len(whole), self.validation_split_percentage, self.seed, strata(whole), together
+        )
         return whole.select(train if kind == "train" else validation)
 
     def _read(self, kind: Kind, where: Files | str, scratch: Scratch) -> RawRows:

@@ -1,14 +1,20 @@
 """Cutting a validation split from train, and capping a split: seeded, stratified, the same on every machine."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+from xxhash import xxh3_64_intdigest
 
 from lit_ft.errors import UserError
 
 Rows = npt.NDArray[np.int64]
 
 
-def cut_validation(rows: int, percentage: float, seed: int, strata: Rows | None) -> tuple[Rows, Rows]:
+def cut_validation(
+    rows: int, percentage: float, seed: int, strata: Rows | None, groups: Rows | None = None
+) -> tuple[Rows, Rows]:
     """Splits the row numbers into train and validation, each stratum in the same proportion as far as it divides.
 
     Args:
@@ -16,6 +22,8 @@ def cut_validation(rows: int, percentage: float, seed: int, strata: Rows | None)
         percentage: share of validation, in percent.
         seed: the same seed gives the same cut.
         strata: the number of each row's stratum (its label), `[rows]`; `None` for a plain random cut.
+        groups: the number of each row's group, `[rows]`, where rows of a group stay together; then the cut is by chance
+            alone, and the share as near to `percentage` as the groups allow.
 
     Returns:
         Sorted row numbers of train and of validation; at least one row each.
@@ -27,10 +35,12 @@ def cut_validation(rows: int, percentage: float, seed: int, strata: Rows | None)
         raise UserError(
             f"cannot cut a validation split from {rows} row: set validation_file or validation_split_percentage: 0"
         )
-    shuffled = np.random.default_rng(seed).permutation(rows)
     wanted = min(max(1, round(rows * percentage / 100)), rows - 1)
+    if groups is not None:
+        return _cut_groups(groups, wanted, seed)
     if strata is None:
         strata = np.zeros(rows, np.int64)
+    shuffled = np.random.default_rng(seed).permutation(rows)
     keys, sizes = np.unique(strata, return_counts=True)
     taken = dict(zip(keys.tolist(), _shares(sizes, wanted).tolist(), strict=True))
     by_stratum = shuffled[np.argsort(strata[shuffled], kind="stable")]
@@ -39,6 +49,32 @@ def cut_validation(rows: int, percentage: float, seed: int, strata: Rows | None)
     train = np.ones(rows, bool)
     train[validation] = False
     return np.flatnonzero(train), np.sort(validation)
+
+
+def _cut_groups(groups: Rows, wanted: int, seed: int) -> tuple[Rows, Rows]:
+    _, whose, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        raise UserError(
+            f"cannot cut a validation split: all {len(groups)} rows have the same context and stay together; set "
+            "validation_file or validation_split_percentage: 0"
+        )
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    nearest = int(np.abs(sizes[order].cumsum() - wanted).argmin())
+    chosen = np.zeros(len(sizes), bool)
+    chosen[order[: min(nearest + 1, len(sizes) - 1)]] = True
+    return np.flatnonzero(~chosen[whose]), np.flatnonzero(chosen[whose])
+
+
+def same_texts(cells: Iterable[Any]) -> Rows:
+    """Numbers texts so that equal ones have the same number, `[rows]`; an empty one is like no other."""
+    hashes = np.fromiter(
+        (max(1, xxh3_64_intdigest(str(cell).encode("utf-8", "surrogatepass"))) if cell else 0 for cell in cells),
+        np.uint64,
+    )
+    numbers: Rows = np.unique(hashes, return_inverse=True)[1].astype(np.int64)
+    empty = np.flatnonzero(hashes == 0)
+    numbers[empty] = len(numbers) + np.arange(len(empty))
+    return numbers
 
 
 def _shares(sizes: Rows, wanted: int) -> Rows:

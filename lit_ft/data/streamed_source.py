@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features
 
-from lit_ft.data.raw import Kind, RawRows, RawSource, Scratch, Strata
+from lit_ft.data.raw import Groups, Kind, RawRows, RawSource, Scratch, Strata
 from lit_ft.data.stream_order import Source, held_out
 from lit_ft.data.streams import FileStream, MemoryStream, Stream, collect, open_hub
 from lit_ft.errors import UserError
@@ -65,7 +65,7 @@ class StreamedSource(RawSource):
             return [files, memory, self.stream.stream.fingerprint(), self.stream.held_out]
         return super().fingerprint(kind, root)
 
-    def load(self, kind: Kind, strata: Strata, scratch: Scratch) -> dict[str, RawRows]:
+    def load(self, kind: Kind, strata: Strata, scratch: Scratch, groups: Groups | None = None) -> dict[str, RawRows]:
         """Loads rows, by set; of train, the first ones."""
         if kind == "train":
             stream = self.stream.stream
@@ -88,7 +88,7 @@ class StreamedSource(RawSource):
                 )
             rows = _data_set(table.drop_columns(["row_number"]), stream)
             return {"": RawRows(rows, stream.name, kept=numbers, naming=stream.where)}
-        return super().load(kind, strata, scratch)
+        return super().load(kind, strata, scratch, groups)
 
 
 def _data_set(table: pa.Table, stream: Stream) -> Dataset:

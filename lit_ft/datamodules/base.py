@@ -46,7 +46,7 @@ class TransformerDataModule(PreparingDataModule):
     """Rows from files, the hub or memory, tokenized once and served in batches by transformers' names.
 
     A task writes `describe`, `tokenize`, `collate` and, where it needs them, `row_content`, `input_columns`,
-    `info_columns`, `summarise`, `strata` and `train_weights`.
+    `info_columns`, `summarise`, `strata`, `groups` and `train_weights`.
 
     Args:
         data_seed: seed of the order of training rows. Default: the run's seed.

@@ -1,33 +1,23 @@
 """Multiple choice data: a context, a question or both, and any number of choices, one of them right."""
 
-from collections import Counter
 from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
 
-from lit_ft.data.choice_columns import ChoiceLayout, guess_answer_column, guess_layout
+from lit_ft.data.choice_columns import ChoiceLayout, find_layout
 from lit_ft.data.choice_encoding import ChoiceEncoder
+from lit_ft.data.choice_survey import survey_choices
 from lit_ft.data.choice_texts import choice_texts
-from lit_ft.data.choices import (
-    FEWEST,
-    ChoiceLabels,
-    LabelKind,
-    LabelVotes,
-    check_enough,
-    is_missing,
-    read_choices,
-)
+from lit_ft.data.choices import ChoiceLabels, LabelKind, LabelVotes, check_enough, is_missing, read_choices
 from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
 from lit_ft.data.columns import Names, as_list
 from lit_ft.data.featurizing import RowContent
-from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.raw import Kind, RawRows, Rows
 from lit_ft.data.samplers import Key
+from lit_ft.data.splits import same_texts
 from lit_ft.datamodules.base import TransformerDataModule
-from lit_ft.errors import RowError, UserError, did_you_mean
-
-ENOUGH = 10_000
-"""Labels that are looked at to find out how they are written."""
+from lit_ft.errors import UserError, did_you_mean
 
 
 class MultipleChoiceDataModule(TransformerDataModule):
@@ -83,11 +73,16 @@ class MultipleChoiceDataModule(TransformerDataModule):
         """Finds the columns, counts the choices of each row, and finds out how labels are written; see the base."""
         every = [rows for sets in raw.values() for rows in sets.values()]
         labelled = "predict" not in raw
-        layout = self._find_layout(every[0], known, labelled)
+        layout, guessed = self._find_layout(every[0], known, labelled)
+        if guessed:
+            self.notes.append(f"{every[0].place}: reading {layout.inputs} as context, question and choices")
         for rows in every:
             layout.check(rows, labelled)
-        votes = LabelVotes(layout.label, self.hparams["first_label"])
-        counts = sorted(set().union(*(self._count(rows, layout, votes if labelled else None) for rows in every)))
+        votes, counts = LabelVotes(layout.label, self.hparams["first_label"]), set[int]()
+        for rows in every:
+            found, notes = survey_choices(rows, layout, votes if labelled else None)
+            counts |= found
+            self.notes += notes
         kind = self.hparams["label_kind"] or known.get("label_kind")
         if kind is None and labelled:
             kind = votes.winner(every[0].place)
@@ -100,7 +95,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
             "label_column": layout.label,
             "label_kind": kind,
             "first_label": self.hparams["first_label"] or known.get("first_label", 0),
-            "choice_counts": counts,
+            "choice_counts": sorted(counts),
         }
 
     def input_columns(self, split: Kind) -> list[str]:
@@ -147,6 +142,14 @@ class MultipleChoiceDataModule(TransformerDataModule):
             batch["labels"] = stack([feature["labels"] for feature in features])
         return batch
 
+    def groups(self, rows: RawRows) -> Rows | None:
+        """Keeps the rows about a context together; see the base."""
+        known = getattr(self._module, "description", None) or {}
+        name = self._find_layout(rows, known, labelled=False)[0].context
+        if name not in rows.data.column_names:
+            return None  # there is none; or `describe` says that it is not there
+        return same_texts(cell for batch in rows.batches([name]) for cell in batch[name])
+
     @cached_property
     def _choice_encoder(self) -> ChoiceEncoder:
         return ChoiceEncoder(self.tokenizer, self.longest_feature, self.hparams["truncation_side"])
@@ -163,51 +166,15 @@ class MultipleChoiceDataModule(TransformerDataModule):
         known = self.description
         return ChoiceLabels(known["label_column"], known["label_kind"], known["first_label"])
 
-    def _find_layout(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> ChoiceLayout:
-        options, present = self.hparams, rows.data.column_names
-        context, question = options["context_column"], options["question_column"]
-        choices, label = as_list(options["choice_columns"]), options["label_column_name"]
-        if not (context or question or choices) and "choice_columns" in known:
-            context, question, choices = known["context_column"], known["question_column"], known["choice_columns"]
-        if not (context or question or choices):
-            guessed = guess_layout(present, rows.place)
-            self.notes.append(f"{rows.place}: reading {guessed.inputs} as context, question and choices")
-            context, question, choices = guessed.context, guessed.question, guessed.choices
-        elif not choices or not (context or question):
-            raise UserError(
-                "choice_columns and context_column, question_column or both go together: "
-                f"{'no choice_columns' if not choices else 'neither context_column nor question_column'} given"
-            )
-        label = label or known.get("label_column") or guess_answer_column(present)
-        if labelled and not label:
-            raise UserError(f"{rows.place}: which column is the label? columns: {present}; set label_column_name")
-        return ChoiceLayout(context, question, choices, label)
-
-    def _count(self, rows: RawRows, layout: ChoiceLayout, votes: LabelVotes | None) -> Counter[int]:
-        """Counts rows by their number of choices, and says where choices are missing or come twice."""
-        counts: Counter[int] = Counter()
-        missing = twice = first = 0
-        for batch in rows.batches([*layout.choices, *([layout.label] if votes is not None else [])]):
-            try:
-                choices = read_choices(batch, layout.choices)
-            except RowError as error:
-                raise error.at(lambda row, first=first: rows.where(first + row)) from None  # type: ignore[misc]
-            first += len(choices)
-            counts.update(len(each.texts) for each in choices)
-            missing += sum(len(each.texts) < each.size for each in choices)
-            twice += sum(len(set(each.texts)) < len(each.texts) for each in choices)
-            if votes is not None and votes.cells < ENOUGH:
-                votes.add(batch[layout.label], choices)
-        if len(counts) > 1:
-            shown = ", ".join(f"{rows:,} rows of {count}" for count, rows in sorted(counts.items()))
-            self.notes.append(f"{rows.place}: rows have different numbers of choices: {shown}")
-        if missing:
-            self.notes.append(
-                f"{rows.place}: {missing:,} of {len(rows):,} rows have empty choices, which count as none"
-            )
-        if twice:
-            self.notes.append(f"{rows.place}: {twice:,} of {len(rows):,} rows have the same choice twice")
-        return Counter({count: number for count, number in counts.items() if count >= FEWEST})
+    def _find_layout(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> tuple[ChoiceLayout, bool]:
+        options = self.hparams
+        given = ChoiceLayout(
+            options["context_column"],
+            options["question_column"],
+            as_list(options["choice_columns"]),
+            options["label_column_name"],
+        )
+        return find_layout(rows, given, known, labelled)
 
     def _texts(self, rows: dict[str, list[Any]], which: str) -> list[str] | None:
         name = self.description[f"{which}_column"]

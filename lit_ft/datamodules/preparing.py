@@ -75,7 +75,7 @@ class PreparingDataModule(TokenizingDataModule):
         test_split_name: split to test on, as `validation_split_name`.
         predict_split_name: split to predict, as `validation_split_name`.
         validation_split_percentage: share of the training rows to cut for validation where there is no validation
-            split, in percent, seeded and stratified. 0 = no validation.
+            split, in percent, seeded and stratified; rows about one context stay together. 0 = no validation.
         max_train_samples: train on at most this many rows (a seeded sample).
         max_eval_samples: validate and test on at most this many rows.
         max_predict_samples: predict at most this many rows.
@@ -252,6 +252,10 @@ class PreparingDataModule(TokenizingDataModule):
         """Returns a number per row, in whose proportions the validation split is cut; `None` = by chance alone."""
         return None
 
+    def groups(self, rows: RawRows) -> Rows | None:
+        """Returns a number per row; the validation split is cut between rows of different ones. `None` = anywhere."""
+        return None
+
     # Preparation
 
     def prepare_stage(self, kinds: tuple[Kind, ...], overwrite: bool = False) -> Prepared:
@@ -330,7 +334,7 @@ class PreparingDataModule(TokenizingDataModule):
         """
         origin = self._origin(kind)
         assert self._scratch is not None, "rows are loaded while they are prepared, at no other time"
-        loaded = self.source.load(origin, self.strata, self._scratch)
+        loaded = self.source.load(origin, self.strata, self._scratch, self.groups)
         if not loaded and kind != "validation":
             option = "predict_file or test_file" if kind == "predict" else f"{kind}_file or {kind}_split_name"
             raise UserError(f"no {kind} rows: set {option}")

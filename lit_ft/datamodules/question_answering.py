@@ -12,9 +12,10 @@ from lit_ft.data.columns import check_columns
 from lit_ft.data.context_windows import ContextWindows
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.ragged import Array
-from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.raw import Kind, RawRows, Rows
 from lit_ft.data.samplers import Key
 from lit_ft.data.span_labels import require_tokens, span_labels, windows_to_keep
+from lit_ft.data.splits import same_texts
 from lit_ft.data.store import FeatureStore
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError
@@ -139,6 +140,13 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         self.notes.append(f"train: {kept:,} windows, {holding:,} of them with an answer{chosen}")
         return {}
 
+    def groups(self, rows: RawRows) -> Rows | None:
+        """Keeps the questions about a context together; see the base."""
+        name = self._column("context", rows.data.column_names, getattr(self._module, "description", None) or {})
+        if name not in rows.data.column_names:
+            return None  # `describe` says so
+        return same_texts(cell for batch in rows.batches([name]) for cell in batch[name])
+
     @cached_property
     def windows(self) -> ContextWindows:
         """Lays questions beside windows of their contexts.
@@ -149,15 +157,17 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         return ContextWindows(self.tokenizer, self.longest_feature, self.hparams["doc_stride"])
 
     def _columns(self, every: list[tuple[Kind, RawRows]], known: dict[str, Any]) -> dict[str, str]:
-        found = {}
-        for name, usual in COLUMNS.items():
-            present = [column for column in usual if column in every[0][1].data.column_names]
-            given = self.hparams[f"{name}_column_name"] or known.get(f"{name}_column")
-            found[f"{name}_column"] = given or (present or ["" if name == "id" else usual[0]])[0]
+        present = every[0][1].data.column_names
+        found = {f"{name}_column": self._column(name, present, known) for name in COLUMNS}
         for kind, rows in every:
             needed = [found[f"{name}_column"] for name in COLUMNS if (name, kind) != ("answer", "predict")]
             check_columns(filter(None, needed), rows.data.column_names, rows.place)
         return found
+
+    def _column(self, name: str, present: list[str], known: dict[str, Any]) -> str:
+        usual = [column for column in COLUMNS[name] if column in present]
+        given = self.hparams[f"{name}_column_name"] or known.get(f"{name}_column")
+        return given or (usual or ["" if name == "id" else COLUMNS[name][0]])[0]
 
     def _count(self, rows: RawRows) -> Array:
         """Verifies the answers of a set; says what was repaired."""

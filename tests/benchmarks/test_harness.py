@@ -29,6 +29,7 @@ ENTRIES = [
     "resume",
     "loader",
     "classification_step",
+    "task_training",
     "text_preparation",
     "masked_lm_step",
     "causal_lm_step",

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset
 
 from lit_ft.data.raw import RawRows
-from lit_ft.data.splits import cut_validation, rows_kept
+from lit_ft.data.splits import cut_validation, rows_kept, same_texts
 from lit_ft.errors import UserError
 
 
@@ -49,6 +49,39 @@ def test_a_label_never_leaves_train_altogether(seed: int) -> None:
 def test_one_row_cannot_be_cut() -> None:
     with pytest.raises(UserError, match="from 1 row: set validation_file or validation_split_percentage: 0"):
         cut_validation(1, 5, 0, None)
+
+
+@pytest.mark.parametrize("percentage", [0.1, 5, 20, 50, 99])
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_are_never_cut(percentage: float, seed: int) -> None:
+    names = [f"context {number % 37 % (1 + number // 60)}" for number in np.random.default_rng(5).permutation(600)]
+    train, validation = cut_validation(600, percentage, seed, None, numbered(names))
+    assert sorted([*train, *validation]) == list(range(600))
+    assert (train.tolist(), validation.tolist()) == (sorted(train), sorted(validation))
+    kept, held = ({names[row] for row in rows} for rows in (train, validation))
+    assert kept
+    assert held
+    assert not kept & held
+    # no other number of these groups, in their random order, is nearer
+    largest = max(Counter(names).values())
+    assert abs(len(validation) - min(max(1, 6 * percentage), 599)) <= largest
+    assert cut_validation(600, percentage, seed, None, numbered(names))[1].tolist() == validation.tolist()
+
+
+def test_groups_of_one_row_are_cut_as_rows_are() -> None:
+    _, validation = cut_validation(1000, 5, 0, None, np.arange(1000))
+    assert len(validation) == 50
+
+
+def test_one_group_cannot_be_cut() -> None:
+    with pytest.raises(UserError, match="all 3 rows have the same context and stay together; set validation_file"):
+        cut_validation(3, 5, 0, None, np.zeros(3, np.int64))
+
+
+def test_equal_texts_are_a_group_and_empty_ones_are_none() -> None:
+    groups = same_texts(["a", "", "b", None, "a", "", "ab"])
+    assert groups[0] == groups[4]
+    assert len(set(groups.tolist())) == 6
 
 
 def cap(data: Dataset, limit: int | None, seed: int, head: bool) -> Dataset:

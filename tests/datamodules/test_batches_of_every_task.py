@@ -23,9 +23,12 @@ from lit_ft import (
     QuestionAnsweringModule,
     TextClassificationDataModule,
     TextClassificationModule,
+    TokenClassificationDataModule,
+    TokenClassificationModule,
 )
 from lit_ft.errors import UserError
 from tests.questions import question_rows
+from tests.sentences import sentences
 from tests.tiny import texts
 
 ROWS = [{"text": text, "label": ("no", "yes")[number % 2]} for number, text in enumerate(texts()[:60])]
@@ -44,6 +47,10 @@ TASKS: dict[str, tuple[Any, Any, str, dict[str, Any]]] = {
     "questions": (
         QuestionAnsweringDataModule, QuestionAnsweringModule, "bert",
         {"dataset": question_rows(40, unanswerable=True), "max_seq_length": 48, "doc_stride": 12},
+    ),
+    "tags": (
+        TokenClassificationDataModule, TokenClassificationModule, "bert",
+        {"dataset": sentences(60), "text_column_name": "tokens", "tag_column": "tags", "max_seq_length": 24},
     ),
     "masked lines": (MaskedLMDataModule, MaskedLMModule, "bert", {"line_by_line": True}),
     "masked blocks": (MaskedLMDataModule, MaskedLMModule, "bert", {"max_seq_length": 24}),

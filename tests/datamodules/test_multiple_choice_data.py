@@ -305,3 +305,18 @@ def test_a_stream_gives_the_same_features(make: Make, tmp_path: Path) -> None:
     ours = data.on_before_batch_transfer(ours, 0)
     expected = first(whole)
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
+def test_a_cut_leaves_the_rows_about_a_context_together(make: Make) -> None:
+    rows = [{**row, "sent2": f"{row['sent2']} {at}"} for at in range(4) for row in swag(10)]
+    data = make(rows, validation_split_percentage=30, label_column_name="label")
+    (held,) = data.val_dataloader()
+    sets = [
+        {text.split("[SEP]")[0] for batch in batches for row in decoded(data, batch) for text in row}
+        for batches in (data.train_dataloader(), held)
+    ]
+    assert [len(each) for each in sets] == [7, 3]
+    assert not sets[0] & sets[1]
+    assert sum(len(batch["row"]) for batch in held) == 12
+    alone = make([{**row, "sent1": ""} for row in rows], validation_split_percentage=30)  # nothing in common
+    assert sum(len(batch["row"]) for batch in alone.val_dataloader()[0]) == 12

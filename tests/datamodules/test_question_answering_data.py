@@ -250,3 +250,24 @@ def test_streamed_rows_give_windows_row_by_row(make: Make, tmp_path: Path) -> No
     for expected in list(prepared.train_dataloader())[:-1]:
         batch = data.on_before_batch_transfer(next(stream), 0)
         assert {name: value.tolist() for name, value in batch.items()} == {n: v.tolist() for n, v in expected.items()}
+
+
+@pytest.mark.parametrize("column", ["context", "passage"])
+def test_a_cut_leaves_the_questions_about_a_context_together(column: str, make: Make) -> None:
+    rows = [
+        {"question": f"{each['question']} {number}", column: each["context"], "answers": each["answers"]}
+        for number in range(5)
+        for each in question_rows(12)
+    ]
+    named = {} if column == "context" else {"context_column_name": column}
+    data = make(dataset={"train": rows}, validation_split_percentage=20, **named)
+    seen = {kind: data.features[kind][""].row_of_feature for kind in ("train", "validation")}
+    assert sum(len(set(numbers.tolist())) for numbers in seen.values()) == 60
+    held = {data.features["validation"][""][(0, number)]["info"][column] for number in range(len(seen["validation"]))}
+    assert len(held) == 2  # 10 rows are nearer to 12 than 15
+    trained = {
+        data.tokenizer.decode(window["input_ids"]).split("[SEP]")[1]
+        for window in (data.features["train"][""].store[number] for number in range(len(seen["train"])))
+    }
+    for context in held:  # no window of it is trained on
+        assert not any(plain(data, context)[:40] in text for text in trained)

@@ -305,7 +305,7 @@ def test_rows_without_words_and_words_of_nothing(tiny: Callable[..., str]) -> No
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "unequal": ({"rows": [*ROWS[:3], {"tokens": ["a", "b"], "tags": ["O"]}]}, "row 4, column 'tokens' has 2 words, but"),
+    "unequal": ({"rows": [*ROWS[:3], {"tokens": ["a", "b"], "tags": ["O"]}]}, "column 'tokens' has 2 words, but"),
     "untagged word": ({"rows": [{"tokens": ["a", "b"], "tags": ["O", None]}]}, r"no tag for word 2 \('b'\)"),
     "column": ({"tag_column": "tag"}, r"no column 'tag'; columns: .* did you mean 'tags'"),
     "number": ({"tag_column": 9}, r"has no column 9; its 4 columns"),

@@ -18,10 +18,13 @@ from lit_ft import (
     QuestionAnsweringModule,
     TextClassificationDataModule,
     TextClassificationModule,
+    TokenClassificationDataModule,
+    TokenClassificationModule,
 )
 from lit_ft.callbacks import RunCheckpoint
 from tests.modules.conftest import LABELS
 from tests.questions import question_rows
+from tests.sentences import sentences
 from tests.tiny import SAMPLE, texts
 
 
@@ -115,6 +118,17 @@ def questions(model: str, **options: Any) -> tuple[Any, Any]:
     return QuestionAnsweringModule(model_name_or_path=model, learning_rate=3e-3, null_score_diff_threshold="auto"), data
 
 
+def tagged(model: str, **options: Any) -> tuple[Any, Any]:
+    data = TokenClassificationDataModule(
+        model_name_or_path=model,
+        dataset={"train": sentences(46), "validation": sentences(9, 60)},
+        text_column_name="tokens",
+        tag_column="tags",
+        **{"max_seq_length": 24, "batch_size": 6, **options},
+    )
+    return TokenClassificationModule(model_name_or_path=model, learning_rate=3e-3), data
+
+
 def run(
     made: tuple[Any, Any], folder: Path, resume: Path | None = None, **options: Any
 ) -> tuple[list[tuple[Any, ...]], dict[str, torch.Tensor], KeepAll]:
@@ -185,6 +199,11 @@ def test_multiple_choice(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> Non
 @pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 300}], ids=str)
 def test_question_answering(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
     check(questions, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
+
+
+@pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 160}], ids=str)
+def test_token_classification(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
+    check(tagged, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForMultipleChoice, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from lit_ft import (
     CausalLMDataModule,
@@ -21,11 +27,14 @@ from lit_ft import (
     MultipleChoiceModule,
     TextClassificationDataModule,
     TextClassificationModule,
+    TokenClassificationDataModule,
+    TokenClassificationModule,
 )
 from lit_ft.errors import UserError
 from lit_ft.ops.attention import PREFIX
 from tests.modules.conftest import NO_DROPOUT, sample_rows
 from tests.modules.test_training_parity import KeepWeights, Recorder, furthest, weights
+from tests.sentences import TAGS, sentences
 from tests.tiny import texts
 
 OPTIMIZER = {"learning_rate": 1e-3, "adam_epsilon": 1e-3}
@@ -40,10 +49,12 @@ def folders(headed: str, tiny: Callable[..., str], tmp_path_factory: pytest.Temp
         ("masked", "bert", AutoModelForMaskedLM),
         ("causal", "llama", AutoModelForCausalLM),
         ("choice", "bert", AutoModelForMultipleChoice),
+        ("tags", "bert", AutoModelForTokenClassification),
     ):
         folder = str(tmp_path_factory.mktemp(task))
         torch.manual_seed(1)
-        auto.from_pretrained(tiny(kind), **(NO_DROPOUT if kind == "bert" else {})).save_pretrained(folder)
+        names = {"id2label": dict(enumerate(TAGS))} if task == "tags" else {}
+        auto.from_pretrained(tiny(kind), **(NO_DROPOUT if kind == "bert" else {}), **names).save_pretrained(folder)
         AutoTokenizer.from_pretrained(tiny(kind)).save_pretrained(folder)
         made[task] = folder
     return made
@@ -63,6 +74,10 @@ def data_for(task: str, folder: str, batch_size: int = 6) -> Any:
         parts = {"train": choices[:120], "validation": choices[120:143], "test": choices[143:]}
         columns = {"question_column": "question", "choice_columns": "options"}
         return MultipleChoiceDataModule(dataset=parts, max_seq_length=48, **columns, **options)
+    if task == "tags":
+        sets = {"train": sentences(120), "validation": sentences(23, 200), "test": sentences(9, 300)}
+        names = {"text_column_name": "tokens", "tag_column": "tags"}
+        return TokenClassificationDataModule(dataset=sets, max_seq_length=24, **names, **options)
     rows = [{"text": text} for text in texts()]
     parts = {"train": rows[:120], "validation": rows[120:143]}
     if task == "masked":
@@ -73,6 +88,7 @@ def data_for(task: str, folder: str, batch_size: int = 6) -> Any:
 MODULES = {
     "classification": TextClassificationModule,
     "choice": MultipleChoiceModule,
+    "tags": TokenClassificationModule,
     "masked": MaskedLMModule,
     "causal": CausalLMModule,
 }
@@ -136,7 +152,7 @@ def test_the_same_training_and_scores(
             assert scores[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
 
 
-@pytest.mark.parametrize("task", ["classification", "choice"])
+@pytest.mark.parametrize("task", ["classification", "choice", "tags"])
 def test_the_same_predictions(task: str, folders: dict[str, str], trainer: Callable[..., Trainer]) -> None:
     predicted = {}
     for option in ("off", "on"):
@@ -214,7 +230,7 @@ def test_dropout_trains_in_half_precision(folders: dict[str, str], tiny: Callabl
         assert all(math.isfinite(loss) for loss in losses)
 
 
-@pytest.mark.parametrize("task", ["classification", "choice"])
+@pytest.mark.parametrize("task", ["classification", "choice", "tags"])
 def test_two_processes_equal_one_with_padding(
     task: str, folders: dict[str, str], tmp_path: Path, trainer: Callable[..., Trainer]
 ) -> None:
