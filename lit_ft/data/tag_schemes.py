@@ -191,9 +191,7 @@ def converted(found: Chunks, offsets: Array, types: Sequence[str], table: TagTab
     """
     where = {name: number for number, name in enumerate(table.names)}
     ids = np.array(
-        [[where.get(f"{LETTERS[scheme].get(each, '-')}-{name}", -1) for name in types] for each in Prefix]
-        or np.zeros((len(Prefix), 0)),
-        np.int64,
+        [[where.get(f"{LETTERS[scheme].get(each, '-')}-{name}", -1) for name in types] for each in Prefix], np.int64
     )
     total = int(offsets[-1])
     chunk = np.full(total, -1, np.int64)
@@ -230,19 +228,18 @@ def transitions(table: TagTable, scheme: TagScheme) -> tuple[Array, Array, Array
     """
     prefix, kind = table.prefix, table.kind
     size = len(table.names)
-    outside_first = _may_follow(np.full(size, Prefix.O), np.full(size, -1), prefix, kind, scheme)
-    allowed = np.stack([
-        _may_follow(np.full(size, prefix[tag]), np.full(size, kind[tag]), prefix, kind, scheme) for tag in range(size)
-    ])  # fmt: skip
+    outside = np.array([[Prefix.O]]), np.array([[-1]])
+    (outside_first,) = _may_follow(*outside, prefix, kind, scheme)
+    allowed = _may_follow(prefix[:, None], kind[:, None], prefix, kind, scheme)
     ends = ~np.isin(prefix, (Prefix.B, Prefix.I)) if scheme in ("BIOES", "BILOU") else np.ones(size, bool)
     return allowed, outside_first, ends
 
 
 def _may_follow(before: Array, before_kind: Array, prefix: Array, kind: Array, scheme: TagScheme) -> Array:
     open_before = (before == Prefix.B) | (before == Prefix.I)
-    same = before_kind == kind
+    same = np.asarray(before_kind == kind)
     if scheme == "IO":
-        return np.ones(len(prefix), bool)
+        return np.ones(same.shape, bool)
     if scheme == "IOB2":
         return np.asarray((prefix != Prefix.I) | (open_before & same))
     if scheme == "IOB1":

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
+from unicodedata import category
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -16,11 +18,18 @@ from lit_ft.errors import UserError
 
 REMEMBERED = 500_000
 """Different words whose tokens are kept."""
-_WORD = re.compile(r"\w+|[^\w\s]")
+_SINGLE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Signs that are words by themselves to BERT's tokenizers, too: Chinese and Japanese set no spaces."""
+_MARKS = "".join(chr(code) for code in range(0x20000) if category(chr(code))[0] == "M") + "\u200c\u200d"
+"""What belongs to the letter before it, such as the vowels of Devanagari."""
+_WORD = re.compile(rf"[{_SINGLE}]|(?:[^\W{_SINGLE}][{_MARKS}]*)+|\S")
 
 
 def split_text(text: str) -> tuple[list[str], list[tuple[int, int]]]:
-    """Splits a text into words and single signs; returns them, and where each begins and ends (in characters)."""
+    """Splits a text into words and single signs; returns them, and where each begins and ends (in characters).
+
+    A word is a run of letters and digits with their marks; signs of Chinese and Japanese are words of their own.
+    """
     found = list(_WORD.finditer(text))
     return [match.group() for match in found], [match.span() for match in found]
 
@@ -32,9 +41,21 @@ def needs_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """
     if not tokenizer.is_fast:
         return getattr(tokenizer, "add_prefix_space", True) is False
-    found = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"] or {}
-    parts = found.get("pretokenizers", [found])
+    parts = _pre_tokenizers(tokenizer)
     return any(part.get("type") == "ByteLevel" and not part.get("add_prefix_space", True) for part in parts)
+
+
+def takes_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Says whether the tokenizer's own option `add_prefix_space` does what is needed.
+
+    Where something else cuts the text first (Llama 3, Qwen2), it would put spaces within words, or do nothing.
+    """
+    return not tokenizer.is_fast or len(_pre_tokenizers(tokenizer)) == 1
+
+
+def _pre_tokenizers(tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    found = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"] or {}
+    return found.get("pretokenizers", [found])  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -62,7 +83,8 @@ class EncodedWords:
 class WordEncoder:
     """Encodes rows of words as transformers does with `is_split_into_words`, then makes windows of whole words.
 
-    Each word is encoded once and remembered. A word that the tokenizer makes nothing of gets the unknown token, so that
+    Each word is encoded once and remembered, with a space before it where the tokenizer would take it for a part of
+    the one before. A word that the tokenizer makes nothing of gets the unknown token, so that
     no label is lost. Words in two windows belong to the one where they have more words around them.
 
     Args:
@@ -79,6 +101,7 @@ class WordEncoder:
     ) -> None:
         self.tokenizer = tokenizer
         self.backend: Tokenizer | None = own_backend(tokenizer) if tokenizer.is_fast else None
+        self.mark = " " if needs_prefix_space(tokenizer) else ""
         self.before, self.behind, self.type = _around(tokenizer, self.backend)
         self.room: int | None = None
         if max_seq_length is not None:
@@ -121,12 +144,12 @@ class WordEncoder:
 
     def _encode(self, words: list[str]) -> list[Sequence[int]]:
         if self.backend is not None:
-            inputs = [[word] for word in words]
+            inputs = [[self.mark + word] for word in words]
             encodings = self.backend.encode_batch_fast(inputs, is_pretokenized=True, add_special_tokens=False)
             found: list[Sequence[int]] = [encoding.ids for encoding in encodings]
         else:
             found = [
-                self.tokenizer([word], is_split_into_words=True, add_special_tokens=False)["input_ids"]
+                self.tokenizer([self.mark + word], is_split_into_words=True, add_special_tokens=False)["input_ids"]
                 for word in words
             ]
         nothing = [next(t for t in (self.tokenizer.unk_token_id, self.tokenizer.pad_token_id, 0) if t is not None)]

@@ -19,7 +19,7 @@ from lit_ft.data.tag_columns import column_of, guess_tags, guess_words
 from lit_ft.data.tag_description import describe_known, describe_tags, survey
 from lit_ft.data.tag_schemes import TagScheme, check_scheme
 from lit_ft.data.tagged_rows import TagReader, reading_of
-from lit_ft.data.words import WordEncoder, needs_prefix_space
+from lit_ft.data.words import WordEncoder, needs_prefix_space, takes_prefix_space
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.building import TOKEN_HEAD, pretrained_labels
@@ -77,9 +77,9 @@ class TokenClassificationDataModule(TransformerDataModule):
         return replace(read, as_conll=("tsv",))
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Loads a tokenizer that takes each word for one; see the base."""
+        """Loads a tokenizer that takes each word for one, and is exported so; see the base."""
         tokenizer = super().load_tokenizer()
-        if not needs_prefix_space(tokenizer):
+        if not (needs_prefix_space(tokenizer) and takes_prefix_space(tokenizer)):
             return tokenizer
         given = self.hparams["tokenizer_kwargs"]
         self.hparams["tokenizer_kwargs"] = {**(given or {}), "add_prefix_space": True}

@@ -83,7 +83,7 @@ classify("a text", truncation=True)"""
     def setup(self, stage: str) -> None:
         """Checks the extra metrics by name before any weights are loaded; see the base."""
         super().setup(stage)
-        description = self._named({**self.description, **getattr(self._datamodule, "description", {})})
+        description = self._named(self.description)
         extra_metrics(self.hparams["metrics"], description["problem_type"], len(description["labels"]))
         self._set_class_weights(description)
         config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)

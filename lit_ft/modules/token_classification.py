@@ -57,12 +57,16 @@ tag("a text")"""
     @property
     def monitor(self) -> str:  # type: ignore[override]
         """F1 of entities; of plain tags, accuracy."""
-        return "val_accuracy" if self._scheme(self._all()) is None else "val_f1"
+        return (
+            "val_accuracy"
+            if self._scheme({**self.description, **getattr(self._datamodule, "description", {})}) is None
+            else "val_f1"
+        )
 
     def setup(self, stage: str) -> None:
         """Checks the pretrained head by name before any weights are loaded; see the base."""
         super().setup(stage)
-        description = self._named(self._all())
+        description = self._named(self.description)
         if self.hparams["constrained_decoding"] and self._scheme(description) is None:
             raise UserError("constrained_decoding: plain tags have no scheme that forbids any sequence; leave it out")
         config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
@@ -145,9 +149,6 @@ tag("a text")"""
     def _tags(self, logits: list[Tensor]) -> list[Tensor]:
         table = TagTable.of(self.description["labels"]) if self.hparams["constrained_decoding"] else None
         return best_tags(logits, table, self._scheme(self.description))
-
-    def _all(self) -> Description:
-        return {**self.description, **getattr(self._datamodule, "description", {})}
 
     def _scheme(self, description: Description) -> TagScheme | None:
         return description.get("tag_scheme")  # type: ignore[no-any-return]

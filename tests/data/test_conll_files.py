@@ -144,3 +144,20 @@ def test_rows_are_named_by_their_line(tmp_path: Path) -> None:
     assert [rows.naming(row).removeprefix(f"{path}: ") for row in (0, 2, 3)] == [
         "row 1 (line 1)", "row 3 (line 9)", "row 4 (line 12)",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("#nlp\tHT\nis\tVBZ\n", [["#nlp", "is"]]),
+    ("I PRP\n\n#fun HT\n\nyou PRP\n", [["I"], ["#fun"], ["you"]]),
+    ("# id 7\nI PRP O\n", [["I"]]),
+    ("-DOCSTART- O\nJohn B-PER\nran O\n-DOCSTART- O\nMary B-PER\n", [["John", "ran"], ["Mary"]]),
+    ("prix O\n10\u00a0000 O\n", [["prix", "10\u00a0000"]]),
+    ("a O\n\u3000 O\n", [["a", "\u3000"]]),
+    ("a\tX\tO\nb\tX\t\n", [["a", "b"]]),
+    ("a\tX\tO\t\nb\tX\tO\n", [["a", "b"]]),
+])  # fmt: skip
+def test_signs_that_are_no_comments_and_spaces_that_part_nothing(text: str, expected: Any, tmp_path: Path) -> None:
+    rows = read(written(tmp_path, "a.conll", text))
+    assert [row["tokens"] for row in rows] == expected
+    if "DOCSTART" in text:
+        assert [row["opens_document"] for row in rows] == [True, True]

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lit_ft.data.words import WordEncoder, needs_prefix_space, split_text
+from lit_ft.data.words import WordEncoder, needs_prefix_space, split_text, takes_prefix_space
 from lit_ft.errors import UserError
 
 VOCABULARY = [
@@ -90,3 +91,33 @@ def test_text_is_split_at_spaces_and_signs() -> None:
     words, places = split_text(text)
     assert words == ["It", "'", "s", "5", "°", ",", "OK"]
     assert [text[start:end] for start, end in places] == words
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("दिल्ली में", ["दिल्ली", "में"]),
+    ("cafe\u0301, a", ["cafe\u0301", ",", "a"]),
+    ("我住在3区", ["我", "住", "在", "3", "区"]),
+    ("Ada's New-York_2 €5", ["Ada", "'", "s", "New", "-", "York_2", "€", "5"]),
+])  # fmt: skip
+def test_words_of_other_scripts(text: str, words: list[str]) -> None:
+    found, places = split_text(text)
+    assert found == words
+    assert [text[start:end] for start, end in places] == words
+
+
+def test_words_behind_a_pre_tokenizer_of_its_own() -> None:
+    """Llama 3 and Qwen2 cut the text by a pattern first: each word is read as it is within a text."""
+    backend = Tokenizer(models.BPE())
+    pattern = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(pattern, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    backend.train_from_iterator(["The sky is blue over New York"] * 50, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<e>", pad_token="<e>")
+    words = ["The", "sky", "is", "blue", "over", "New-York"]
+    found = WordEncoder(tokenizer, None)([words]).input_ids[0].tolist()
+    assert found == tokenizer(" The sky is blue over New-York")["input_ids"]
+    assert not takes_prefix_space(tokenizer)

@@ -161,6 +161,16 @@ def test_a_text_as_people_write_it(lively: str, trainer: Callable[..., Trainer],
     assert spans > 2
 
 
+def test_predicting_from_a_column_of_another_name(lively: str, trainer: Callable[..., Trainer]) -> None:
+    module = TokenClassificationModule(model_name_or_path=lively)
+    trainer(max_steps=1, limit_val_batches=0).fit(module, data(lively))
+    rows = [{"satz": ["Ada", "went", "to", "Berlin"]}, {"satz": ["a", "refund"]}]
+    source = data(lively, {"predict": rows}, text_column_name="satz")
+    found = [row for batch in trainer().predict(module, source) or [] for row in batch]
+    assert [row["satz"] for row in found] == [row["satz"] for row in rows]
+    assert all("entities" in row for row in found)
+
+
 def test_conll_lines(lively: str, tmp_path: Path) -> None:
     from lit_ft.cli import main
 

@@ -22,6 +22,8 @@ ID, OPENS_DOCUMENT = "id", "opens_document"
 
 _DOCUMENT = "-DOCSTART-"
 _ID = re.compile(r"#\s*(?:sent_id\s*=?|id\b\s*=?)\s*(\S+)")
+_BLANK = " \t\r"
+"""What may stand around cells; other spaces (U+00A0, U+3000) are characters like any other."""
 _TAG = re.compile(r"O|[BIESLU]-\S+")
 
 
@@ -63,23 +65,29 @@ class _Layout:
         return len(self.names)
 
     def cells(self, line: str) -> list[str]:
-        cells = line.rstrip("\t\r ").split(self.separator)
-        return [cell.strip() for cell in cells]
+        if self.separator is None:
+            return re.split(r"[ \t]+", line.strip(_BLANK))
+        cells = [cell.strip(" ") for cell in line.rstrip("\r").split(self.separator)]
+        while len(cells) > max(self.width, 1) and not cells[-1]:  # tabs at the end
+            cells.pop()
+        return cells
 
     def is_comment(self, line: str) -> bool:
         """Says whether a line before a sentence's first word is none of its words; a word may be `#`."""
         if not line.startswith("#"):
             return False
         cells = self.cells(line)
-        return self.universal or self.counts or len(cells) != self.width or not _TAG.fullmatch(cells[-1])
+        if self.universal or self.counts or len(cells) != self.width:
+            return True
+        return self.separator is None and line.startswith("# ") and not _TAG.fullmatch(cells[-1])
 
 
 def _layout(path: Path, start: TextStart, options: ReadOptions, universal: bool) -> _Layout:
     lines = start.head.decode("utf-8", "replace").split(start.newline.decode())
-    words = [line for line in lines if line.strip() and not line.startswith(("#", _DOCUMENT))]
+    words = [line for line in lines if line.strip(_BLANK) and not line.startswith(("#", _DOCUMENT))]
     if not words:
         raise UserError(f"{path}: no line with a word in it")
-    separator = "\t" if "\t" in words[0].strip() else None
+    separator = "\t" if "\t" in words[0].strip(_BLANK) else None
     layout = _Layout(path, start.newline, separator, [], False, universal)
     width = len(layout.cells(words[0]))
     firsts = [layout.cells(line)[0] for line in words[:50]]
@@ -102,9 +110,8 @@ def _sentence_ends(all_ends: FindEnds, newline: bytes, content: bytes) -> Offset
     """Finds the offsets of sentences behind blank lines; a document's first line stays with what follows it."""
     ends = all_ends(content)
     begins = np.append(0, ends)
-    blank = np.fromiter(
-        (not content[start:end].strip() for start, end in zip(begins[:-1], ends, strict=True)), bool, len(ends)
-    )
+    lines = zip(begins[:-1], ends, strict=True)
+    blank = np.fromiter((not content[start:end].strip(b" \t\r\n") for start, end in lines), bool, len(ends))
     # a line after a blank one: what comes before it is whole, if it is there
     opens = np.flatnonzero(blank[:-1] & ~blank[1:]) + 1
     kept, waiting = [], bool(content[: len(_DOCUMENT)] == _DOCUMENT.encode())
@@ -135,9 +142,10 @@ def _parse(layout: _Layout, content: bytes, text: str, at: Position) -> pa.Table
             words.clear()
 
     for number, line in enumerate(text.split(layout.newline.decode()), start=at["line"]):
-        if not line.strip():
+        if not line.strip(_BLANK):
             close()
         elif line.startswith(_DOCUMENT) or (not words and line.startswith("# newdoc")):
+            close()
             opens = True
         elif not words and layout.is_comment(line):
             sentence_id = found[1] if (found := _ID.match(line)) else sentence_id
