@@ -124,16 +124,30 @@ def describe_tags(
     return {"labels": names, "tag_scheme": scheme, "data_scheme": found.scheme}, notes
 
 
-def describe_known(labels: list[str], scheme: TagScheme | None, data_scheme: TagScheme | None) -> Description:
+def describe_known(labels: list[str], scheme: TagScheme | None) -> Description:
     """Describes tags that a head has, where there are no training rows.
 
     Args:
         labels: the head's tags.
         scheme: that they are in, if that is known.
-        data_scheme: scheme of the rows that it was trained on, if that is known; others are taken to be alike.
     """
-    scheme = scheme or scheme_of(labels)
-    return {"labels": labels, "tag_scheme": scheme, "data_scheme": data_scheme or scheme}
+    return {"labels": labels, "tag_scheme": scheme or scheme_of(labels), "data_scheme": None}
+
+
+def scheme_of_rows(
+    found: TagScheme | None, learned: TagScheme | None, trained_on: TagScheme | None
+) -> TagScheme | None:
+    """Returns the scheme of rows that a model is scored on.
+
+    Args:
+        found: what their tags look like; few rows may look like IOB2 and be IOB1, or the other way round.
+        learned: the model's own; `None` for plain tags.
+        trained_on: that of the rows which it was trained on; `None` = that is not known.
+    """
+    if learned is None or found is None:
+        return learned and (trained_on or learned)
+    alike = {found, trained_on} <= {"IO", "IOB1", "IOB2"}
+    return trained_on if trained_on is not None and (alike or found == trained_on) else found
 
 
 def _scheme_of_head(found: TagSurvey, given: list[str] | None) -> TagScheme | None:

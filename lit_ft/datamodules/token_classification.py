@@ -16,13 +16,16 @@ from lit_ft.data.readers import ReadOptions
 from lit_ft.data.samplers import Key
 from lit_ft.data.tag_coding import TagCoder, piece_labels
 from lit_ft.data.tag_columns import column_of, guess_tags, guess_words
-from lit_ft.data.tag_description import describe_known, describe_tags, survey
+from lit_ft.data.tag_description import describe_known, describe_tags, scheme_of_rows, survey
 from lit_ft.data.tag_schemes import TagScheme, check_scheme
 from lit_ft.data.tagged_rows import TagReader, reading_of
 from lit_ft.data.words import WordEncoder, needs_prefix_space, takes_prefix_space
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.building import TOKEN_HEAD, pretrained_labels
+
+SCHEMES = ("tag_scheme", "data_scheme")
+"""What the model learned, and what the rows are in that it learned from."""
 
 
 class TokenClassificationDataModule(TransformerDataModule):
@@ -95,6 +98,9 @@ class TokenClassificationDataModule(TransformerDataModule):
         self.description = {**known, **self._columns(every, known, tagged)}
         if "train" in raw or "labels" not in known:
             self.description |= self._tags(raw, known)
+        if tagged and "train" not in raw:
+            found = survey(every, self._reader).scheme
+            self.description["data_scheme"] = scheme_of_rows(found, *map(self.description.get, SCHEMES))
         if tagged and self.description["words"] == "text":
             for rows in every:
                 if note := survey([rows], self._reader).spans.note():
@@ -182,7 +188,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         given = known.get("labels") or (pretrained_labels(config, TOKEN_HEAD) if config else None)
         scheme = known.get("tag_scheme") or getattr(config, "tag_scheme", None)
         if "train" not in raw and given:
-            return describe_known(given, scheme, known.get("data_scheme"))
+            return describe_known(given, scheme)
         train = list((raw.get("train") or self.load_rows("train")).values())
         if "train" not in raw:  # rows to predict do not say how train is read
             self.description |= self._columns(train, known, tagged=True)

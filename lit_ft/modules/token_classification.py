@@ -50,7 +50,7 @@ tag("a text")"""
     ) -> None:
         super().__init__(**kwargs)
         if labels is not None:
-            self.description = describe_known(labels, None, None)
+            self.description = describe_known(labels, None)
         if not 0 <= label_smoothing_factor <= 1:
             raise UserError(f"label_smoothing_factor is {label_smoothing_factor}; it must be between 0 and 1")
 
@@ -161,4 +161,4 @@ tag("a text")"""
         names = pretrained_labels(config, TOKEN_HEAD)
         if names is None:
             raise UserError("nobody has named the tags: pass labels=[...] to the module, or use our data module")
-        return {**description, **describe_known(names, getattr(config, "tag_scheme", None), None)}
+        return {**description, **describe_known(names, getattr(config, "tag_scheme", None))}

@@ -171,6 +171,22 @@ def test_predicting_from_a_column_of_another_name(lively: str, trainer: Callable
     assert all("entities" in row for row in found)
 
 
+def test_scores_of_rows_in_another_scheme(lively: str, trainer: Callable[..., Trainer]) -> None:
+    module = TokenClassificationModule(model_name_or_path=lively)
+    trainer(max_steps=1, limit_val_batches=0).fit(module, data(lively, tag_scheme="BIOES"))
+    rows = sentences(20, 200)
+    own = trainer().test(module, data(lively, {"test": rows}), verbose=False)[0]
+    ends = [[*row["tags"][1:], "O"] for row in rows]
+    letters = {("B", False): "U", ("B", True): "B", ("I", True): "I", ("I", False): "L"}
+    for row, after in zip(rows, ends, strict=True):
+        row["tags"] = [
+            tag if tag == "O" else letters[tag[0], behind == f"I{tag[1:]}"] + tag[1:]
+            for tag, behind in zip(row["tags"], after, strict=True)
+        ]
+    assert any(tag[0] == "U" for row in rows for tag in row["tags"])
+    assert trainer().test(module, data(lively, {"test": rows}), verbose=False)[0] == own
+
+
 def test_conll_lines(lively: str, tmp_path: Path) -> None:
     from lit_ft.cli import main
 
