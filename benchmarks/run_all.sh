@@ -14,6 +14,9 @@ done
 for workload in short intents long; do
     run classification_step --workload "$workload" "$@"
 done
+for task in question_answering multiple_choice token_classification; do
+    run task_training --task "$task" "$@"
+done
 for name in lightning_overhead prediction startup \
     text_preparation resume masked_lm_step domain_adaptation causal_lm_step chats_step; do
     run "$name" "$@"

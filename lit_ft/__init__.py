@@ -14,12 +14,18 @@ _HOME = {
     "MultipleChoiceModule": "lit_ft.modules",
     "QuestionAnsweringDataModule": "lit_ft.datamodules",
     "QuestionAnsweringModule": "lit_ft.modules",
+    "Seq2SeqDataModule": "lit_ft.datamodules",
+    "Seq2SeqModule": "lit_ft.modules",
+    "SummarizationDataModule": "lit_ft.datamodules",
+    "SummarizationModule": "lit_ft.modules",
     "TextClassificationDataModule": "lit_ft.datamodules",
     "TextClassificationModule": "lit_ft.modules",
     "TokenClassificationDataModule": "lit_ft.datamodules",
     "TokenClassificationModule": "lit_ft.modules",
     "TransformerDataModule": "lit_ft.datamodules",
     "TransformerModule": "lit_ft.modules",
+    "TranslationDataModule": "lit_ft.datamodules",
+    "TranslationModule": "lit_ft.modules",
 }
 __all__ = [
     "CausalLMDataModule",
@@ -30,12 +36,18 @@ __all__ = [
     "MultipleChoiceModule",
     "QuestionAnsweringDataModule",
     "QuestionAnsweringModule",
+    "Seq2SeqDataModule",
+    "Seq2SeqModule",
+    "SummarizationDataModule",
+    "SummarizationModule",
     "TextClassificationDataModule",
     "TextClassificationModule",
     "TokenClassificationDataModule",
     "TokenClassificationModule",
     "TransformerDataModule",
     "TransformerModule",
+    "TranslationDataModule",
+    "TranslationModule",
     "__version__",
 ]
 
@@ -45,18 +57,24 @@ if TYPE_CHECKING:
         MaskedLMDataModule,
         MultipleChoiceDataModule,
         QuestionAnsweringDataModule,
+        Seq2SeqDataModule,
+        SummarizationDataModule,
         TextClassificationDataModule,
         TokenClassificationDataModule,
         TransformerDataModule,
+        TranslationDataModule,
     )
     from lit_ft.modules import (
         CausalLMModule,
         MaskedLMModule,
         MultipleChoiceModule,
         QuestionAnsweringModule,
+        Seq2SeqModule,
+        SummarizationModule,
         TextClassificationModule,
         TokenClassificationModule,
         TransformerModule,
+        TranslationModule,
     )
 
 

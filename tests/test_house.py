@@ -33,6 +33,7 @@ SHARED = {
     "parallel",
     "evaluation",
     "language_modeling",
+    "seq2seq",
 }
 """Files of the wings that are no task."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))
@@ -96,12 +97,18 @@ def test_public_names_are_importable_and_lazy() -> None:
         "MultipleChoiceModule",
         "QuestionAnsweringDataModule",
         "QuestionAnsweringModule",
+        "Seq2SeqDataModule",
+        "Seq2SeqModule",
+        "SummarizationDataModule",
+        "SummarizationModule",
         "TextClassificationDataModule",
         "TextClassificationModule",
         "TokenClassificationDataModule",
         "TokenClassificationModule",
         "TransformerDataModule",
         "TransformerModule",
+        "TranslationDataModule",
+        "TranslationModule",
         "__version__",
     }
     for name in lit_ft.__all__:

@@ -15,6 +15,10 @@ from lit_ft import (
     CausalLMModule,
     MaskedLMDataModule,
     MaskedLMModule,
+    MultipleChoiceDataModule,
+    MultipleChoiceModule,
+    QuestionAnsweringDataModule,
+    QuestionAnsweringModule,
     TextClassificationDataModule,
     TextClassificationModule,
     cli,
@@ -23,11 +27,20 @@ from lit_ft.errors import UserError
 from lit_ft.ops.objects import option_defaults
 from tests.tiny import SAMPLE
 
-TASKS: dict[str, tuple[type, type, str, str]] = {
-    "classification": (TextClassificationModule, TextClassificationDataModule, "bert", "--data.text_column_names=text"),
-    "masked_lm": (MaskedLMModule, MaskedLMDataModule, "bert", "--data.text_column_name=text"),
-    "causal_lm": (CausalLMModule, CausalLMDataModule, "gpt2", "--data.text_column_name=text"),
-}
+TASKS: dict[str, tuple[type, type, str, list[str]]] = {
+    "classification": (
+        TextClassificationModule, TextClassificationDataModule, "bert", ["--data.text_column_names=text"],
+    ),
+    "masked_lm": (MaskedLMModule, MaskedLMDataModule, "bert", ["--data.text_column_name=text"]),
+    "causal_lm": (CausalLMModule, CausalLMDataModule, "gpt2", ["--data.text_column_name=text"]),
+    "question_answering": (
+        QuestionAnsweringModule, QuestionAnsweringDataModule, "bert",
+        ["--data.question_column_name=label", "--data.context_column_name=text", "--data.answer_column_name=text",
+         "--data.max_seq_length=64", "--data.doc_stride=8"],
+    ),
+    "multiple_choice": (MultipleChoiceModule, MultipleChoiceDataModule, "bert", ["--data.label_column_name=label"]),
+}  # fmt: skip
+CHOICES = "prompt,ending0,ending1,label\n" + "".join(f"order {n},is late,is lost,{n % 2}\n" for n in range(12))
 LEFT_ALONE = {
     "dataset",  # from Python only
     "torch_compile",  # minutes
@@ -63,10 +76,14 @@ def changed(draw: Any, task: str) -> list[str]:
 
 def run(task: str, words: list[str], model: str, root: Path) -> str:
     """Fits one step; returns how it ended."""
-    module, data, _, column = TASKS[task]
+    module, data, _, own = TASKS[task]
+    file = SAMPLE / "train.csv"
+    if task == "multiple_choice":
+        file = root / "choices.csv"
+        file.write_text(CHOICES)
     base = [
         "fit", f"--model={module.__name__}", f"--data={data.__name__}", f"--model.model_name_or_path={model}",
-        f"--data.train_file={SAMPLE / 'train.csv'}", column, "--data.max_train_samples=8", "--data.max_eval_samples=4",
+        f"--data.train_file={file}", *own, "--data.max_train_samples=8", "--data.max_eval_samples=4",
         "--trainer.max_steps=1", f"--trainer.default_root_dir={root}", f"--data.preparation_dir={root / 'prepared'}",
         "--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_checkpointing=false",
         "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--export.enabled=false",
@@ -101,6 +118,10 @@ def test_a_misspelt_value_names_the_right_one(tiny: Callable[..., str], tmp_path
         ("masked_lm", "--data.mlm_probabilty=0.2", "'mlm_probability'"),
         ("causal_lm", "--data.max_seq_length=20", "'block_size'"),
         ("causal_lm", "--data.text_column_name=txet", "'text'"),
+        ("question_answering", "--data.context_column_name=txet", "'text'"),
+        ("question_answering", "--data.on_bad_answer=dorp", "drop"),
+        ("multiple_choice", "--data.choice_column=ending0", "'choice_columns'"),
+        ("multiple_choice", "--data.label_kind=leter", "letter"),
     ):
         said = run(task, [word], tiny(TASKS[task][2]), tmp_path)
         assert expected in said, said

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from lit_ft import cli
 from lit_ft.commands.export import export
+from tests.pairs import make_seq2seq, pair_rows
 from tests.tiny import SAMPLE
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
@@ -103,3 +104,44 @@ def test_a_folder_of_shards_goes_on_and_becomes_one_model(tiny: Callable[..., st
     whole, parts = (AutoModelForSequenceClassification.from_pretrained(model).state_dict() for model in models)
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
     assert pipeline("text-classification", str(models[0]))("where is my parcel")[0]["label"]
+
+
+def translating(model: str, folder: Path, *more: str) -> list[str]:
+    """Texts of 11 rows, which do not divide by the processes, generated and scored after each epoch."""
+    words = ["--model=TranslationModule", "--data=TranslationDataModule", f"--model.model_name_or_path={model}"]
+    for name, rows in {"train": pair_rows(24), "validation": pair_rows(11, 30)}.items():
+        files = {side: folder / f"{name}.{side}" for side in ("en", "de")}
+        for path, column in zip(files.values(), ("source", "target"), strict=True):
+            path.write_text("".join(row[column] + "\n" for row in rows), encoding="utf-8")
+        words.append(f"--data.{name}_file={json.dumps([str(path) for path in files.values()])}")
+    return [
+        *words, "--data.source_lang=en", "--data.target_lang=de", "--data.max_target_length=24",
+        "--model.learning_rate=0.01", "--model.adam_epsilon=0.001", "--model.max_generate_samples=9",
+        "--model.generation={num_beams: 2}", "--model.metrics=[exact_match, generated_length]",
+        "--trainer.max_epochs=2", *QUIET, *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["t5", pytest.param("bart", marks=pytest.mark.soak)])
+def test_two_shards_generate_as_one_process(tmp_path: Path, family: str) -> None:
+    words = translating(make_seq2seq(family, tmp_path / family), tmp_path)
+    one = cli.main(["fit", *words, f"--trainer.default_root_dir={tmp_path / 'one'}", "--data.batch_size=8"])
+    two(["fit", *words, "--data.batch_size=4", "--model.padding_free=on"], tmp_path / "two", False)
+    assert one.folder is not None
+    run = tmp_path / "two" / "version_0"
+    expected, found = scores(one.folder), scores(run)
+    assert len(expected) > 1
+    assert "val_generated_length" in expected[-1]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+    words += [f"--data.predict_file={tmp_path / 'validation.en'}", "--ckpt_path=last"]
+    cli.main(["predict", *words, f"--trainer.default_root_dir={tmp_path / 'one'}", "--data.batch_size=8"])
+    two(["predict", *words, "--data.batch_size=4"], tmp_path / "two", False)
+    rows = [
+        [json.loads(line) for line in (each / "predictions" / "validation.jsonl").read_text().splitlines()]
+        for each in (one.folder, run)
+    ]
+    assert [row["prediction"] for row in rows[1]] == [row["prediction"] for row in rows[0]]
+    assert [row["score"] for row in rows[1]] == pytest.approx([row["score"] for row in rows[0]], abs=1e-3)
+    assert len(rows[0]) == 11

@@ -82,6 +82,12 @@ class RunCheckpoint(ModelCheckpoint):
         if self._should_save_on_train_epoch_end(trainer):
             self._save_anyway(trainer)
 
+    def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Any]) -> None:
+        """Leaves the best as it is where the module says that this validation left some metrics out."""
+        left_out = getattr(trainer.lightning_module, "leaves_metrics_out", False)
+        if self.monitor is None or self.monitor in monitor_candidates or not left_out:
+            super()._save_topk_checkpoint(trainer, monitor_candidates)
+
     def _save_anyway(self, trainer: Trainer) -> None:
         if not self._should_skip_saving_checkpoint(trainer):
             self.save_now(trainer)

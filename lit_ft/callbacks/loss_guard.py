@@ -125,7 +125,7 @@ def is_late(loss: Tensor) -> bool:
 
 
 def record(path: Path, trainer: Any, module: Any, seen: Seen) -> Path:
-    """Writes the rows of a batch: number in the training set, text, label.
+    """Writes the rows of a batch: number in the training set, text (of several choices a list), labels by their names.
 
     Returns:
         The file.
@@ -135,18 +135,26 @@ def record(path: Path, trainer: Any, module: Any, seen: Seen) -> Path:
     numbered = getattr(trainer.datamodule, "train_rows_at", None)
     rows = numbered(seen.epoch, seen.batch_idx) if numbered is not None else None
     ids: Any = batch.get("input_ids", []) if isinstance(batch, dict) else []
+    names = getattr(module, "label_names", ("labels",))
     lines = []
     for place in range(len(ids)):
-        tokens, labels = ids[place].tolist(), batch.get("labels")
-        mask = batch.get("attention_mask")
-        if mask is not None:
-            tokens = [token for token, real in zip(tokens, mask[place].tolist(), strict=True) if real]
-        lines.append(
-            {
-                "row": rows[place] if rows is not None and len(rows) == len(ids) else None,
-                "text": tokenizer.decode(tokens) if tokenizer is not None else tokens,
-                "labels": None if labels is None else labels[place].tolist(),
-            }
-        )
+        labels = {name: batch[name][place].tolist() if name in batch else None for name in names}
+        row = rows[place] if rows is not None and len(rows) == len(ids) else None
+        lines.append({"row": row, "text": _text(batch, place, tokenizer), **labels})
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
     return path
+
+
+def _text(batch: Any, place: int, tokenizer: Any) -> Any:
+    ids, mask = batch["input_ids"][place], batch.get("attention_mask")
+    if ids.dim() > 1:
+        masks = [None] * len(ids) if mask is None else [each.bool() for each in mask[place]]
+        return [
+            _decoded(one, real, tokenizer) for one, real in zip(ids, masks, strict=True) if real is None or real.any()
+        ]
+    return _decoded(ids, None if mask is None else mask[place].bool(), tokenizer)
+
+
+def _decoded(ids: Tensor, real: Tensor | None, tokenizer: Any) -> Any:
+    tokens = (ids if real is None else ids[real]).tolist()
+    return tokens if tokenizer is None else tokenizer.decode(tokens)

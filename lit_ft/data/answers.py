@@ -1,6 +1,8 @@
 """Cells of answers -> texts with places in the context, verified and repaired; what cannot be found is named."""
 
+import ast
 import json
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -23,6 +25,11 @@ class Answer(NamedTuple):
     start: int | None
 
 
+def text_of(cell: Any) -> str:
+    """Returns the text of a cell of questions or contexts; of a number, as it is written."""
+    return "" if cell is None else str(cell)
+
+
 class State(IntEnum):
     """What is known of a row's answer."""
 
@@ -41,8 +48,8 @@ def read_answers(cell: Any) -> list[Answer] | None:
 
     Args:
         cell: `{"text": [...], "answer_start": [...]}`, a list of `{"text": ..., "answer_start": ...}`, a list of texts,
-            one text, or any of these as JSON. An empty list is a question that cannot be answered; blank texts are
-            no answers.
+            one text, or any of these as JSON or as Python writes it. An empty list is a question that cannot be
+            answered; blank texts are no answers.
 
     Returns:
         The answers; `None` where the cell says nothing (null, or blank).
@@ -50,11 +57,7 @@ def read_answers(cell: Any) -> list[Answer] | None:
     Raises:
         ValueError: it has none of these shapes.
     """
-    if isinstance(cell, str) and cell.lstrip()[:1] in ("{", "["):
-        try:
-            cell = json.loads(cell)
-        except ValueError:  # an answer may begin with a bracket, too
-            return [Answer(cell, None)]
+    cell = _parsed(cell)
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         return None
     texts, starts = _texts_and_starts(cell)
@@ -62,10 +65,48 @@ def read_answers(cell: Any) -> list[Answer] | None:
         return None
     if len(texts) != len(starts):
         raise ValueError(f"it has {len(texts)} texts, but {len(starts)} answer_start")
-    for text, start in zip(texts, starts, strict=True):
-        if not isinstance(text, str) or not (start is None or isinstance(start, int)):
+    places = [_number(start) for start in starts]
+    for text, start, number in zip(texts, starts, places, strict=True):
+        if not isinstance(text, str) or (number is None and start is not None):
             raise ValueError(f"text {shorten(text)} with answer_start {shorten(start)}; expected a text and a number")
-    return [Answer(text, start) for text, start in zip(texts, starts, strict=True) if text.strip()]
+    return [Answer(text, number) for text, number in zip(texts, places, strict=True) if text.strip()]
+
+
+def _parsed(cell: Any) -> Any:
+    """Reads a cell of a csv file that holds JSON, or a list or dict as Python writes it."""
+    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("{", "["):
+        return cell
+    try:
+        return json.loads(cell)
+    except ValueError:
+        pass
+    try:
+        return ast.literal_eval(cell.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # an answer may begin with a bracket, too
+        return cell
+
+
+def _number(start: Any) -> int | None:
+    if isinstance(start, str) and start.strip().removeprefix("-").isdecimal():
+        return int(start)
+    if isinstance(start, float) and start.is_integer():  # of pandas
+        return int(start)
+    return start if isinstance(start, int) else None
+
+
+def with_starts(cells: Sequence[Any], starts: Sequence[Any]) -> list[Any]:
+    """Lays answers beside their places where these have a column of their own; cells with places keep them."""
+    return [_with_start(cell, start) for cell, start in zip(cells, starts, strict=True)]
+
+
+def _with_start(cell: Any, start: Any) -> Any:
+    texts, places = _parsed(cell), _parsed(start)
+    if isinstance(texts, str) and texts.strip():
+        texts = [texts]
+    blank = places is None or places == "" or (isinstance(places, float) and math.isnan(places))
+    if blank or not texts or not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return cell
+    return {"text": texts, "answer_start": places if isinstance(places, list) else [places]}
 
 
 def _texts_and_starts(cell: Any) -> tuple[list[Any] | None, list[Any]]:

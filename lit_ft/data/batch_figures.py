@@ -1,6 +1,6 @@
 """What a choice of batches makes of a step: rows, tokens and padding, counted from the lengths of the rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ class BatchFigures:
         lengths: Array,
         padded: Callable[[Array], Array],
         per_step: int,
-        widths: Array | None = None,
+        widths: Sequence[Array] = (),
     ) -> "BatchFigures":
         """Counts the batches of an epoch.
 
@@ -39,7 +39,8 @@ class BatchFigures:
             lengths: tokens of each row.
             padded: places of a row in batches whose widest row is so wide.
             per_step: batches of an optimizer step.
-            widths: of each row, where that is not the number of its tokens.
+            widths: of each row, where that is not the number of its tokens; several where a row has several sides that
+                are padded by themselves.
         """
         order, spans = batches
         sorted_spans = np.argsort(spans[:, 0])
@@ -47,10 +48,10 @@ class BatchFigures:
         in_turn = lengths[order].astype(np.int64)
         rows = np.diff(spans, axis=1)[:, 0]
         tokens = np.add.reduceat(in_turn, starts)[place]
-        wide = in_turn if widths is None else widths[order].astype(np.int64)
-        longest = np.maximum.reduceat(wide, starts)[place]
+        sides = [side[order].astype(np.int64) for side in widths] or [in_turn]
+        places = sum(padded(np.maximum.reduceat(side, starts)[place]) for side in sides)
         steps = np.arange(0, len(spans), per_step)
-        return cls(*(np.add.reduceat(each, steps) for each in (rows, tokens, rows * padded(longest))))
+        return cls(*(np.add.reduceat(each, steps) for each in (rows, tokens, rows * places)))
 
     @property
     def steps(self) -> int:

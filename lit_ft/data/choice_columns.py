@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from datasets import ClassLabel, Value
-
-from lit_ft.data.columns import LABEL_NAMES, check_columns
+from lit_ft.data.columns import LABEL_NAMES, check_columns, check_texts, is_plain
 from lit_ft.data.labels import natural_key
 from lit_ft.data.raw import RawRows
 from lit_ft.errors import UserError
@@ -65,19 +63,13 @@ class ChoiceLayout:
             raise UserError(f"column {twice!r} cannot be two of context, question, choices and label at once")
         check_columns([*self.inputs, *([self.label] if labelled else [])], rows.data.column_names, rows.place)
         texts = [name for name in (self.context, self.question) if name]
-        for name in texts + (self.choices if len(self.choices) > 1 else []):
-            if not _is_plain(features[name]):
-                raise UserError(f"{rows.place}: column {name!r} is nested ({features[name]}), not text; name another")
+        check_texts(texts + (self.choices if len(self.choices) > 1 else []), features, rows.place)
         (first, *others) = self.choices
-        if not others and _is_plain(features[first]) and getattr(features[first], "dtype", "") != "null":
+        if not others and is_plain(features[first]) and getattr(features[first], "dtype", "") != "null":
             raise UserError(
                 f"{rows.place}: column {first!r} alone holds one choice a row: choice_columns must name a column for "
                 "each choice, or one of lists (json, parquet)"
             )
-
-
-def _is_plain(feature: Any) -> bool:
-    return isinstance(feature, (Value, ClassLabel))
 
 
 def guess_layout(present: Sequence[str], place: str) -> ChoiceLayout:
@@ -98,6 +90,8 @@ def guess_layout(present: Sequence[str], place: str) -> ChoiceLayout:
             f"{place}: which columns are context, question and choices? columns: {list(present)}; set choice_columns "
             "and context_column, question_column or both"
         )
+    if gap := missing_between(best[0][2]):
+        raise UserError(f"{place}: there are choices in {best[0][2]}, but none in {gap!r}: set choice_columns")
     return ChoiceLayout(*best[0], guess_answer_column(present))
 
 
@@ -142,6 +136,23 @@ def numbered(present: Sequence[str], stem: str) -> list[str]:
     """Returns the columns named by a stem and a number or letter (`ending0`, `choice_A`), in order; two or more."""
     names = [name for name in present if re.fullmatch(rf"{re.escape(stem)}_?(\d+|[A-Za-z])", name)]
     return sorted(names, key=natural_key) if len(names) > 1 else []
+
+
+def missing_between(names: Sequence[str]) -> str:
+    """Returns the first name that numbered columns leave out, such as `ending1` of `ending0, ending2`; `""` = none."""
+    if len(names) < 2:
+        return ""
+    stem = re.sub(r"(\d+|[A-Za-z])$", "", names[0])
+    ends = [name.removeprefix(stem) for name in names]
+    if all(end.isdecimal() for end in ends):
+        numbers = list(map(int, ends))
+        lacking = sorted(set(range(min(1, *numbers), max(numbers))) - set(numbers))
+        return f"{stem}{lacking[0]}" if lacking else ""
+    if not all(len(end) == 1 and end.isalpha() for end in ends):
+        return ""
+    first = "A" if ends[0].isupper() else "a"
+    lacking = sorted(set(range(ord(first), max(map(ord, ends)))) - set(map(ord, ends)))
+    return f"{stem}{chr(lacking[0])}" if lacking and ends == sorted(ends) else ""
 
 
 def guess_answer_column(present: Sequence[str]) -> str:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from lit_ft.data.choice_texts import ChoiceTexts
+from lit_ft.data.pair_frame import Frame
 from lit_ft.data.ragged import Array, Ragged, concatenate, offsets_of, rows_at
 from lit_ft.data.tokenization import TruncationSide, own_backend, part_of
 from lit_ft.errors import UserError
@@ -33,43 +34,6 @@ class EncodedChoices:
     tokens_cut: Array
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Special tokens around a text, or around and between the two of a pair.
-
-    Attributes:
-        ids: special tokens before, between and behind (for single texts: before, nothing, behind).
-        types: their segments.
-        own: segments of the first and of the second text's tokens.
-    """
-
-    ids: tuple[list[int], list[int], list[int]]
-    types: tuple[list[int], list[int], list[int]]
-    own: tuple[int, int]
-
-    @classmethod
-    def of(cls, backend: Tokenizer, paired: bool) -> "Frame":
-        """Reads it off an encoded example."""
-        encoding = backend.encode("a", "a") if paired else backend.encode("a")
-        owners = [-1 if owner is None else owner for owner in encoding.sequence_ids]
-        first = [at for at, owner in enumerate(owners) if owner == 0]
-        second = [at for at, owner in enumerate(owners) if owner == 1] if paired else [first[-1]]
-        if paired and first[-1] > second[0]:
-            raise UserError("this tokenizer puts the second text of a pair first; multiple choice needs it last")
-        cuts = (0, first[0]), (first[-1] + 1, max(second[0], first[-1] + 1)), (second[-1] + 1, len(owners))
-        (before, between, behind), of_types = (
-            [values[start:stop] for start, stop in cuts] for values in (encoding.ids, encoding.type_ids)
-        )
-        return cls(
-            (before, between, behind),
-            (of_types[0], of_types[1], of_types[2]),
-            (encoding.type_ids[first[0]], encoding.type_ids[second[0]]),
-        )
-
-    def __len__(self) -> int:
-        return sum(map(len, self.ids))
-
-
 class ChoiceEncoder:
     """Encodes choices with a tokenizer; what is too long loses tokens of its context, then of its question.
 
@@ -92,7 +56,7 @@ class ChoiceEncoder:
             raise UserError("multiple choice needs a fast (Rust) tokenizer, and this model has none")
         self.max_seq_length, self.side = max_seq_length, truncation_side
         self.backend = own_backend(tokenizer)
-        self.pair, self.single = Frame.of(self.backend, True), Frame.of(self.backend, False)
+        self.pair, self.single = Frame.of(self.backend), Frame.of_single(self.backend)
         fillers = (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id, 0)
         self.filler: int = next(token for token in fillers if token is not None)
         if max_seq_length is not None and max_seq_length - len(self.pair) < LEAST_ROOM:
@@ -139,12 +103,14 @@ class ChoiceEncoder:
 
     def _framed(self, first: Ragged, row: Array, kept: Array, second: Ragged, alone: Array) -> tuple[Ragged, Ragged]:
         """Lays special tokens, what is kept of the first text, and the second one end to end, for each choice."""
-        specials = [part for frame in (self.pair, self.single) for part in frame.ids]
+        specials = [part for frame in (self.pair, self.single) for part in frame.specials]
         pool = concatenate([first, second, Ragged.of(specials)])
         assert isinstance(pool, Ragged)
-        of_texts = np.repeat(np.array(self.pair.own, np.uint8), [len(first.values), len(second.values)])
-        of_texts[len(first.values) :][np.repeat(alone, second.lengths)] = self.single.own[0]
-        of_specials = [type_id for frame in (self.pair, self.single) for part in frame.types for type_id in part]
+        of_texts = np.repeat(np.array(self.pair.text_types, np.uint8), [len(first.values), len(second.values)])
+        of_texts[len(first.values) :][np.repeat(alone, second.lengths)] = self.single.text_types[0]
+        of_specials = [
+            type_id for frame in (self.pair, self.single) for part in frame.special_types for type_id in part
+        ]
         types = np.concatenate([of_texts, np.array(of_specials, np.uint8)])
         # segments of the pool, in the order of a choice: special, head and tail of the first, special, second, special
         start, size = pool.offsets[:-1], pool.lengths

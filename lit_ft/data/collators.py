@@ -128,3 +128,29 @@ def place_spans(batch: Batch, features: Sequence[Feature]) -> Batch:
         sides = {name: pad_labels(mask, [each[name] for each in features]) for name in ("char_starts", "char_ends")}
         batch = {**batch, **sides, "cls_index": stack([each["cls_index"] for each in features]) + before}
     return batch
+
+
+def pad_targets(
+    targets: Sequence[Array],
+    padding: int = IGNORED,
+    max_length: int | None = None,
+    pad_to_multiple_of: int | None = None,
+) -> torch.Tensor:
+    """Pads the targets of a decoder on the right, as `DataCollatorForSeq2Seq` does on the side of the tokenizer.
+
+    Args:
+        targets: token ids of each row, `[tokens]`; an empty one is padding alone, and that is always -100.
+        padding: what stands behind a target; -100 = nothing is to be predicted there.
+        max_length: pad to this length instead of the longest (static shapes).
+        pad_to_multiple_of: round the length up to a multiple of this.
+
+    Returns:
+        Labels, `[batch, target seq]` int64.
+    """
+    lengths = np.array([len(target) for target in targets])
+    width = max(max_length or int(lengths.max()), 1)
+    if pad_to_multiple_of:
+        width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
+    labels = _spread(targets, np.arange(width) < lengths[:, None], padding)
+    labels[torch.from_numpy(lengths == 0)] = IGNORED
+    return labels

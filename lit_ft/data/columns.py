@@ -1,6 +1,9 @@
 """Which columns hold the text, the second text and the label: given by name, or guessed where there is one reading."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from datasets import ClassLabel, Value
 
 from lit_ft.errors import UserError, did_you_mean
 
@@ -28,6 +31,18 @@ def check_columns(wanted: Iterable[str], present: Sequence[str], place: str) -> 
     for name in wanted:
         if name not in present:
             raise UserError(f"{place} has no column {name!r}; columns: {list(present)}{did_you_mean(name, present)}")
+
+
+def check_texts(wanted: Iterable[str], features: Mapping[str, Any], place: str) -> None:
+    """Raises a `UserError` for the first column that holds lists or the like where a text is expected."""
+    for name in wanted:
+        if not is_plain(features[name]):
+            raise UserError(f"{place}: column {name!r} is nested ({features[name]}), not text; name another")
+
+
+def is_plain(feature: Any) -> bool:
+    """Says whether a column holds single values: texts, numbers or names of classes."""
+    return isinstance(feature, (Value, ClassLabel))
 
 
 def guess_text_columns(present: Sequence[str], label_columns: Sequence[str], place: str) -> tuple[list[str], list[str]]:

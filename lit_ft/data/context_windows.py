@@ -112,7 +112,7 @@ class ContextWindows:
         self.budget: int | None = None
         self.longest_question: int | None = None
         if max_seq_length is not None:
-            self.budget = max_seq_length - sum(map(len, self.frame.specials))
+            self.budget = max_seq_length - len(self.frame)
             most = self.budget - max(1, self.budget // 4)
             if not 0 <= doc_stride < most:
                 raise UserError(

@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetInfo
 
 from lit_ft.data.formats.arrow_out import ArrowOut, disk_errors
 from lit_ft.data.formats.kinds import FileKinds, MixedColumn
+from lit_ft.data.parallel import parallel_sides, read_parallel
 from lit_ft.data.readers import ReadOptions, check_documents, file_format, read_chunks
 from lit_ft.data.row_lines import RowLines, RowNames
 from lit_ft.data.sources import Files, named_files
@@ -45,9 +46,11 @@ def read_files(names: Files, options: ReadOptions, folder: Path) -> FileRows:
 
     Raises:
         UserError: see `lit_ft.data.readers.read_chunks`; also when two files have different columns, a column mixes
-            kinds, labels are numbered otherwise in another file, or the disk is full.
+            kinds, labels are numbered otherwise in another file, parallel files do not fit, or the disk is full.
     """
-    files = named_files(names)
+    files = named_files(names, options)
+    if (sides := parallel_sides(files, options)) is not None:
+        return FileRows(*read_parallel(sides, options, folder), None)
     check_documents([path for _, path in files], options)
     as_text: frozenset[str] = frozenset()
     while True:

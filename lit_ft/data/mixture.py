@@ -122,6 +122,7 @@ def _member(name: str, options: Mapping[str, Any], own: RawSource) -> RawSource:
             options.get("sample_by", own.read.sample_by),
             options.get("keep_linebreaks", own.read.keep_linebreaks),
             own.read.as_conll,
+            own.read.sides,
         ),
         column_mapping={**own.column_mapping, **(options.get("column_mapping") or {})},
         validation_split_percentage=options.get("validation_split_percentage", own.validation_split_percentage),

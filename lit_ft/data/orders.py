@@ -118,7 +118,9 @@ def length_sorted(rows: Rows, lengths: Lengths, run: int, cut: int | None = None
     return order, ends
 
 
-def token_boundaries(lengths: Lengths, max_tokens: int, sequential: bool = False) -> Rows:
+def token_boundaries(
+    lengths: Lengths, max_tokens: int, sequential: bool = False, targets: Lengths | None = None
+) -> Rows:
     """Cuts rows into the fewest batches whose padded size (longest row x rows) is at most `max_tokens`.
 
     The cut depends on the lengths alone: every epoch has the same number of batches, known before the first.
@@ -127,6 +129,8 @@ def token_boundaries(lengths: Lengths, max_tokens: int, sequential: bool = False
         lengths: tokens of each row, rounded up where batches are padded to a multiple.
         max_tokens: most tokens of a batch, padding included.
         sequential: cut the rows as they come, instead of sorted by length.
+        targets: tokens of each row's target, which is padded by itself: then the size is (longest row + longest target)
+            x rows.
 
     Returns:
         Where each batch begins among the rows, longest first (or as they come), and the end, `[batches + 1]`.
@@ -134,15 +138,27 @@ def token_boundaries(lengths: Lengths, max_tokens: int, sequential: bool = False
     Raises:
         UserError: a row alone is longer than `max_tokens`.
     """
-    longest = int(lengths.max(initial=0))
+    both = lengths if targets is None else lengths + targets
+    longest = int(both.max(initial=0))
     if longest > max_tokens:
+        shorter = "max_seq_length" if targets is None else "max_source_length and max_target_length"
         raise UserError(
-            f"max_tokens_per_batch is {max_tokens}, but {int((lengths > max_tokens).sum())} of {len(lengths)} training "
-            f"rows have more tokens (the longest has {longest}): set it to at least {longest}, or lower max_seq_length"
+            f"max_tokens_per_batch is {max_tokens}, but {int((both > max_tokens).sum())} of {len(lengths)} training "
+            f"rows have more tokens (the longest has {longest}): set it to at least {longest}, or lower {shorter}"
         )
-    lengths = np.maximum(lengths, 1, dtype=np.int64)
-    cuts = _cuts_as_they_come(lengths, max_tokens) if sequential else _cuts_by_length(lengths, max_tokens)
+    sides = [np.maximum(lengths, 1, dtype=np.int64), *([] if targets is None else [targets.astype(np.int64)])]
+    if targets is not None and not sequential:
+        order = _longest_first(by_both(lengths, targets))
+        cuts = _cuts_as_they_come([side[order] for side in sides], max_tokens)
+    else:
+        cuts = _cuts_as_they_come(sides, max_tokens) if sequential else _cuts_by_length(sides[0], max_tokens)
     return np.fromiter(cuts, dtype=np.int64)
+
+
+def by_both(lengths: Lengths, targets: Lengths) -> Rows:
+    """Returns numbers that order rows by the tokens of both sides together, then by those of the first, `[rows]`."""
+    first = lengths.astype(np.int64)
+    return np.asarray((first + targets) * (int(first.max(initial=0)) + 1) + first)
 
 
 def token_batch_order(lengths: Lengths, boundaries: Rows, seed: int, epoch: int) -> TokenBatches:
@@ -255,11 +271,12 @@ def _cuts_by_length(lengths: Lengths, max_tokens: int) -> Iterator[int]:
     yield len(lengths)
 
 
-def _cuts_as_they_come(lengths: Lengths, max_tokens: int) -> Iterator[int]:
-    place = 0
-    while place < len(lengths):
+def _cuts_as_they_come(sides: Sequence[Lengths], max_tokens: int) -> Iterator[int]:
+    place, size = 0, len(sides[0])
+    while place < size:
         yield place
-        rows = lengths[place : place + max_tokens // int(lengths[place])]
-        padded = np.maximum.accumulate(rows) * np.arange(1, len(rows) + 1)
+        rows = slice(place, place + max_tokens // int(sum(side[place] for side in sides)))
+        widths = sum(np.maximum.accumulate(side[rows]) for side in sides)
+        padded = widths * np.arange(1, len(sides[0][rows]) + 1)
         place += int(np.searchsorted(padded, max_tokens, side="right"))
-    yield len(lengths)
+    yield size

@@ -1,4 +1,4 @@
-"""What a tokenizer puts around a pair of texts, and pairs laid out in it, all rows at once."""
+"""What a tokenizer puts around a text or a pair of texts, and pairs laid out in it, all rows at once."""
 
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,7 +12,13 @@ from lit_ft.errors import UserError
 
 @dataclass(frozen=True)
 class Frame:
-    """What a tokenizer puts around a pair: ids and segments of special tokens before, between and behind the texts."""
+    """Special tokens around a text, or around and between the two of a pair.
+
+    Attributes:
+        specials: special tokens before, between and behind the texts (of a single one: before, nothing, behind).
+        special_types: their segments.
+        text_types: segments of the first and of the second text's tokens.
+    """
 
     specials: list[list[int]]
     special_types: list[list[int]]
@@ -38,6 +44,18 @@ class Frame:
             [probe.type_ids[gap] for gap in gaps],
             [probe.type_ids[begin], probe.type_ids[between]],
         )
+
+    @classmethod
+    def of_single(cls, backend: Tokenizer) -> "Frame":
+        """Reads it off a text of one token."""
+        probe = backend.encode("a")
+        own = [place for place, owner in enumerate(probe.sequence_ids) if owner == 0]
+        gaps = [slice(0, own[0]), slice(0, 0), slice(own[-1] + 1, None)]
+        types = probe.type_ids
+        return cls([probe.ids[gap] for gap in gaps], [types[gap] for gap in gaps], [types[own[0]]] * 2)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.specials))
 
     def around(
         self, question: Ragged, context: Ragged, context_first: bool, filler: int | None = None

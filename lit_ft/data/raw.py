@@ -1,5 +1,6 @@
 """The raw rows of a stage: which split comes from where, what is cut from train, how many rows are kept."""
 
+import logging
 import os
 import pickle
 import re
@@ -22,6 +23,8 @@ from lit_ft.data.readers import ReadOptions, read_chunks
 from lit_ft.data.sources import Files, HubSource, NamedFiles, expand_files, in_memory, pick_split
 from lit_ft.data.splits import cut_validation, rows_kept
 from lit_ft.errors import UserError
+
+log = logging.getLogger("lit_ft")
 
 Kind = Literal["train", "validation", "test", "predict"]
 SplitNames = str | dict[str, str]
@@ -204,7 +207,7 @@ class RawSource:
         (where,) = self.sets(kind).values()
         if self.files.get(kind) is None:
             return str(where).rpartition("/")[2]
-        path = expand_files(where)[0]
+        path = expand_files(where, self.read)[0]
         return Path(path.name.removesuffix(".gz")).stem
 
     def cuts_validation(self) -> bool:
@@ -240,7 +243,7 @@ class RawSource:
         return {path: stamp(path) for where in self.sets(kind).values() for path in self._paths(where)}
 
     def _paths(self, where: Files) -> list[Path]:
-        paths = expand_files(where)
+        paths = expand_files(where, self.read)
         for path in paths:
             if not path.is_file():
                 next(read_chunks(path, self.read))  # raises with the closest name
@@ -269,6 +272,8 @@ class RawSource:
         (where,) = sets.values()
         whole = self._read("train", where, scratch)
         together = groups(whole) if groups is not None else None
+        if kind == "validation" and together is not None and len(np.unique(together)) == 1:
+            log.info(f"{whole.place}: all rows have the same context, so training and validation rows share it")
         train, validation = cut_validation(
             len(whole), self.validation_split_percentage, self.seed, strata(whole), together
         )

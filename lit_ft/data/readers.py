@@ -93,6 +93,8 @@ def file_format(path: Path, options: ReadOptions | None = None) -> str:
         UserError: the extension is none of ours.
     """
     name = _extension(path)
+    if name not in _FORMATS and options is not None and options.sides is not None:
+        return "txt"  # `train.de`
     if name not in _FORMATS:
         known = ", ".join(_FORMATS)
         raise UserError(

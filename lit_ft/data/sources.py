@@ -15,7 +15,7 @@ from datasets.data_files import EmptyDatasetError
 from datasets.exceptions import DataFilesNotFoundError, DatasetsError
 
 from lit_ft.data.fingerprints import Stamp, files_below, stamp
-from lit_ft.data.readers import check_file, file_format, rows_to_table
+from lit_ft.data.readers import ReadOptions, check_file, file_format, rows_to_table
 from lit_ft.errors import UserError, did_you_mean
 
 Files = str | list[str]
@@ -43,16 +43,16 @@ def resolve_path(name: str) -> str:
     return str(found)
 
 
-def expand_files(names: Files) -> list[Path]:
+def expand_files(names: Files, options: ReadOptions | None = None) -> list[Path]:
     """Lists the files behind one name, a list of names, or globs, in a stable order.
 
     Raises:
         UserError: a glob matches nothing, or the list is empty.
     """
-    return [path for _, path in named_files(names)]
+    return [path for _, path in named_files(names, options)]
 
 
-def named_files(names: Files) -> list[tuple[str, Path]]:
+def named_files(names: Files, options: ReadOptions | None = None) -> list[tuple[str, Path]]:
     """Lists the files as `expand_files` does, each with what the user called it.
 
     Raises:
@@ -72,7 +72,7 @@ def named_files(names: Files) -> list[tuple[str, Path]]:
         else:
             if path.is_dir():
                 check_file(path)
-            file_format(path)
+            file_format(path, options)
             files.append((name, path))
     return files
 

@@ -22,8 +22,8 @@ def cut_validation(
         percentage: share of validation, in percent.
         seed: the same seed gives the same cut.
         strata: the number of each row's stratum (its label), `[rows]`; `None` for a plain random cut.
-        groups: the number of each row's group, `[rows]`, where rows of a group stay together; then the cut is by chance
-            alone, and the share as near to `percentage` as the groups allow.
+        groups: the number of each row's group, `[rows]`, where rows of a group stay together, unless there is one only;
+            then the cut is by chance alone, and the share at most `percentage`, but for the smallest group.
 
     Returns:
         Sorted row numbers of train and of validation; at least one row each.
@@ -36,7 +36,7 @@ def cut_validation(
             f"cannot cut a validation split from {rows} row: set validation_file or validation_split_percentage: 0"
         )
     wanted = min(max(1, round(rows * percentage / 100)), rows - 1)
-    if groups is not None:
+    if groups is not None and (groups != groups[0]).any():
         return _cut_groups(groups, wanted, seed)
     if strata is None:
         strata = np.zeros(rows, np.int64)
@@ -52,16 +52,18 @@ def cut_validation(
 
 
 def _cut_groups(groups: Rows, wanted: int, seed: int) -> tuple[Rows, Rows]:
+    """Takes groups in random order as long as they fit."""
     _, whose, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    if len(sizes) < 2:
-        raise UserError(
-            f"cannot cut a validation split: all {len(groups)} rows have the same context and stay together; set "
-            "validation_file or validation_split_percentage: 0"
-        )
     order = np.random.default_rng(seed).permutation(len(sizes))
-    nearest = int(np.abs(sizes[order].cumsum() - wanted).argmin())
     chosen = np.zeros(len(sizes), bool)
-    chosen[order[: min(nearest + 1, len(sizes) - 1)]] = True
+    left, waiting = wanted, order
+    while len(waiting := waiting[sizes[waiting] <= left]):
+        fits = sizes[waiting].cumsum() <= left
+        chosen[waiting[fits]] = True
+        left -= int(sizes[waiting[fits]].sum())
+        waiting = waiting[~fits]
+    if not chosen.any():
+        chosen[order[sizes[order].argmin()]] = True
     return np.flatnonzero(~chosen[whose]), np.flatnonzero(chosen[whose])
 
 

@@ -17,6 +17,8 @@ CHUNK_VALUES = 1 << 22
 """Numbers of a record batch, where features are long."""
 SEQUENCES = "sequences"
 """Column of the lengths of each feature's sequences, where it has several (choices, say) laid end to end."""
+TARGETS = "target_ids"
+"""Column of the tokens of each feature's target, where it has one beside its `input_ids`."""
 
 
 class FeatureWriter:
@@ -147,13 +149,18 @@ class FeatureStore:
     def widths(self) -> Array:
         """Returns how wide each feature makes its batch, `[features]`: its tokens, or those of its longest sequence.
 
-        The lengths of the sequences of a feature that has several, such as choices, are in a column `sequences`.
+        The lengths of the sequences of a feature that has several, such as choices, are in a column `sequences`. Where
+        features have targets, their tokens count, too.
         """
         if SEQUENCES not in self.column_names:
-            return self.lengths()
+            return sum(self.sides())  # type: ignore[return-value]
         columns = [self._sequences(chunk) for chunk in self.chunks]
         whole = np.concatenate([np.maximum.reduceat(each.values, each.offsets[:-1]) for each in columns])
         return whole if self.kept is None else whole[self.kept]
+
+    def sides(self) -> list[Array]:
+        """Returns the lengths, `[features]`, of what is padded by itself: of inputs, and of targets if there are."""
+        return [self.lengths(name) for name in ("input_ids", TARGETS) if name in self.column_names]
 
     @property
     def most_sequences(self) -> int:

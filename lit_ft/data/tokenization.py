@@ -112,6 +112,8 @@ class TextEncoder:
         truncation_side: the part of a long text that is kept. Of a pair, the longer text is cut first, as
             transformers' `longest_first` does.
         stride: instead of cutting, make windows that overlap by this many tokens (of a pair, over its longer text).
+        option: what messages call `max_seq_length`.
+        paired: texts may be pairs.
 
     Raises:
         UserError: `max_seq_length` or `stride` leave no room, or a slow tokenizer cannot do it.
@@ -123,6 +125,8 @@ class TextEncoder:
         max_seq_length: int | None,
         truncation_side: TruncationSide = "first",
         stride: int | None = None,
+        option: str = "max_seq_length",
+        paired: bool = True,
     ) -> None:
         self.tokenizer, self.max_seq_length, self.side, self.stride = tokenizer, max_seq_length, truncation_side, stride
         self.backend: Tokenizer | None = None
@@ -140,9 +144,9 @@ class TextEncoder:
                 "stride and truncation_side: head_and_tail need a fast tokenizer; this model has a slow one"
             )
         if max_seq_length is not None:
-            room = max_seq_length - tokenizer.num_special_tokens_to_add(pair=True)
-            if room < 2:
-                raise UserError(f"max_seq_length {max_seq_length} leaves no room beside the special tokens")
+            room = max_seq_length - tokenizer.num_special_tokens_to_add(pair=paired)
+            if room < (2 if paired else 1):
+                raise UserError(f"{option} {max_seq_length} leaves no room beside the special tokens")
             if stride is not None and not 0 <= stride < room // 2:
                 raise UserError(
                     f"stride {stride} must be below half of max_seq_length without special tokens ({room // 2})"

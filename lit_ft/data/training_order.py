@@ -11,6 +11,7 @@ from lit_ft.data.orders import (
     Rows,
     StoppingStrategy,
     TokenBatches,
+    by_both,
     length_grouped,
     mixed,
     mixed_length,
@@ -69,7 +70,10 @@ class TrainingOrder:
         self._check(sizes, weights)
         if self.max_tokens is not None:
             require_same_rows(weights, self.probabilities, self.stopping_strategy)
-            return self._budgeted(store.most_sequences * self.padded(store.widths()), num_replicas, rank)
+            if len(sides := store.sides()) > 1:
+                return self._budgeted(*map(self.padded, sides), num_replicas=num_replicas, rank=rank)
+            widths = store.most_sequences * self.padded(store.widths())
+            return self._budgeted(widths, num_replicas=num_replicas, rank=rank)
         order, rows = partial(self._rows, sizes, weights), len(store)
         if self.probabilities is not None:
             rows = mixed_length(sizes, self.probabilities, self.stopping_strategy)
@@ -151,10 +155,13 @@ class TrainingOrder:
     def _grouped(self, order: Any, lengths: Array, batch: int, epoch: int) -> Rows:
         return length_grouped(order(epoch), lengths, batch)
 
-    def _budgeted(self, lengths: Array, num_replicas: int, rank: int) -> TokenBudgetSampler:
+    def _budgeted(
+        self, lengths: Array, targets: Array | None = None, *, num_replicas: int, rank: int
+    ) -> TokenBudgetSampler:
         assert self.max_tokens is not None
-        boundaries = token_boundaries(lengths, self.max_tokens, self.strategy == "sequential")
-        return TokenBudgetSampler(partial(self._batches, lengths, boundaries), len(boundaries) - 1, num_replicas, rank)
+        boundaries = token_boundaries(lengths, self.max_tokens, self.strategy == "sequential", targets)
+        keys = lengths if targets is None else by_both(lengths, targets)
+        return TokenBudgetSampler(partial(self._batches, keys, boundaries), len(boundaries) - 1, num_replicas, rank)
 
     def _batches(self, lengths: Array, boundaries: Rows, epoch: int) -> TokenBatches:
         if self.strategy == "sequential":

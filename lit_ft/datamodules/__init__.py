@@ -5,15 +5,21 @@ from lit_ft.datamodules.causal_lm import CausalLMDataModule
 from lit_ft.datamodules.masked_lm import MaskedLMDataModule
 from lit_ft.datamodules.multiple_choice import MultipleChoiceDataModule
 from lit_ft.datamodules.question_answering import QuestionAnsweringDataModule
+from lit_ft.datamodules.seq2seq import Seq2SeqDataModule
+from lit_ft.datamodules.summarization import SummarizationDataModule
 from lit_ft.datamodules.text_classification import TextClassificationDataModule
 from lit_ft.datamodules.token_classification import TokenClassificationDataModule
+from lit_ft.datamodules.translation import TranslationDataModule
 
 __all__ = [
     "CausalLMDataModule",
     "MaskedLMDataModule",
     "MultipleChoiceDataModule",
     "QuestionAnsweringDataModule",
+    "Seq2SeqDataModule",
+    "SummarizationDataModule",
     "TextClassificationDataModule",
     "TokenClassificationDataModule",
     "TransformerDataModule",
+    "TranslationDataModule",
 ]

@@ -39,7 +39,8 @@ def note_on_batches(data: Any, sampler: StepSampler[Any], weights: Array | None)
         return None
     (replicas, rank), size = data.processes, options["batch_size"]
     store = data.features["train"][""].store
-    lengths, widths, most = store.lengths(), store.widths(), store.most_sequences
+    lengths, most = sum(store.sides()), store.most_sequences
+    widths = store.sides() if most == 1 else [store.widths()]
     micro = data.trainer.accumulate_grad_batches if data.trainer is not None else 1
     count = partial(BatchFigures.of, padded=lambda widest: most * order.padded(widest), per_step=replicas * micro)
     usual: StepSampler[Any]

@@ -11,7 +11,7 @@ from lit_ft.data.choice_survey import survey_choices
 from lit_ft.data.choice_texts import choice_texts
 from lit_ft.data.choices import ChoiceLabels, LabelKind, LabelVotes, check_enough, is_missing, read_choices
 from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
-from lit_ft.data.columns import Names, as_list
+from lit_ft.data.columns import Names, as_list, check_columns
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.raw import Kind, RawRows, Rows
 from lit_ft.data.samplers import Key
@@ -96,6 +96,8 @@ class MultipleChoiceDataModule(TransformerDataModule):
             "label_kind": kind,
             "first_label": self.hparams["first_label"] or known.get("first_label", 0),
             "choice_counts": sorted(counts),
+            "blank": self.hparams["blank"] or known.get("blank", ""),
+            "question_texts": self.hparams["question_texts"] or known.get("question_texts"),
         }
 
     def input_columns(self, split: Kind) -> list[str]:
@@ -123,7 +125,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         choices = read_choices(rows, self._layout.choices)
         check_enough(choices)
         contexts, questions = (self._texts(rows, name) for name in ("context", "question"))
-        encoded = self._choice_encoder(choice_texts(contexts, questions, choices, self.hparams["blank"]))
+        encoded = self._choice_encoder(choice_texts(contexts, questions, choices, self.description["blank"]))
         features = {"input_ids": encoded.input_ids, "sequences": encoded.lengths, "row": np.arange(len(choices))}
         features["tokens_cut"] = encoded.tokens_cut
         if "token_type_ids" in self.tokenizer.model_input_names:
@@ -146,8 +148,9 @@ class MultipleChoiceDataModule(TransformerDataModule):
         """Keeps the rows about a context together; see the base."""
         known = getattr(self._module, "description", None) or {}
         name = self._find_layout(rows, known, labelled=False)[0].context
-        if name not in rows.data.column_names:
-            return None  # there is none; or `describe` says that it is not there
+        if not name:
+            return None
+        check_columns([name], rows.data.column_names, rows.place)
         return same_texts(cell for batch in rows.batches([name]) for cell in batch[name])
 
     @cached_property
@@ -181,6 +184,5 @@ class MultipleChoiceDataModule(TransformerDataModule):
         if not name:
             return None
         texts = ["" if cell is None else str(cell) for cell in rows[name]]
-        if which == "question" and self.hparams["question_texts"]:
-            return [self.hparams["question_texts"].get(text, text) for text in texts]
-        return texts
+        instead = self.description["question_texts"] if which == "question" else None
+        return [instead.get(text, text) for text in texts] if instead else texts

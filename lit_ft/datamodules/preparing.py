@@ -108,6 +108,8 @@ class PreparingDataModule(TokenizingDataModule):
     """What rows are that lose tokens, and what to do about it."""
     files_of_words: tuple[str, ...] = ()
     """Extensions of files that hold a word a line, beside conll and conllu."""
+    parallel_sides: tuple[str, str] | None = None
+    """Names of source and target of parallel text files, where a task reads them; known when options are."""
 
     def __init__(
         self,
@@ -167,7 +169,9 @@ class PreparingDataModule(TokenizingDataModule):
         self.hparams["sources"] = None if sources is None else {name: _plain(each) for name, each in sources.items()}
         self.on_bad_rows = check_actions(on_bad_rows or {})
         kind = StreamedSource if streaming else RawSource
-        read = ReadOptions(column_names, quoting, delimiter, sample_by, keep_linebreaks, self.files_of_words)
+        read = ReadOptions(
+            column_names, quoting, delimiter, sample_by, keep_linebreaks, self.files_of_words, self.parallel_sides
+        )
         self.source = mixed_source(
             kind(
                 dataset=dataset,

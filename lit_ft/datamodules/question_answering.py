@@ -6,9 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.data.answers import OnBadAnswer, Spans, State, answer_key, answer_spans, count_states, note_on_states
+from lit_ft.data.answers import (
+    OnBadAnswer,
+    Spans,
+    State,
+    answer_key,
+    answer_spans,
+    count_states,
+    note_on_states,
+    text_of,
+    with_starts,
+)
 from lit_ft.data.collators import Batch, Feature, place_spans
-from lit_ft.data.columns import check_columns
+from lit_ft.data.columns import check_columns, check_texts
 from lit_ft.data.context_windows import ContextWindows
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.ragged import Array
@@ -20,17 +30,21 @@ from lit_ft.data.store import FeatureStore
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError
 
-COLUMNS = {"question": ("question",), "context": ("context",), "answer": ("answers", "answer"), "id": ("id",)}
+COLUMNS = {
+    "question": ("question",), "context": ("context",), "answer": ("answers", "answer"),
+    "answer_start": ("answer_start",), "id": ("id",),
+}  # fmt: skip
 """Names that each column has where nobody says otherwise."""
+OPTIONAL, OF_ANSWERS = ("answer_start", "id"), ("answer", "answer_start")
 
 
 class QuestionAnsweringDataModule(TransformerDataModule):
     """Questions about contexts -> batches of `input_ids`, `attention_mask`, `start_positions`, `end_positions`.
 
     Files are SQuAD's own (nested JSON, 1.1 and 2.0), or hold a row per question. The answers of a row are
-    `{"text": [...], "answer_start": [...]}`, a list of `{"text": ..., "answer_start": ...}`, or texts alone, whose
-    first occurrence is taken; empty = the question cannot be answered. The first answer is trained on, all are scored
-    against.
+    `{"text": [...], "answer_start": [...]}`, a list of `{"text": ..., "answer_start": ...}`, or texts alone, which are
+    where `answer_start_column_name` says, else where they come first; an empty list = the question cannot be answered.
+    The first answer is trained on, all are scored against.
 
     The labels are tokens `[batch]`, of the CLS token where a window does not hold the answer. In evaluation batches
     hold also `cls_index` `[batch]`, and `char_starts` and `char_ends` `[batch, seq]`: the characters of each token in
@@ -40,6 +54,8 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         question_column_name: column of the question. Default: `question`.
         context_column_name: column of the text that holds the answer. Default: `context`.
         answer_column_name: column of the answers. Default: `answers` or `answer`; rows to predict need none.
+        answer_start_column_name: column of where answers begin, in characters, if they are texts alone. Default:
+            `answer_start`, where there is one.
         id_column_name: column of what names a row in messages. Default: `id`, where there is one.
         max_seq_length: most tokens of a window, special tokens included.
         doc_stride: tokens of the context that a window has in common with the one before.
@@ -61,6 +77,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         question_column_name: str = "",
         context_column_name: str = "",
         answer_column_name: str = "",
+        answer_start_column_name: str = "",
         id_column_name: str = "",
         max_seq_length: int | None = 384,
         doc_stride: int = 128,
@@ -88,7 +105,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
 
     def input_columns(self, split: Kind) -> list[str]:
         """Question, context, answers and id; see the base."""
-        names = [self.description[f"{name}_column"] for name in COLUMNS if (name, split) != ("answer", "predict")]
+        names = [self.description.get(f"{name}_column") for name in _needed(split)]
         return list(dict.fromkeys(filter(None, names)))
 
     def info_columns(self, present: list[str], split: Kind) -> list[str]:
@@ -97,7 +114,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
 
     def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
         """Question and context, and the different answers; see the base."""
-        texts = [rows[self.description[f"{name}_column"]] for name in ("question", "context")]
+        texts: list[list[str | None]] = [[*self._texts(rows, name)] for name in ("question", "context")]
         return RowContent(texts, None if split == "predict" else list(map(answer_key, self._cells(rows))))
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
@@ -143,8 +160,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
     def groups(self, rows: RawRows) -> Rows | None:
         """Keeps the questions about a context together; see the base."""
         name = self._column("context", rows.data.column_names, getattr(self._module, "description", None) or {})
-        if name not in rows.data.column_names:
-            return None  # `describe` says so
+        check_columns([name], rows.data.column_names, rows.place)
         return same_texts(cell for batch in rows.batches([name]) for cell in batch[name])
 
     @cached_property
@@ -159,15 +175,23 @@ class QuestionAnsweringDataModule(TransformerDataModule):
     def _columns(self, every: list[tuple[Kind, RawRows]], known: dict[str, Any]) -> dict[str, str]:
         present = every[0][1].data.column_names
         found = {f"{name}_column": self._column(name, present, known) for name in COLUMNS}
+        for name in OPTIONAL:  # what nobody asked for may be missing
+            sets = [rows.data.column_names for kind, rows in every if name in _needed(kind)]
+            if not self.hparams[f"{name}_column_name"] and not all(found[f"{name}_column"] in each for each in sets):
+                found[f"{name}_column"] = ""
+        texts = [found["question_column"], found["context_column"]]
+        if texts[0] == texts[1]:
+            raise UserError(f"column {texts[0]!r} cannot be both question and context")
         for kind, rows in every:
-            needed = [found[f"{name}_column"] for name in COLUMNS if (name, kind) != ("answer", "predict")]
-            check_columns(filter(None, needed), rows.data.column_names, rows.place)
+            needed = filter(None, (found[f"{name}_column"] for name in _needed(kind)))
+            check_columns(needed, rows.data.column_names, rows.place)
+            check_texts(texts, rows.data.features, rows.place)
         return found
 
     def _column(self, name: str, present: list[str], known: dict[str, Any]) -> str:
         usual = [column for column in COLUMNS[name] if column in present]
         given = self.hparams[f"{name}_column_name"] or known.get(f"{name}_column")
-        return given or (usual or ["" if name == "id" else COLUMNS[name][0]])[0]
+        return given or (usual or ["" if name in OPTIONAL else COLUMNS[name][0]])[0]
 
     def _count(self, rows: RawRows) -> Array:
         """Verifies the answers of a set; says what was repaired."""
@@ -185,10 +209,17 @@ class QuestionAnsweringDataModule(TransformerDataModule):
 
     def _spans(self, rows: dict[str, list[Any]]) -> Spans:
         names = self._cells(rows, "id") or [None] * len(rows[self.description["context_column"]])
-        return answer_spans(self._texts(rows, "context"), self._cells(rows), names, self.hparams["on_bad_answer"])
+        cells = self._cells(rows)
+        if starts := self._cells(rows, "answer_start"):
+            cells = with_starts(cells, starts)
+        return answer_spans(self._texts(rows, "context"), cells, names, self.hparams["on_bad_answer"])
 
     def _cells(self, rows: dict[str, list[Any]], name: str = "answer") -> list[Any]:
-        return rows.get(self.description[f"{name}_column"], [])
+        return rows.get(self.description.get(f"{name}_column", ""), [])
 
     def _texts(self, rows: dict[str, list[Any]], name: str) -> list[str]:
-        return ["" if cell is None else str(cell) for cell in self._cells(rows, name)]
+        return [text_of(cell) for cell in self._cells(rows, name)]
+
+
+def _needed(split: Kind) -> list[str]:
+    return [name for name in COLUMNS if not (split == "predict" and name in OF_ANSWERS)]

@@ -18,7 +18,8 @@ class EntityScores(Metric):
     """Entities that were found, against those that are there; both have to agree in words and type.
 
     Entities are read as conlleval and seqeval's default mode read them; `f1_strict` is seqeval's `mode="strict"`, which
-    leaves out entities that the scheme does not allow (of ill-formed IOB1, seqeval's own patterns find a few more). Types that are in neither have no part in the means.
+    leaves out entities that the scheme does not allow (of ill-formed IOB1, seqeval's own patterns find a few more).
+    Types that are in neither have no part in the means.
 
     Args:
         names: the tags by id.

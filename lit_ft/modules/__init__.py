@@ -5,15 +5,21 @@ from lit_ft.modules.causal_lm import CausalLMModule
 from lit_ft.modules.masked_lm import MaskedLMModule
 from lit_ft.modules.multiple_choice import MultipleChoiceModule
 from lit_ft.modules.question_answering import QuestionAnsweringModule
+from lit_ft.modules.seq2seq import Seq2SeqModule
+from lit_ft.modules.summarization import SummarizationModule
 from lit_ft.modules.text_classification import TextClassificationModule
 from lit_ft.modules.token_classification import TokenClassificationModule
+from lit_ft.modules.translation import TranslationModule
 
 __all__ = [
     "CausalLMModule",
     "MaskedLMModule",
     "MultipleChoiceModule",
     "QuestionAnsweringModule",
+    "Seq2SeqModule",
+    "SummarizationModule",
     "TextClassificationModule",
     "TokenClassificationModule",
     "TransformerModule",
+    "TranslationModule",
 ]

@@ -209,7 +209,8 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, Stan
     # Building
 
     def setup(self, stage: str) -> None:
-        """Checks, before any weights are loaded, what can only be known with the data at hand."""
+        """Takes what the data module says of its rows; checks, before any weights are loaded, what needs it."""
+        self.description = {**self.description, **getattr(self._datamodule, "description", {})}
         if stage == "fit":
             self._check_monitors()
             self._check_warmup()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering
 
-from lit_ft.data.answers import read_answers
+from lit_ft.data.answers import read_answers, text_of
 from lit_ft.data.context_windows import ContextWindows
 from lit_ft.data.merging import Part
 from lit_ft.errors import UserError
@@ -92,7 +92,7 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
         names = {**self.description, **getattr(self._datamodule, "description", {})}
         context, answers = names["context_column"], names["answer_column"]
         return [
-            {"candidates": found, "context": info[context] or "", "answers": info.get(answers)}
+            {"candidates": found, "context": text_of(info[context]), "answers": info.get(answers)}
             for found, info in zip(self._candidates(outputs, batch), batch["info"], strict=True)
         ]
 
@@ -161,20 +161,26 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
             contexts: texts of any length.
             batch_size: windows that are run together.
             max_seq_length: most tokens of a window. Default: as in training, else 384.
-            doc_stride: tokens that windows have in common. Default: as in training, else a third of a window.
+            doc_stride: tokens that windows have in common. Default: as in training, at most a third of a window.
 
         Raises:
-            UserError: there are not as many questions as contexts.
+            UserError: there are not as many questions as contexts, or windows are longer than the model takes.
         """
         if isinstance(questions, str) or isinstance(contexts, str) or len(questions) != len(contexts):
             raise UserError("answer takes a list of questions and a list of as many contexts")
+        if not all(isinstance(text, str) for text in (*questions, *contexts)) or batch_size < 1:
+            raise UserError("answer takes texts, and a batch_size of 1 or more")
         model = self.build() if self.model is None else self.model
         tokenizer, training = self.tokenizer, model.training
         assert tokenizer is not None
-        length = max_seq_length or self.description.get("max_seq_length")
-        length = length or min(384, longest_input(model.config, tokenizer) or 384)
-        stride = self.description.get("doc_stride", length // 3) if doc_stride is None else doc_stride
-        windows = ContextWindows(tokenizer, length, stride)(questions, contexts)
+        limit = longest_input(model.config, tokenizer)
+        length = max_seq_length or self.description.get("max_seq_length") or min(384, limit or 384)
+        if limit is not None and length > limit:
+            raise UserError(f"max_seq_length {length} is above the model's {limit} tokens")
+        if doc_stride is None:
+            trained = self.description.get("doc_stride", length // 3)
+            doc_stride = trained if max_seq_length is None else min(trained, length // 3)
+        windows = ContextWindows(tokenizer, length, doc_stride)(questions, contexts)
         model.eval()
         parts = found_by_row(windows, tokenizer, batch_size, lambda batch: self._found(batch, model.device))
         model.train(training)

@@ -50,9 +50,10 @@ def _attention(underlying: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
             return attended
         window, causal = kwargs.get("sliding_window"), kwargs.get("is_causal")
         causal = getattr(module, "is_causal", True) if causal is None else causal
+        bias = kwargs.pop("position_bias", None)  # for the places of one sequence
         if (watch := watching()) is not None:
             watch.told.add(window)
-        if query.device.type == "cpu" and kwargs.get("dropout") and _is_plain(kwargs):
+        if query.device.type == "cpu" and kwargs.get("dropout") and bias is None and _is_plain(kwargs):
             scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
             return bucketed_attention(
                 query, key, value, sequence_lengths, causal, window, scale, kwargs["dropout"]
@@ -61,7 +62,8 @@ def _attention(underlying: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
         parts = []
         for bucket, *grouped in zip(sequence_lengths.buckets, *states, strict=True):
             mask = _bucket_mask(underlying, bucket, causal, window, query)
-            parts.append(function(module, *grouped, mask, **kwargs)[0])
+            more = {} if bias is None else {"position_bias": bias[..., : bucket.length, : bucket.length]}
+            parts.append(function(module, *grouped, mask, **kwargs, **more)[0])
         return ungrouped(parts, sequence_lengths), None
 
     # lengths differ from batch to batch: compiled, each would be another program

@@ -1,5 +1,7 @@
 """Prompts in, texts out: every option of transformers' `generate`, checked by name before a model is loaded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -7,6 +9,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ops.sharding import rest_whole
 
 NEW_TOKENS = 128
 """Tokens that are generated where nobody says how many; transformers' own 20 end in the middle of a sentence."""
@@ -55,6 +58,42 @@ def length_options(options: dict[str, Any], own: GenerationConfig | None = None)
     return {"max_new_tokens": NEW_TOKENS, **options}
 
 
+@contextmanager
+def generating(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
+    """Evaluation mode, no gradients; yields what `generate` must be told where the weights are shared out (FSDP2).
+
+    There the processes run each layer together, so that all generate until the last one is done.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), rest_whole(model) as sharded:
+            yield {"synced_gpus": True} if sharded else {}
+    finally:
+        model.train(training)
+
+
+def set_generation(model: PreTrainedModel, options: dict[str, Any]) -> None:
+    """Makes options part of the model's own way of generating, which is saved with it.
+
+    Raises:
+        UserError: they contradict each other, or the model's own.
+    """
+    config = model.generation_config
+    config.update(**options)
+    if options.get("max_new_tokens") is not None:
+        config.max_length = None  # one of the two
+        if (config.min_length or 0) > options["max_new_tokens"]:
+            raise UserError(
+                f"generation: the model generates at least {config.min_length} tokens (min_length), but max_new_tokens "
+                f"is {options['max_new_tokens']}: set min_length, too"
+            )
+    try:
+        config.validate(strict=True)  # or it could not be saved
+    except ValueError as error:
+        raise UserError(f"generation: {' '.join(str(error).split())}") from None
+
+
 def generated(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -72,14 +111,9 @@ def generated(
     Returns:
         For each prompt, the texts (without the prompt), `num_return_sequences` of them.
     """
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            chosen = {"pad_token_id": tokenizer.pad_token_id, **length_options(options, model.generation_config)}
-            ids = model.generate(**prompts, **chosen, tokenizer=tokenizer)
-    finally:
-        model.train(training)
+    with generating(model) as together:
+        chosen = {"pad_token_id": tokenizer.pad_token_id, **length_options(options, model.generation_config)}
+        ids = model.generate(**prompts, **chosen, **together, tokenizer=tokenizer)
     texts = tokenizer.batch_decode(ids[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
     each = len(texts) // len(prompts["input_ids"])
     return [texts[start : start + each] for start in range(0, len(texts), each)]

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_ft.ops.attention import PREFIX, UNDERLYING
+from lit_ft.ops.relative_bias import install_biases, remove_biases
 from lit_ft.ops.sequences import Sequences, Watch, running_flat
 from lit_ft.ops.tiny_run import no_cache, undisturbed
 
@@ -36,6 +37,7 @@ def install(model: nn.Module) -> str | None:
     if (reason := cannot_isolate(type(inner), name)) is not None:
         return reason
     inner.set_attn_implementation(PREFIX + name)
+    install_biases(inner)
     return None
 
 
@@ -45,6 +47,7 @@ def undo(model: nn.Module) -> None:
     name = inner.config._attn_implementation
     if name is not None and name.startswith(PREFIX):
         inner.set_attn_implementation(name.removeprefix(PREFIX))
+        remove_biases(inner)
 
 
 def transformer(model: nn.Module) -> PreTrainedModel:

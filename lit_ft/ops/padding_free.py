@@ -10,7 +10,7 @@ row. Where that begins and ends is found by trying on a tiny batch, so there is 
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import chain
 from types import TracebackType
 from typing import Any
@@ -18,14 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
 
 from lit_ft.ops.attention import PREFIX
+from lit_ft.ops.encoder_side import EncoderPositions
 from lit_ft.ops.flat_parts import FlatParts, restore_forward
 from lit_ft.ops.isolation import failure, install, transformer, undo, unknown_windows
 from lit_ft.ops.layout import Layout, current_layout, running_layout
 from lit_ft.ops.position_rules import RULES, Positions, by_column, padding_of_positions
 from lit_ft.ops.probe import ROWS, Probe, Side
 from lit_ft.ops.sequences import Watch, running_flat
+from lit_ft.ops.sharding import rest_whole
 from lit_ft.ops.tiny_run import undisturbed
 
 PADDED = ("past_key_values", "inputs_embeds", "encoder_hidden_states", "decoder_input_ids", "logits_to_keep")
@@ -39,8 +42,11 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
     """A model that skips padding within this context; made by `PaddingFree.of` or `make_padding_free`.
 
     Attributes:
+        model: the model, or its encoder, where that is what runs flat.
+        owner: the model.
         reason: why the model runs padded all the same; `None` where it does not.
         parts: the parts that run flat, where nothing larger can.
+        encoder: the positions of an encoder that runs flat beside a decoder.
         body: path of the part that runs flat; `""` = the whole model, token by token.
         exit: path of the part of it whose output is padded again, or whose input is where it pools.
         positions: how the model counts positions.
@@ -52,8 +58,10 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
 
     def __init__(self, model: nn.Module, body: str = "", exit: str = "", positions: Positions = by_column) -> None:
         self.model, self.body, self.exit, self.positions = model, body, exit, positions
+        self.owner = model
         self.reason: str | None = None
         self.parts: FlatParts | None = None
+        self.encoder: EncoderPositions | None = None
         self.side: Side | None = None
         self.pools = self.shifts = False
         self.watch = Watch()
@@ -66,19 +74,24 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
     @classmethod
     def of(cls, model: nn.Module) -> "PaddingFree":
         """Finds out how a model runs without padding; leaves weights, modes and random numbers as they were."""
-        refused = cls(model)
+        # a decoder's rows are others, even where they are as wide: it stays padded
+        of_two = transformer(model).config.is_encoder_decoder
+        part = transformer(model).get_encoder() if of_two else model
+        refused = cls(part)
+        refused.owner = model
         if next(model.parameters()).device.type == "meta":
             refused.reason = "the model's weights are not loaded yet"
             return refused
-        if transformer(model).config.is_encoder_decoder:  # a decoder's rows are others, even where they are as wide
-            refused.reason = "encoder-decoder models have two kinds of rows"
+        if of_two and not isinstance(part, PreTrainedModel):
+            refused.reason = "its encoder is no model of its own"
             return refused
         cannot = refused.reason = install(model)
-        with undisturbed(model) as device:
+        with undisturbed(model) as device, rest_whole(model) if of_two else nullcontext():
             try:
-                probes = [Probe(model, device, side) for side in ROWS]
-                flat = (found for probe in probes for found in _candidates(model, probe) if cannot is None)
-                for found in chain(flat, (_in_parts(model, probe) for probe in probes)):
+                probes = [Probe(part, device, side) for side in ROWS]
+                flat = (found for probe in probes for found in _candidates(part, probe, of_two) if cannot is None)
+                for found in chain(flat, (_in_parts(part, probe) for probe in probes)):
+                    found.owner = model
                     if found.reason is None:
                         return found
                     refused.reason = refused.reason or found.reason
@@ -90,7 +103,8 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
     @property
     def whole(self) -> bool:
         """Whether the model runs flat from end to end, so that `flat` does."""
-        return self.reason is None and self.parts is None and (self.body, self.exit) == ("", "")
+        flat = self.reason is None and self.parts is None and (self.body, self.exit) == ("", "")
+        return flat and self.owner is self.model
 
     def __enter__(self) -> "PaddingFree":
         if self._held:
@@ -112,7 +126,7 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         """Makes the model what it was."""
         self._depth, self._held = 0, False
         self._remove()
-        undo(self.model)
+        undo(self.owner)
 
     def _install(self) -> None:
         body, exit = self.model.get_submodule(self.body), self.model.get_submodule(self.exit)
@@ -120,6 +134,8 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         if self._run is None or self._run.forward != body.forward:  # where a model is compiled, another one is new
             self._run = _FlatForward(self, body.forward)
         body.forward = self._run
+        if self.encoder is not None:
+            self.encoder.install()
         if self.parts is not None:
             self.parts.install()
         elif self.pools:
@@ -130,6 +146,8 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
     def _remove(self) -> None:
         while self._hooks:
             self._hooks.pop().remove()
+        if self.encoder is not None:
+            self.encoder.remove()
         if self.parts is not None:
             self.parts.remove()
         body = self.model.get_submodule(self.body)
@@ -313,7 +331,7 @@ def _padded(output: Any, layout: Layout) -> Any:
     return tuple(pad(value) for value in output)
 
 
-def _candidates(model: nn.Module, probe: Probe) -> Iterator[PaddingFree]:
+def _candidates(model: nn.Module, probe: Probe, is_encoder: bool) -> Iterator[PaddingFree]:
     """Yields ways to run flat, best ones first, each with the reason why it does not do; the model is evaluating."""
     bodies = [*[name for name in probe.took_ids if name][:1], ""]
     ways = [("", "", False)] if probe.of_tokens else []
@@ -323,6 +341,7 @@ def _candidates(model: nn.Module, probe: Probe) -> Iterator[PaddingFree]:
         for positions in RULES:
             free = PaddingFree(model, body, exit, positions)
             free.pools, free.side = pools, probe.side
+            free.encoder = EncoderPositions(model) if is_encoder else None
             free.reason = _why_not(free, probe)
             yield free
 

@@ -1,5 +1,9 @@
 """FSDP2: weights, gradients and moments of a model shared out over processes, layer by layer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -28,6 +32,24 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> int:
 def is_sharded(model: nn.Module) -> bool:
     """Returns whether a model's weights are in pieces."""
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+@contextmanager
+def rest_whole(model: Any) -> Iterator[bool]:
+    """Makes whole what is in no layer, embeddings say, so that parts of a sharded model run by themselves.
+
+    Yields:
+        Whether the model is sharded.
+    """
+    if not is_sharded(model):
+        yield False
+        return
+    model._get_fsdp_state()._lazy_init()  # else the first layer that runs takes itself for the whole model
+    model.unshard()
+    try:
+        yield True
+    finally:
+        model.reshard()
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -71,4 +71,4 @@ def best_spans(
     ends = F.pad(end, (0, longest - 1), value=-torch.inf).unfold(1, longest, 1)
     scores, places = (start[:, :, None] + ends).flatten(1).topk(min(size, width * longest))
     first = places.div(longest, rounding_mode="floor")
-    return scores, first, first + places % longest
+    return scores, first, (first + places % longest).clamp(max=width - 1)  # those that cannot be lie beyond

@@ -18,6 +18,8 @@ from lit_ft.ops.tiny_run import no_cache, undisturbed
 
 PROBE_IDS = (5, 7, 6)
 """Tokens of the tiny input: different ones, for equal rows could not tell a head from something that mixes rows."""
+SOURCE_IDS = (6, 5)
+"""What the encoder reads beside them, where there is one."""
 
 
 class _Given(nn.Module):
@@ -111,7 +113,10 @@ class SplitModel:
         """
         with self._body_given(hidden[None]):
             ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
-            logits: Tensor = _first(self.model(input_ids=ids, **no_cache(self.model)))
+            inputs: dict[str, Any] = {"input_ids": ids}
+            if _has_encoder(self.model):  # which has no part in this
+                inputs = {"decoder_input_ids": ids, "encoder_outputs": (hidden[None, :1],)}
+            logits: Tensor = _first(self.model(**inputs, **no_cache(self.model)))
         return logits.flatten(0, 1)  # a view in backward, too, where `[0]` would fill zeros
 
     def head_parameters(self) -> list[nn.Parameter]:
@@ -168,13 +173,11 @@ def _probe(model: nn.Module, ids: Tensor) -> tuple[SplitModel | None, str]:
     logits = _first(output)
     if getattr(output, "aux_loss", None) is not None:
         return None, "it adds a loss of its own to the logits' (output_router_logits)"
-    bodies = [call for call in calls if _first(call[1]) is not logits]
+    bodies = [call for call in calls if _first(call[1]) is not logits and _is_states(_first(call[1]), ids)]
     if not bodies:
         return None, "no part of it hands a hidden state to a head"
     name, body_output = bodies[0]
     hidden = _first(body_output)
-    if not isinstance(hidden, Tensor) or hidden.dim() != 3 or hidden.shape[:2] != ids.shape:
-        return None, f"{name} does not return [batch, seq, hidden]"
     key = next(iter(body_output)) if isinstance(body_output, dict) else None
     split = SplitModel(model, name, type(body_output), key)
     parameters = _UsedParameters()
@@ -183,11 +186,26 @@ def _probe(model: nn.Module, ids: Tensor) -> tuple[SplitModel | None, str]:
     single = torch.cat([split.logits(row[None]) for row in hidden[0].flip(0)]).flip(0)
     if not (_close(whole, logits[0]) and _close(single, logits[0])):
         return None, f"its logits are not a function of each row of {name}'s output"
-    if not _close(split.hidden(input_ids=ids), hidden):
+    if not _close(split.hidden(**_inputs(model, ids)), hidden):
         return None, f"{name} runs differently beside a shortened head"
     names = {parameter: name for name, parameter in model.named_parameters()}
     used = tuple(names[parameter] for parameter in parameters.seen if parameter in names)
     return SplitModel(model, name, type(body_output), key, used, _linear(model, used, hidden[0], logits[0])), ""
+
+
+def _has_encoder(model: nn.Module) -> bool:
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
+def _inputs(model: nn.Module, ids: Tensor) -> dict[str, Tensor]:
+    """Names the tokens that the head is to be asked about, and gives an encoder others, of another number."""
+    if not _has_encoder(model):
+        return {"input_ids": ids}
+    return {"input_ids": ids.new_tensor([SOURCE_IDS]), "decoder_input_ids": ids}
+
+
+def _is_states(value: Any, ids: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 3 and value.shape[:2] == ids.shape
 
 
 def _watched(model: nn.Module, ids: Tensor) -> tuple[Any, list[tuple[str, Any]]]:
@@ -211,7 +229,7 @@ def _watched(model: nn.Module, ids: Tensor) -> tuple[Any, list[tuple[str, Any]]]
         if name:
             handles += [module.register_forward_pre_hook(begin(name)), module.register_forward_hook(end)]
     try:
-        output = model(input_ids=ids, **no_cache(model))
+        output = model(**_inputs(model, ids), **no_cache(model))
     finally:
         for handle in handles:
             handle.remove()

@@ -25,37 +25,39 @@ GPU_ROWS = 2048
 """Rows per chunk on an accelerator, which shorter matrices would leave idle."""
 
 
-def token_loss(split: Halves, hidden: Tensor, targets: Tensor) -> Tensor:
+def token_loss(split: Halves, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Sums the cross-entropy over labelled positions.
 
     Args:
         split: whose head makes the logits.
         hidden: last hidden state at the labelled positions, `[n, hidden]`.
         targets: token ids `[n]`; all of them count.
+        smoothing: share of the target that is spread over the whole vocabulary.
 
     Returns:
         The sum, a float32 scalar; 0 with a graph where n is 0, for other processes wait for these gradients.
     """
     parameters = split.head_parameters()
     if not torch.is_grad_enabled() or not (hidden.requires_grad or parameters):
-        return token_scores(split, hidden, targets)[0].sum()
+        return token_scores(split, hidden, targets, smoothing)[0].sum()
     if not len(targets):
         return sum((part.flatten()[:0].sum() for part in [hidden, *parameters]), start=hidden.new_zeros(())).float()
-    fused = liger_loss(split, hidden, targets)
+    fused = None if smoothing else liger_loss(split, hidden, targets)
     if fused is not None:
         return fused
-    total: Tensor = _ChunkedLoss.apply(split, hidden, targets, *parameters)
+    total: Tensor = _ChunkedLoss.apply(split, hidden, targets, smoothing, *parameters)
     return total
 
 
 @torch.no_grad()
-def token_scores(split: Halves, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def token_scores(split: Halves, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
     """Scores labelled positions one by one, without gradients.
 
     Args:
         split: whose head makes the logits.
         hidden: `[n, hidden]`.
         targets: token ids `[n]`.
+        smoothing: as of `token_loss`.
 
     Returns:
         The cross-entropy `[n]`, float32, and whether the likeliest token is the target `[n]`.
@@ -65,7 +67,7 @@ def token_scores(split: Halves, hidden: Tensor, targets: Tensor) -> tuple[Tensor
     for chunk, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
         if len(wanted):
             logits = split.logits(chunk).float()
-            losses.append(F.cross_entropy(logits, wanted, reduction="none"))
+            losses.append(F.cross_entropy(logits, wanted, reduction="none", label_smoothing=smoothing))
             correct.append(logits.argmax(-1) == wanted)
     return torch.cat(losses), torch.cat(correct)
 
@@ -76,10 +78,12 @@ def chunk_rows(device: torch.device) -> int:
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """(split, hidden, targets, *head parameters) -> sum of cross-entropy."""
+    """(split, hidden, targets, label smoothing, *head parameters) -> sum of cross-entropy."""
 
     @staticmethod
-    def forward(ctx: Any, split: Halves, hidden: Tensor, targets: Tensor, *parameters: nn.Parameter) -> Tensor:
+    def forward(
+        ctx: Any, split: Halves, hidden: Tensor, targets: Tensor, smoothing: float, *parameters: nn.Parameter
+    ) -> Tensor:
         rows = min(chunk_rows(hidden.device), len(targets))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         hidden_gradient = torch.empty_like(hidden) if hidden.requires_grad else None
@@ -92,8 +96,13 @@ class _ChunkedLoss(torch.autograd.Function):
             if memory is None:
                 memory = torch.empty_like(logits, dtype=torch.float32, requires_grad=False)
             slopes = torch.log_softmax(logits.detach(), -1, torch.float32, out=memory[: len(chunk)])
-            total -= slopes.gather(1, wanted).sum()
-            slopes.exp_().scatter_add_(1, wanted, slopes.new_full((), -1.0).expand(wanted.shape))
+            total -= (1 - smoothing) * slopes.gather(1, wanted).sum()
+            even = smoothing / slopes.shape[1]
+            if smoothing:
+                total -= even * slopes.sum()
+            slopes.exp_().scatter_add_(1, wanted, slopes.new_full((), smoothing - 1.0).expand(wanted.shape))
+            if smoothing:
+                slopes -= even
             inputs = parameters if hidden_gradient is None else (chunk, *parameters)
             gradients = list(torch.autograd.grad(logits, inputs, slopes.to(logits.dtype), allow_unused=True))
             if hidden_gradient is not None:
@@ -121,4 +130,4 @@ class _ChunkedLoss(torch.autograd.Function):
             None if gradient is None else gradient.mul_(outer[0]).to(dtype)
             for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
         ]
-        return None, hidden, None, *weights
+        return None, hidden, None, None, *weights

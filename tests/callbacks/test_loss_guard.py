@@ -8,11 +8,20 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
-from lit_ft import TextClassificationModule, cli
+from lit_ft import (
+    MultipleChoiceDataModule,
+    MultipleChoiceModule,
+    QuestionAnsweringDataModule,
+    QuestionAnsweringModule,
+    TextClassificationModule,
+    cli,
+)
 from lit_ft.callbacks import loss_guard
 from lit_ft.errors import UserError
+from tests.questions import question_rows
 
 ROWS = [(f"order number {number} is late", "late" if number % 2 else "lost") for number in range(20)]
 ROWS[9] = ("this row is poison", "lost")
@@ -83,3 +92,62 @@ def test_on_a_device_it_is_seen_a_batch_later_and_never_saved(
     monkeypatch.setattr(torch, "get_device_module", lambda device: type("Device", (), {"Event": Event}))
     with pytest.raises(UserError, match=r"epoch 0, batch 2 \(step 2\) is nan"):
         cli.main(words)
+
+
+class Writing(loss_guard.LossGuard):
+    """Writes into a given folder, and finds no loss to be a number."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        self.run = self.folder
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
+        super().on_before_backward(trainer, pl_module, loss * float("nan"))
+
+
+def written(module: Any, data: Any, folder: Path) -> list[dict[str, Any]]:
+    """Trains one step; returns what is written of its rows."""
+    trainer = Trainer(
+        max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, callbacks=[Writing(folder)],
+    )  # fmt: skip
+    with pytest.raises(UserError, match="is nan; its rows"):
+        trainer.fit(module, data)
+    (file,) = (folder / "nonfinite").iterdir()
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_labels_of_answers_are_written_by_their_names(tiny: Callable[..., str], tmp_path: Path) -> None:
+    rows = question_rows(3)
+    data = QuestionAnsweringDataModule(
+        model_name_or_path=tiny("bert"), dataset=rows, validation_split_percentage=0, batch_size=3, max_seq_length=64,
+        doc_stride=8, train_sampling_strategy="sequential",
+    )  # fmt: skip
+    lines = written(QuestionAnsweringModule(model_name_or_path=tiny("bert")), data, tmp_path)
+    assert len(lines) == 3
+    store = data.features["train"][""].store
+    for number, line in enumerate(lines):
+        assert line["row"] == data.features["train"][""].row_of_feature[number]
+        assert line["text"] == data.tokenizer.decode(store[number]["input_ids"])
+        assert [line["start_positions"], line["end_positions"]] == store[number]["labels"].tolist()
+
+
+def test_choices_are_written_one_by_one(tiny: Callable[..., str], tmp_path: Path) -> None:
+    rows = [
+        {"question": "which", "choices": ["a card", "the new card", "an order"][: 2 + number], "label": number}
+        for number in range(2)
+    ]
+    data = MultipleChoiceDataModule(
+        model_name_or_path=tiny("bert"), dataset=rows, validation_split_percentage=0, batch_size=2,
+        train_sampling_strategy="sequential",
+    )  # fmt: skip
+    lines = written(MultipleChoiceModule(model_name_or_path=tiny("bert")), data, tmp_path)
+    assert [line["labels"] for line in lines] == [0, 1]
+    assert [len(line["text"]) for line in lines] == [2, 3]  # no missing choice, no padding
+    assert [each.count("[PAD]") for line in lines for each in line["text"]] == [0] * 5
+    for line, row in zip(lines, rows, strict=True):
+        for text, choice in zip(line["text"], row["choices"], strict=True):
+            assert data.tokenizer.encode("which", choice) == data.tokenizer.encode(text, add_special_tokens=False)

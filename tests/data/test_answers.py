@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_ft.data.answers import Answer, State, answer_key, answer_spans, note_on_states, place, read_answers
+from lit_ft.data.answers import (
+    Answer,
+    State,
+    answer_key,
+    answer_spans,
+    note_on_states,
+    place,
+    read_answers,
+    with_starts,
+)
 from lit_ft.errors import RowError
 
 PAIR = [Answer("blue", 4), Answer("a blue whale", 2)]
@@ -14,7 +23,10 @@ STRUCT = {"text": ["blue", "a blue whale"], "answer_start": [4, 2]}
 ROWS = [{"text": "blue", "answer_start": 4}, {"text": "a blue whale", "answer_start": 2}]
 
 
-@pytest.mark.parametrize("cell", [STRUCT, ROWS, json.dumps(STRUCT), json.dumps(ROWS)])
+OTHER_NUMBERS = {**STRUCT, "answer_start": [4.0, "2"]}
+
+
+@pytest.mark.parametrize("cell", [STRUCT, ROWS, json.dumps(STRUCT), json.dumps(ROWS), str(STRUCT), OTHER_NUMBERS])
 def test_shapes_of_answers(cell: object) -> None:
     assert read_answers(cell) == PAIR
 
@@ -49,11 +61,21 @@ def test_texts_alone_no_answer_and_no_label(cell: object, expected: list[Answer]
         (7, "expected {'text'"),
         ({"text": ["a"], "answer_start": ["x"]}, "answer_start 'x'"),
         ({"text": [3], "answer_start": [0]}, "text 3"),
+        ({"text": ["a"], "answer_start": [0.5]}, "answer_start 0.5"),
     ],
 )
 def test_other_shapes_are_named(cell: object, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         read_answers(cell)
+
+
+def test_places_of_a_column_of_their_own() -> None:
+    cells = ["blue", ["blue", "a blue"], "blue", "[]", None, STRUCT, json.dumps(["a"]), "blue", "blue"]
+    starts = [4, [4, 2], None, 9, 3, 7, "[6]", float("nan"), "5"]
+    assert [read_answers(cell) for cell in with_starts(cells, starts)] == [
+        [Answer("blue", 4)], [Answer("blue", 4), Answer("a blue", 2)], [Answer("blue", None)], [], None, PAIR,
+        [Answer("a", 6)], [Answer("blue", None)], [Answer("blue", 5)],
+    ]  # fmt: skip
 
 
 CONTEXT = "The sky is blue.\n\nThe sea  is blue, too: blue."

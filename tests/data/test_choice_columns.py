@@ -2,7 +2,7 @@
 
 import pytest
 
-from lit_ft.data.choice_columns import ChoiceLayout, guess_layout, numbered
+from lit_ft.data.choice_columns import ChoiceLayout, guess_layout, missing_between, numbered
 from lit_ft.errors import UserError
 
 
@@ -44,6 +44,25 @@ def test_known_data_sets(present: str, layout: tuple[str, str, list[str], str]) 
 def test_none_or_two_readings(present: str) -> None:
     with pytest.raises(UserError, match="rows\\.csv: which columns are context, question and choices"):
         guess_layout(present.split(), "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("present", "lacking"),
+    [
+        ("sent1 sent2 ending0 ending2 label", "ending1"),
+        ("question goal sol2 sol3 label", "sol1"),
+        ("context question answerA answerB answerD", "answerC"),
+        ("context question choice_b choice_c", "choice_a"),
+    ],
+)
+def test_a_choice_that_is_left_out_is_named(present: str, lacking: str) -> None:
+    with pytest.raises(UserError, match=f"rows.csv: there are choices in .*, but none in '{lacking}'"):
+        guess_layout(present.split(), "rows.csv")
+
+
+def test_choices_that_go_on_lack_nothing() -> None:
+    complete = (["a0", "a1"], ["a1", "a2", "a3"], ["a_A", "a_B"], ["xa", "xb", "xc"], ["x_1", "x2"], ["options"])
+    assert [missing_between(names) for names in complete] == [""] * 6
 
 
 def test_numbered_columns_come_in_order() -> None:

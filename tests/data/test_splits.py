@@ -62,9 +62,12 @@ def test_groups_are_never_cut(percentage: float, seed: int) -> None:
     assert kept
     assert held
     assert not kept & held
-    # no other number of these groups, in their random order, is nearer
-    largest = max(Counter(names).values())
-    assert abs(len(validation) - min(max(1, 6 * percentage), 599)) <= largest
+    sizes = Counter(names)
+    wanted = max(1, round(6 * percentage))
+    # nothing that is left would fit, unless even the smallest group is too large
+    assert len(validation) <= wanted < len(validation) + min(sizes[name] for name in kept) or held == {
+        min(sizes, key=lambda name: sizes[name])
+    }
     assert cut_validation(600, percentage, seed, None, numbered(names))[1].tolist() == validation.tolist()
 
 
@@ -73,9 +76,13 @@ def test_groups_of_one_row_are_cut_as_rows_are() -> None:
     assert len(validation) == 50
 
 
-def test_one_group_cannot_be_cut() -> None:
-    with pytest.raises(UserError, match="all 3 rows have the same context and stay together; set validation_file"):
-        cut_validation(3, 5, 0, None, np.zeros(3, np.int64))
+def test_a_large_group_stays_in_train_and_one_alone_is_cut() -> None:
+    train, validation = cut_validation(100, 5, 0, None, np.array([0] * 90 + [1] * 10))
+    assert validation.tolist() == list(range(90, 100))
+    assert train.tolist() == list(range(90))
+    assert [part.tolist() for part in cut_validation(20, 10, 3, None, np.zeros(20, np.int64))] == [
+        part.tolist() for part in cut_validation(20, 10, 3, None)
+    ]
 
 
 def test_equal_texts_are_a_group_and_empty_ones_are_none() -> None:

@@ -1,5 +1,8 @@
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,9 +55,39 @@ def test_plausible_answers_are_none_and_a_missing_list_is_no_label(tmp_path: Pat
 def test_broken_paragraphs_are_named(tmp_path: Path) -> None:
     rows = nested(question_rows(2))
     del rows["data"][0]["paragraphs"][1]["context"]
-    with pytest.raises(UserError, match="a paragraph of 'Messages' has no context; it has 'qas'"):
+    with pytest.raises(UserError, match=r"a.json: paragraph 2 of 'Messages' has no context \(a text\); it has {'qas'"):
         read_files(write(tmp_path / "a.json", rows), ReadOptions(), tmp_path)
     rows = nested(question_rows(2))
     rows["data"][0]["paragraphs"][0]["qas"][0]["is_impossible"] = True
     with pytest.raises(UserError, match="question 'q0' is_impossible, but has the answer"):
         read_files(write(tmp_path / "b.json", rows), ReadOptions(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda paragraphs: paragraphs[1].pop("qas"), "paragraph 2 of 'Messages' has no qas"),
+        (lambda paragraphs: paragraphs[1].update(qas=None), "paragraph 2 of 'Messages' has no qas"),
+        (lambda paragraphs: paragraphs[1].update(qas=["who?"]), "paragraph 2 of 'Messages' has no qas"),
+        (lambda paragraphs: paragraphs[1].update(context=None), "paragraph 2 of 'Messages' has no context"),
+        (lambda paragraphs: paragraphs.append("text"), "'Messages' has no paragraphs"),
+        (lambda paragraphs: paragraphs[1]["qas"][0].update(answers=[7]), "answers of question 'q1': found"),
+    ],
+)
+def test_what_is_no_question_is_named(tmp_path: Path, change: Callable[[Any], Any], message: str) -> None:
+    rows = nested(question_rows(3))
+    change(rows["data"][0]["paragraphs"])
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_files(write(tmp_path / "a.json", rows), ReadOptions(), tmp_path)
+
+
+def test_answers_in_other_shapes(tmp_path: Path) -> None:
+    rows = nested(question_rows(3))
+    first, second, _ = (paragraph["qas"][0] for paragraph in rows["data"][0]["paragraphs"])
+    first["answers"] = {"text": [each["text"] for each in first["answers"]], "answer_start": ["4", "4"]}
+    second["answers"] = [{"text": each["text"]} for each in second["answers"]]
+    read = read_files(write(tmp_path / "a.json", rows), ReadOptions(), tmp_path).data["answers"]
+    expected = [row["answers"] for row in question_rows(3)]
+    assert read[0] == {**expected[0], "answer_start": [4, 4]}
+    assert read[1] == {**expected[1], "answer_start": [None, None]}
+    assert read[2] == expected[2]

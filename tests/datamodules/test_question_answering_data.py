@@ -271,3 +271,60 @@ def test_a_cut_leaves_the_questions_about_a_context_together(column: str, make: 
     }
     for context in held:  # no window of it is trained on
         assert not any(plain(data, context)[:40] in text for text in trained)
+
+
+def test_places_of_answers_may_have_a_column_of_their_own(make: Make, tmp_path: Path) -> None:
+    rows = [{"question": f"what {n}", "context": f"{n} tea, and tea, and more tea", "answer": "tea"} for n in range(8)]
+    starts = [(2, 11, 25)[number % 3] for number in range(8)]
+    for name in ("a.csv", "a.jsonl"):
+        path = tmp_path / name
+        given = [{**row, "begins": start} for row, start in zip(rows, starts, strict=True)]
+        if name == "a.jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in given))
+        else:
+            with path.open("w", newline="") as file:
+                table = csv.DictWriter(file, list(given[0]))
+                table.writeheader()
+                table.writerows(given)
+        data = make(
+            train_file=str(path), validation_split_percentage=0, answer_start_column_name="begins",
+            train_sampling_strategy="sequential",
+        )  # fmt: skip
+        for number, start in enumerate(starts):
+            window = data.features["train"][""].store[number]
+            before = data.tokenizer(rows[number]["context"][:start], add_special_tokens=False)["input_ids"]
+            asked = data.tokenizer(rows[number]["question"])["input_ids"]
+            assert window["labels"].tolist() == [len(asked) + len(before)] * 2
+    with pytest.raises(UserError, match="has no column 'begin'"):
+        make(train_file=str(path), answer_start_column_name="begin", validation_split_percentage=0)
+    found = make(dataset={"train": [{**row, "answer_start": 11} for row in rows]}, validation_split_percentage=0)
+    assert found.description["answer_start_column"] == "answer_start"
+
+
+def test_columns_that_nobody_asked_for_may_be_missing_elsewhere(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    rows = question_rows(8)
+    bare = [{name: row[name] for name in ("question", "context", "answers")} for row in rows]
+    data = make(dataset={"train": rows, "validation": bare})
+    assert data.description["id_column"] == ""
+    with pytest.raises(UserError, match="has no column 'id'"):
+        make(dataset={"train": rows, "validation": bare}, id_column_name="id")
+    texts = [
+        {**row, "answers": row["answers"]["text"][:1], "answer_start": row["answers"]["answer_start"][0]}
+        for row in rows
+    ]
+    with caplog.at_level(logging.INFO, "lit_ft"):
+        make(dataset={"train": texts, "validation": [{**row, "answers": row["answers"]["text"]} for row in bare]})
+    assert caplog.text.count("8 of 8 answers come without answer_start") == 2
+
+
+def test_what_is_no_text_is_named(make: Make, tmp_path: Path) -> None:
+    rows = question_rows(4)
+    with pytest.raises(UserError, match=r"column 'context' is nested .* not text; name another"):
+        make(dataset={"train": [{**row, "context": [row["context"]]} for row in rows]})
+    with pytest.raises(UserError, match="column 'context' cannot be both question and context"):
+        make(dataset={"train": rows}, question_column_name="context")
+    for number, content in enumerate(({"version": "2.0", "data": []}, {"data": {"a": 1}})):
+        path = tmp_path / f"{number}.json"
+        path.write_text(json.dumps(content))
+        with pytest.raises(UserError, match="has no column 'context'; columns: "):
+            make(train_file=str(path))

@@ -18,7 +18,8 @@ FIXED = {"stride", "truncation_side"}
 """Options that this task has fixed: only contexts are cut, and read in windows."""
 CHANGES = {name: value for name, value in shared.CHANGES.items() if name in EVERY_TASK - FIXED} | {
     "max_seq_length": 40, "doc_stride": 9, "question_column_name": "other", "context_column_name": "other",
-    "answer_column_name": "gold", "id_column_name": "other", "negative_window_ratio": 1.0, "on_bad_answer": "drop",
+    "answer_column_name": "gold", "id_column_name": "other",
+    "answer_start_column_name": "other", "negative_window_ratio": 1.0, "on_bad_answer": "drop",
     "column_mapping": {"other": "another"},
 }  # fmt: skip
 """Options that change, or may change, what is prepared."""

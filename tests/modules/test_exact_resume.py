@@ -16,6 +16,8 @@ from lit_ft import (
     MultipleChoiceModule,
     QuestionAnsweringDataModule,
     QuestionAnsweringModule,
+    Seq2SeqDataModule,
+    Seq2SeqModule,
     TextClassificationDataModule,
     TextClassificationModule,
     TokenClassificationDataModule,
@@ -23,6 +25,7 @@ from lit_ft import (
 )
 from lit_ft.callbacks import RunCheckpoint
 from tests.modules.conftest import LABELS
+from tests.pairs import make_seq2seq, pair_rows
 from tests.questions import question_rows
 from tests.sentences import sentences
 from tests.tiny import SAMPLE, texts
@@ -97,11 +100,11 @@ def masked(model: str, **options: Any) -> tuple[Any, Any]:
 def choosing(model: str, **options: Any) -> tuple[Any, Any]:
     rows = [
         {"context": text[:40], "options": [text[at : 12 + 9 * at] for at in range(2 + row % 3)], "label": row % 2}
-        for row, text in enumerate(texts()[:58])
+        for row, text in enumerate(texts()[:40])
     ]
     data = MultipleChoiceDataModule(
         model_name_or_path=model,
-        dataset={"train": rows[:46], "validation": rows[46:]},
+        dataset={"train": rows[:28], "validation": rows[28:]},
         context_column="context",
         choice_columns="options",
         **{"batch_size": 6, **options},
@@ -112,7 +115,7 @@ def choosing(model: str, **options: Any) -> tuple[Any, Any]:
 def questions(model: str, **options: Any) -> tuple[Any, Any]:
     data = QuestionAnsweringDataModule(
         model_name_or_path=model,
-        dataset={"train": question_rows(30, unanswerable=True), "validation": question_rows(9, 60, True)},
+        dataset={"train": question_rows(20, unanswerable=True), "validation": question_rows(9, 60, True)},
         **{"max_seq_length": 48, "doc_stride": 12, "batch_size": 6, **options},
     )
     return QuestionAnsweringModule(model_name_or_path=model, learning_rate=3e-3, null_score_diff_threshold="auto"), data
@@ -127,6 +130,23 @@ def tagged(model: str, **options: Any) -> tuple[Any, Any]:
         **{"max_seq_length": 24, "batch_size": 6, **options},
     )
     return TokenClassificationModule(model_name_or_path=model, learning_rate=3e-3), data
+
+
+def writing(model: str, **options: Any) -> tuple[Any, Any]:
+    data = Seq2SeqDataModule(
+        model_name_or_path=model,
+        dataset={"train": pair_rows(28), "validation": pair_rows(7, 40)},
+        **{"max_target_length": 20, "batch_size": 6, **options},
+    )
+    module = Seq2SeqModule(
+        model_name_or_path=model,
+        learning_rate=3e-3,
+        label_smoothing_factor=0.1,
+        config_overrides={"dropout_rate": 0.1},
+        generation={"do_sample": True, "max_new_tokens": 4},
+        eval_generate_every_n_epochs=2,
+    )
+    return module, data
 
 
 def run(
@@ -204,6 +224,13 @@ def test_question_answering(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> 
 @pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 160}], ids=str)
 def test_token_classification(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
     check(tagged, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
+
+
+@pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 200}], ids=str)
+def test_text_to_text(tmp_path: Path, data: dict[str, Any]) -> None:
+    """Sampling in evaluation, too: it shall not change what training draws."""
+    model = make_seq2seq("t5", tmp_path / "t5")
+    check(writing, model, tmp_path, {"val_check_interval": 3}, **data)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -289,3 +289,27 @@ def test_the_command_exports_a_folder_with_the_same_scores(chooser: str, tmp_pat
     scope: dict[str, Any] = {}
     exec(code.replace("this/folder", str(run / "hf")), scope)
     assert scope["scores"].shape == (1, 2)
+
+
+def test_rows_to_predict_are_laid_out_as_in_training(chooser: str, trainer: Fit) -> None:
+    rows = [{**row, "question": ("cause", "the _ is")[at % 2]} for at, row in enumerate(rows_of(8))]
+    layout: dict[str, Any] = {"context_column": "context", "choice_columns": "options", "label_column_name": "answer"}
+    meaning: dict[str, Any] = {"blank": "_", "question_texts": {"cause": "why"}}
+    trained = MultipleChoiceDataModule(
+        model_name_or_path=chooser, dataset=rows, validation_split_percentage=0, batch_size=8,
+        question_column="question", **layout, **meaning,
+    )  # fmt: skip
+    module = MultipleChoiceModule(model_name_or_path=chooser)
+    run = trainer(max_steps=1)
+    run.fit(module, trained)
+    later = MultipleChoiceDataModule(
+        model_name_or_path=chooser, dataset={"predict": rows}, predict_split_name="predict", batch_size=8
+    )
+    run.predict(module, later)
+    (batch,) = later.predict_dataloader()[0]
+    read = [
+        later.tokenizer.decode(ids[0][mask[0].bool()])
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+    assert all("why" in text and "cause" not in text for text in read[::2])
+    assert not any("_" in text for text in read)

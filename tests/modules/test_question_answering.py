@@ -404,3 +404,36 @@ def test_the_threshold_of_a_pretrained_model_stays(asked: Callable[[str], str], 
         assert built.null_score_diff_threshold == module.threshold == expected
         assert built.version_2_with_negative
         assert len(module.metric_names({})) == 10
+
+
+def test_contexts_of_few_tokens_are_answered(asked: Callable[[str], str], trainer: Fit) -> None:
+    module = QuestionAnsweringModule(model_name_or_path=asked("bert"), version_2_with_negative=False)
+    found = module.answer(["who", "", "who"], ["", "the new card", "card"])  # more spans are wanted than there are
+    assert found[0] == {"answer": "", "score": 0.0, "start": 0, "end": 0, "n_best": []}
+    assert found[1]["answer"] in "the new card"
+    assert {each["text"] for each in found[1]["n_best"]} == {
+        "the", "new", "card", "the new", "new card", "the new card",
+    }  # fmt: skip
+    assert [each["text"] for each in found[2]["n_best"]] == ["card"]
+    assert module.answer([], []) == []
+    rows = [{"question": "who", "context": text} for text in ("card", "the")]
+    assert [row["answer"] for row in predicted(trainer(), module, asked("bert"), rows)] == ["card", "the"]
+
+
+def test_numbers_are_read_as_they_are_written(asked: Callable[[str], str], trainer: Fit) -> None:
+    rows = [{"question": number, "context": 5000 + number, "answers": "5"} for number in range(4)]
+    module, run = QuestionAnsweringModule(model_name_or_path=asked("bert")), trainer()
+    run.validate(module, data_of(asked("bert"), {"validation": rows}), verbose=False)
+    for row in predicted(run, module, asked("bert"), rows):
+        assert str(row["context"])[row["start"] : row["end"]] == row["answer"] != ""
+
+
+def test_windows_to_answer_from_are_no_longer_than_the_model(asked: Callable[[str], str]) -> None:
+    module = QuestionAnsweringModule(model_name_or_path=asked("bert"))
+    long = ["the card is late " * 90]
+    with pytest.raises(UserError, match="max_seq_length 161 is above the model's 160 tokens"):
+        module.answer(["who"], long, max_seq_length=161)
+    assert module.answer(["who"], long, max_seq_length=24)[0]["answer"]  # the stride follows
+    for wrong in ({"batch_size": 0}, {"contexts": [None]}):
+        with pytest.raises(UserError, match="answer takes texts, and a batch_size of 1 or more"):
+            module.answer(**{"questions": ["who"], "contexts": long, **wrong})  # type: ignore[arg-type]

@@ -53,6 +53,7 @@ def test_best_spans_are_those_of_a_search_over_all(width: int, size: int, longes
     start, end = torch.randn(2, 3, width)
     allowed = torch.rand(3, width) < 0.7
     scores, first, last = best_spans(start, end, allowed, size, longest)
+    assert (last < width).all()  # places to gather from, also of spans that cannot be
     for row in range(3):
         every = [
             (float(start[row, one] + end[row, other]), one, other)

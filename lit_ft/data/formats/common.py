@@ -48,6 +48,7 @@ class ReadOptions:
         sample_by: what a row of a txt file is; see `lit_ft.data.formats.text.read_text`.
         keep_linebreaks: rows of txt files keep the line ends, and blank lines, that follow them.
         as_conll: extensions of files that hold a word a line, beside conll and conllu.
+        sides: names of source and target of parallel text files, whose extensions may be any.
     """
 
     column_names: list[str] | None = None
@@ -56,6 +57,7 @@ class ReadOptions:
     sample_by: SampleBy = "line"
     keep_linebreaks: bool = False
     as_conll: tuple[str, ...] = ()
+    sides: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         known = get_args(SampleBy)

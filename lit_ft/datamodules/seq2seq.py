@@ -1,0 +1,261 @@
+"""Text to text: what summarization, translation and any other pairs of source and target share (after run_seq2seq)."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from lit_ft.data.cache import preparation_root
+from lit_ft.data.collators import Batch, Feature, pad, pad_targets
+from lit_ft.data.columns import Names
+from lit_ft.data.featurizing import RowContent
+from lit_ft.data.labels import IGNORED
+from lit_ft.data.languages import decoder_begin, set_languages, token_of
+from lit_ft.data.pair_encoding import PairEncoder
+from lit_ft.data.pairs import PairColumns, find_columns
+from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.samplers import FILLER, Key
+from lit_ft.data.store import TARGETS, FeatureStore
+from lit_ft.data.tokenizer_training import trained_folder
+from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.errors import UserError
+from lit_ft.ops.positions import longest_input
+from lit_ft.ops.seq2seq import length_limit
+
+log = logging.getLogger("lit_ft")
+
+LONGEST = 1024
+"""Tokens of a source where nobody says; the scripts' own limit."""
+DROPPED = {"empty_text": "drop", "unlabelled": "drop"}
+"""Rows without a source or a target: left out and counted, as the scripts leave them out."""
+OF_TEXTS = (
+    "source_column", "source_template", "target_column", "source_lang", "target_lang", "column_mapping", "column_names",
+    "quoting", "delimiter", "sources", "validation_split_percentage", "max_train_samples", "sample_head",
+)  # fmt: skip
+"""Options that decide which texts a tokenizer is trained on."""
+
+
+class Seq2SeqDataModule(TransformerDataModule):
+    """Pairs of texts -> batches of `input_ids`, `attention_mask` `[batch, seq]` and `labels` `[batch, target seq]`.
+
+    Rows hold source and target as two columns, as a nested column (`{"en": ..., "ro": ...}`), or line by line in two
+    parallel text files, given as a list: `train_file: [x.source, x.target]`. A target may be a list of texts, or in
+    several columns: the first is trained on, all are references in evaluation. Rows without source or target are left
+    out and counted.
+
+    Args:
+        source_column: column of the source. Default: where there is one reading.
+        source_template: makes the source of several columns, such as `question: {question} context: {context}`.
+        target_column: column of the target; several hold a reference each. `summary` is also `summary1`, `summary2`.
+        source_prefix: put before every source, such as `summarize: ` for T5.
+        source_lang: language of the source, for multilingual tokenizers and nested columns (`en_XX`, `eng_Latn`, `en`).
+        target_lang: language of the target.
+        forced_bos_token: token or language code that generated text begins with. Default: the target's language, where
+            the tokenizer puts it first.
+        max_source_length: most tokens of a source. Default: what the model takes, at most 1,024.
+        max_target_length: most tokens of a target that is trained on.
+        val_max_target_length: most tokens of a target in evaluation, and of a generated text. Default:
+            `max_target_length`.
+        ignore_pad_token_for_loss: nothing is to be predicted at padding.
+        train_tokenizer: train a byte-level BPE tokenizer on sources and targets of the training rows instead of loading
+            one: a dict with `vocab_size` and, if wanted, `min_frequency`; for models from scratch.
+        kwargs: options of every data module.
+
+    Raises:
+        UserError: the rows do not fit; the message names file, column and fix.
+    """
+
+    loading_options = TransformerDataModule.loading_options | {"ignore_pad_token_for_loss"}
+    too_long = "longer than max_source_length or max_target_length"
+    cut_advice = "raise the one that is short"
+
+    def __init__(
+        self,
+        *,
+        source_column: str = "",
+        source_template: str = "",
+        target_column: Names = "",
+        source_prefix: str | None = None,
+        source_lang: str | None = None,
+        target_lang: str | None = None,
+        forced_bos_token: str | None = None,
+        max_source_length: int | None = None,
+        max_target_length: int = 128,
+        val_max_target_length: int | None = None,
+        ignore_pad_token_for_loss: bool = True,
+        train_tokenizer: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.parallel_sides = (source_lang or "source", target_lang or "target")
+        kwargs["on_bad_rows"] = {**DROPPED, **(kwargs.get("on_bad_rows") or {})}
+        super().__init__(max_seq_length=None, stride=None, **kwargs)
+        # what a task fixes for its users is on no command line, and Lightning saves only what is
+        self.hparams.update(
+            source_column=source_column, target_column=target_column, source_lang=source_lang, target_lang=target_lang
+        )
+        if source_column and source_template:
+            raise UserError("source_template makes the source, source_column names one that is there: leave one out")
+        lengths = ("max_source_length", "max_target_length", "val_max_target_length")
+        for option, value in zip(lengths, (max_source_length, max_target_length, val_max_target_length), strict=True):
+            if value is not None and value < 1:
+                raise UserError(f"{option} is {value}; it must be at least 1")
+        if train_tokenizer is not None and (name := kwargs.get("model_name_or_path") or kwargs.get("tokenizer_name")):
+            raise UserError(f"train_tokenizer makes tokens of its own, which {name!r} does not know: leave one out")
+        self._columns_of: dict[Kind, list[str]] = {}
+        self._spoken: PreTrainedTokenizerBase | None = None
+
+    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Finds the columns; says how targets begin and how long they become; see the base."""
+        options, first = self.hparams, next(rows for sets in raw.values() for rows in sets.values())
+        columns = self._find_columns(first, known, labelled="predict" not in raw)
+        for kind, sets in raw.items():
+            for rows in sets.values():
+                columns.check(rows.data.column_names, kind != "predict", rows.place)
+            needed = {tuple(columns.needed(rows.data.column_names, kind != "predict")) for rows in sets.values()}
+            if len(needed) > 1:
+                raise UserError(f"the {kind} sets have their texts in different columns: {sorted(needed)}")
+            self._columns_of[kind] = list(*needed)
+        prefix = options["source_prefix"]
+        if prefix is None and (prefix := known.get("source_prefix", "")) == "" and self._wants_prefix:
+            self.notes.append("T5 was trained with a prefix for each task: set source_prefix, such as 'summarize: '")
+        begin = decoder_begin(self.tokenizer, self.tokenizer.init_kwargs.get("tgt_lang"))
+        if options["forced_bos_token"] is not None:
+            begin = {**begin, "forced_bos_token_id": token_of(self.tokenizer, options["forced_bos_token"])}
+        self.description = {
+            **known,
+            "columns": columns.plain(),
+            "source_prefix": prefix,
+            "max_source_length": self.longest_feature,
+            "max_target_length": options["max_target_length"],
+            "val_max_target_length": options["val_max_target_length"] or options["max_target_length"],
+            "decoder_begin": begin,
+        }
+        return self.description
+
+    def input_columns(self, split: Kind) -> list[str]:
+        """Source and targets; see the base."""
+        return self._columns_of[split]
+
+    def info_columns(self, present: list[str], split: Kind) -> list[str]:
+        """The references in evaluation, all columns in prediction; see the base."""
+        if split in ("train", "predict"):
+            return present if split == "predict" else []
+        columns = self._columns
+        return [columns.nested] if columns.nested in present else columns.references_among(present)
+
+    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+        """The source, and the target that is trained on; see the base."""
+        sources = self._columns.sources(rows)
+        return RowContent([sources], None if split == "predict" else [first or None for first in self._targets(rows)])
+
+    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+        """Encodes sources, and targets where there are; see the base."""
+        targets = None if split == "predict" else self._targets(rows)
+        return self.pair_encoder(self._columns.sources(rows), targets, split == "train")
+
+    def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
+        """Says how many targets are cut, which teaches a model to stop early; see the base."""
+        cut = sum(int(part[0].sum()) for store in train for part in store.parts("target_cut"))
+        if cut:
+            self.notes.append(
+                f"train: {cut:,} targets are cut to max_target_length {self.hparams['max_target_length']}"
+            )
+        return {}
+
+    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+        """Pads sources and targets; see the base."""
+        options = self.hparams
+        batch = pad(features, self.tokenizer, self.static_length, options["pad_to_multiple_of"])
+        if TARGETS in features[0]:
+            empty = np.zeros(0, np.int32)  # of rows that only fill up a batch
+            targets = [empty if key[1] == FILLER else row[TARGETS] for row, key in zip(features, keys, strict=True)]
+            padding = IGNORED if options["ignore_pad_token_for_loss"] else int(self.tokenizer.pad_token_id or 0)
+            static = self._target_length(split) if options["pad_to_max_length"] else None
+            batch["labels"] = pad_targets(targets, padding, static, options["pad_to_multiple_of"])
+        return batch
+
+    @cached_property
+    def pair_encoder(self) -> PairEncoder:
+        """Encodes both sides."""
+        options, prefix = self.hparams, self.description["source_prefix"]
+        lengths = (self._target_length("train"), self._target_length("validation"))
+        return PairEncoder(self.tokenizer, self.longest_feature, *lengths, options["truncation_side"], prefix)
+
+    @property
+    def longest_feature(self) -> int:
+        """Most tokens of a source: by option, as the checkpoint's run had it, or what the model takes, up to 1,024."""
+        run = (getattr(self._module, "description", None) or {}).get("max_source_length")
+        config = self.pretrained_config()
+        known = [self.tokenizer.model_max_length, LONGEST]
+        if config is not None:
+            known += filter(None, [longest_input(config, self.tokenizer), length_limit(config, "source")])
+        return int(self.hparams["max_source_length"] or run or min(known))
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, its languages set; see the base."""
+        found = super().tokenizer
+        if found is not self._spoken:
+            restored = getattr(self._module, "restored_tokenizer", None) is found
+            own = found.init_kwargs if restored else {}
+            codes = (self.hparams[f"{side}_lang"] or own.get(f"{name}_lang") for side, name in SIDES)
+            set_languages(found, *codes)
+            self._spoken = found
+        return found
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Trains the tokenizer, once per machine, or loads it; see the base."""
+        options = self.hparams["train_tokenizer"]
+        if options is None:
+            return super().load_tokenizer()
+        root = preparation_root(self.hparams["preparation_dir"])
+        rows = [self.source.fingerprint("train", root), {name: self.hparams[name] for name in OF_TEXTS}]
+        return AutoTokenizer.from_pretrained(trained_folder(options, True, rows, root, self._training_texts))  # type: ignore[no-any-return]
+
+    def _training_texts(self) -> Iterator[list[str]]:
+        with self.scratch():
+            for rows in self.load_rows("train").values():
+                columns = self._find_columns(rows, {}, labelled=True)
+                columns.check(rows.data.column_names, True, rows.place)
+                for batch in rows.batches(columns.needed(rows.data.column_names, True), 1024):
+                    yield [text for text in columns.sources(batch) if text]
+                    yield [text for texts in columns.references(batch) for text in texts]
+
+    def _find_columns(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> PairColumns:
+        options = self.hparams
+        given = options["source_column"] or options["target_column"] or options["source_template"]
+        if "columns" in known and not given:
+            return PairColumns(**known["columns"])
+        languages = (options["source_lang"], options["target_lang"])
+        columns = (options["source_column"], options["target_column"])
+        template = options["source_template"]
+        return find_columns(rows.data.features, rows.place, *columns, languages, labelled, template)
+
+    @property
+    def _columns(self) -> PairColumns:
+        return PairColumns(**self.description["columns"])
+
+    def _targets(self, rows: dict[str, list[Any]]) -> list[str]:
+        return [texts[0] if texts else "" for texts in self._columns.references(rows)]
+
+    def _target_length(self, split: Kind) -> int:
+        options = self.hparams
+        length = options["max_target_length"] if split == "train" else options["val_max_target_length"]
+        return int(length or options["max_target_length"])
+
+    @property
+    def _wants_prefix(self) -> bool:
+        config = self.pretrained_config()
+        return config is not None and config.model_type == "t5"
+
+    def _show(self, data: Any, rows: int = 1) -> None:
+        super()._show(data, rows)
+        target = self.tokenizer.decode(data.store[0][TARGETS])
+        log.info(f"the target of the first training row: {target[:300]!r}")
+
+
+SIDES = (("source", "src"), ("target", "tgt"))
+"""Our names and transformers' for the two languages."""

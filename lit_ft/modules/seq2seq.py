@@ -1,0 +1,326 @@
+"""Text to text: any AutoModelForSeq2SeqLM, its loss at labelled positions, its texts generated and scored."""
+
+import json
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
+
+from lit_ft.data.labels import IGNORED
+from lit_ft.data.merging import Part
+from lit_ft.data.pairs import PairColumns
+from lit_ft.data.twins import on_cpu
+from lit_ft.errors import UserError
+from lit_ft.metrics.texts import TEXT_METRICS, check_text_metrics, text_metric_names
+from lit_ft.modules.base import SAMPLE, Batch, Description
+from lit_ft.modules.language_modeling import SAMPLE_TOKENS, LabelledStates, LanguageModelingModule
+from lit_ft.ops.checkpoint_extras import KEY
+from lit_ft.ops.generation import NEW_TOKENS, check_generation, generating, set_generation
+from lit_ft.ops.seq2seq import (
+    check_decoder_start,
+    check_encoder_decoder,
+    check_lengths,
+    decoder_inputs,
+    length_limit,
+    scratch_values,
+)
+from lit_ft.ops.sharding import is_sharded
+from lit_ft.ops.token_loss import token_loss, token_scores
+
+log = logging.getLogger("lit_ft")
+
+
+class Seq2SeqModule(LanguageModelingModule):
+    """Writes a target for each source; batches are those of `Seq2SeqDataModule` or any with the same names.
+
+    The loss is the cross-entropy of the labelled tokens, without smoothing in evaluation. Evaluation also generates
+    the texts and scores them against all references of a row, as they stand in the data. Predictions are `prediction`
+    and `score`, the mean log-probability of its tokens; where `generation` asks for several (`num_return_sequences`),
+    `predictions` holds them all, the best one first.
+
+    Args:
+        label_smoothing_factor: share of the target that is spread over the whole vocabulary, in training.
+        generation: options of transformers' `generate`, such as `{num_beams: 4}`; they become part of the model and of
+            its exported folder. `max_new_tokens` is the data's `val_max_target_length` where nobody says otherwise.
+        predict_with_generate: generate texts in evaluation, and score them.
+        eval_generate_every_n_epochs: validations of other epochs (but for the last) have the loss alone.
+        max_generate_samples: generate for at most so many rows of a set, spread evenly over it; the loss is of all.
+        metrics: what generated texts are scored by: `rouge`, `bleu`, `chrf`, `ter`, `exact_match`, `generated_length`,
+            or a dict of one of these names to options, such as `{rouge: {use_stemmer: true}}`.
+        resize_position_embeddings: give the model more positions where sources or targets are longer, if it can.
+            Default: do, and say so; `false` = an error.
+        kwargs: options of every module.
+    """
+
+    auto_class = AutoModelForSeq2SeqLM
+    pipeline_tag = "text2text-generation"
+    card_example = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+model, tokenizer = (kind.from_pretrained("this/folder") for kind in (AutoModelForSeq2SeqLM, AutoTokenizer))
+inputs = tokenizer(["a text"], return_tensors="pt")
+tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
+    usual_metrics: tuple[str, ...] = ("exact_match", "generated_length")
+    """What generated texts are scored by where nobody says."""
+
+    def __init__(
+        self,
+        *,
+        label_smoothing_factor: float = 0.0,
+        generation: dict[str, Any] | None = None,
+        predict_with_generate: bool = True,
+        eval_generate_every_n_epochs: int = 1,
+        max_generate_samples: int | None = None,
+        metrics: list[str | dict[str, Any]] | None = None,
+        resize_position_embeddings: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= label_smoothing_factor < 1:
+            raise UserError(f"label_smoothing_factor is {label_smoothing_factor}; it must be from 0 to below 1")
+        for option, value in (
+            ("eval_generate_every_n_epochs", eval_generate_every_n_epochs),
+            ("max_generate_samples", max_generate_samples),
+        ):
+            if value is not None and value < 1:
+                raise UserError(f"{option} is {value}; it must be at least 1")
+        self._generation = check_generation(generation)
+        self._scored_by = check_text_metrics(self.usual_metrics if metrics is None else metrics)
+        self._generation_of_checkpoint: str | None = None
+        self._evaluated: tuple[str, int] = ("", 0)
+        if self.hparams["model_type"] is not None:
+            check_encoder_decoder(self.source.config())  # before any data is prepared
+
+    # Building
+
+    def check_model(self, config: PreTrainedConfig) -> None:
+        """Refuses models without a decoder or its first token, and texts that are too long; see the base."""
+        check_encoder_decoder(config)
+        said = {**self.description, **getattr(self._datamodule, "description", {})}
+        values = self.config_kwargs(said)
+        check_decoder_start(config, {**said.get("decoder_begin", {}), **values})
+        self._positions_wanted(config, said)
+        most, new = length_limit(config, "target"), self._new_tokens(said)
+        if most is not None and new > most and not self.hparams["resize_position_embeddings"]:
+            raise UserError(f"generation: max_new_tokens {new} is above the model's {most} positions: lower it")
+
+    def config_kwargs(self, description: Description) -> dict[str, Any]:
+        """What the decoder begins with, where the tokenizer or a new model's has to say it; see the base."""
+        chosen = self.hparams["config_overrides"] or {}
+        values = {}
+        if self.source.model_name_or_path is None and self.tokenizer is not None:
+            values = scratch_values(self.source.config(), self.tokenizer, chosen)
+        begin = description.get("decoder_begin", {})
+        return values | {name: number for name, number in begin.items() if name == "decoder_start_token_id"}
+
+    def build(self) -> PreTrainedModel:
+        """Builds the model with its way of generating, that of a checkpoint or by options; see the base."""
+        model = super().build()
+        wanted = self._positions_wanted(model.config, self.description)
+        if wanted is not None:
+            if self.hparams["resize_position_embeddings"] is None:
+                log.info(
+                    f"the model gets {wanted} positions, as many as the longest texts (resize_position_embeddings)"
+                )
+            model.resize_position_embeddings(wanted)
+        begin = self.description.get("decoder_begin", {})
+        if self._generation_of_checkpoint is not None:
+            model.generation_config = GenerationConfig.from_dict(json.loads(self._generation_of_checkpoint))
+        new = (
+            {} if self._generation_of_checkpoint is not None else {"max_new_tokens": self._new_tokens(self.description)}
+        )
+        set_generation(model, {**new, **begin, **self._generation})
+        if model.generation_config.decoder_start_token_id is None:
+            model.generation_config.decoder_start_token_id = model.config.decoder_start_token_id
+        return model
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the model's way of generating; see the base."""
+        super().on_save_checkpoint(checkpoint)
+        assert self.model is not None
+        checkpoint[KEY]["generation"] = self.model.generation_config.to_json_string(use_diff=False)
+
+    def restore(self, extras: dict[str, Any]) -> None:
+        """Takes the checkpoint's way of generating, too; see the base."""
+        super().restore(extras)
+        self._generation_of_checkpoint = extras["generation"]
+
+    def _positions_wanted(self, config: PreTrainedConfig, description: Description) -> int | None:
+        names = {"source": ("max_source_length",), "target": ("max_target_length", "val_max_target_length")}
+        lengths = {side: max(description.get(name, 0) for name in each) for side, each in names.items()}
+        return check_lengths(config, lengths, self.hparams["resize_position_embeddings"])
+
+    def _new_tokens(self, description: Description) -> int:
+        return int(self._generation.get("max_new_tokens") or description.get("val_max_target_length") or NEW_TOKENS)
+
+    # Training
+
+    def outputs(self, batch: Batch) -> LabelledStates:
+        """Runs the model, and takes the decoder's states that predict a labelled token; see the base."""
+        return self.labelled(self.model_inputs(batch), on_cpu(batch["labels"]))
+
+    def model_inputs(self, batch: Batch) -> Batch:
+        """Returns the forward's keywords, the decoder's inputs among them; see the base."""
+        inputs = super().model_inputs(batch)
+        if "labels" in batch and "decoder_input_ids" not in inputs:
+            assert self.model is not None
+            inputs["decoder_input_ids"] = decoder_inputs(self.model, batch["labels"])
+        return inputs
+
+    def loss(self, outputs: LabelledStates, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the labelled tokens, smoothed; see the base."""
+        count = torch.tensor(float(len(outputs.targets)), device=outputs.hidden.device)
+        smoothing = self.hparams["label_smoothing_factor"]
+        return token_loss(self.halves, outputs.hidden, outputs.targets, smoothing), count
+
+    def sample_inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """The first tokens of both sides of a few rows; see the base."""
+        inputs = self.model_inputs(batch)
+        names = ("input_ids", "attention_mask", "decoder_input_ids")
+        return {name: inputs[name][:SAMPLE, :SAMPLE_TOKENS] for name in names if name in inputs}
+
+    # Evaluation and prediction
+
+    def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> None:
+        self._evaluated = (stage, dataloader_idx)
+        super()._evaluate(batch, stage, dataloader_idx)
+
+    def decode(self, outputs: LabelledStates, batch: Batch) -> list[Part]:
+        """Sums loss and tokens of each row; generates its text where that is due; see the base."""
+        assert self.model is not None
+        parts = super().decode(outputs, batch)
+        chosen = self._chosen(batch) if self._generates else []
+        if chosen or (self._generates and is_sharded(self.model)):  # there all processes generate, or none
+            rows = torch.tensor(chosen or [0], device=self.device)
+            inputs = {name: batch[name][rows] for name in ("input_ids", "attention_mask")}
+            texts, references = self.generate(inputs), self._references(batch)
+            for row, text in zip(chosen, texts, strict=False):
+                parts[row] |= {"prediction": text[0], "references": references[row]}
+        return parts
+
+    def merge(self, parts: list[Part]) -> Part:
+        """A row is one feature."""
+        return parts[0]
+
+    def metrics(self, description: Description, stage: str) -> dict[str, Any]:
+        """Sums over tokens, and the scores of generated texts; see the base."""
+        made: dict[str, Metric] = {name: TEXT_METRICS[name](**options) for name, options in self._scored_by.items()}
+        return {
+            **super().metrics(description, stage),
+            "texts": {name: each.to(self.device) for name, each in made.items()},
+        }
+
+    def update(self, metrics: dict[str, Any], rows: list[Part]) -> None:
+        """Adds the rows' sums and texts; see the base."""
+        super().update({way: metrics[way] for way in self.ways}, rows)
+        written = [row for row in rows if "prediction" in row]
+        if written:
+            texts, references = ([row[name] for row in written] for name in ("prediction", "references"))
+            for metric in metrics["texts"].values():
+                metric.update(texts, references)
+
+    def compute(self, metrics: dict[str, Any]) -> dict[str, Tensor]:
+        """Returns the metrics, those of texts where these were generated; see the base."""
+        values = {name: value for way in self.ways for name, value in metrics[way].compute().items()}
+        found = {name: values[name] for name in super().metric_names(self.description)}
+        if self._generates:
+            for metric in metrics["texts"].values():
+                found |= metric.compute()
+        return found
+
+    def metric_names(self, description: Description) -> list[str]:
+        """Names of the metrics; see the base."""
+        texts = text_metric_names(self._scored_by) if self.hparams["predict_with_generate"] else []
+        return [*super().metric_names(description), *texts]
+
+    def predict_parts(self, batch: Batch) -> list[Part]:
+        """Generates texts, and scores each by the model; see the base."""
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        ids = self._generated_ids(inputs)
+        each = len(ids) // len(inputs["input_ids"])
+        texts, scores = self._texts(ids), self._scores_of(inputs, ids, each)
+        found = [{"text": text, "score": score} for text, score in zip(texts, scores, strict=True)]
+        return [{"found": found[start : start + each]} for start in range(0, len(found), each)]
+
+    def prediction(self, row: Part) -> dict[str, Any]:
+        """Returns the best text, its score, and where there are several all of them; see the base."""
+        best = {"prediction": row["found"][0]["text"], "score": row["found"][0]["score"]}
+        return best if len(row["found"]) == 1 else {**best, "predictions": row["found"]}
+
+    def generate(self, inputs: dict[str, Tensor]) -> list[list[str]]:
+        """Writes `num_return_sequences` texts for each source, `input_ids` and `attention_mask` `[batch, seq]`."""
+        texts = self._texts(self._generated_ids(inputs))
+        each = len(texts) // len(inputs["input_ids"])
+        return [texts[start : start + each] for start in range(0, len(texts), each)]
+
+    def _generated_ids(self, inputs: dict[str, Tensor]) -> Tensor:
+        assert self.model is not None
+        with self.without_padding, generating(self.model) as together:
+            ids: Tensor = self.model.generate(**inputs, **together)
+        return ids
+
+    def _texts(self, ids: Tensor) -> list[str]:
+        assert self.tokenizer is not None, "texts need a tokenizer: set tokenizer_name"
+        return list(self.tokenizer.batch_decode(ids, skip_special_tokens=True))
+
+    @torch.no_grad()
+    def _scores_of(self, inputs: dict[str, Tensor], ids: Tensor, each: int) -> list[float]:
+        """Returns the mean log-probability of the tokens of generated texts, `each` for every source, `[n]`."""
+        assert self.model is not None
+        ends, pad = self.model.generation_config.eos_token_id, self.model.generation_config.pad_token_id
+        behind = torch.zeros_like(ids[:, 1:], dtype=torch.bool)
+        if ends is not None:
+            ended = torch.isin(ids[:, 1:], torch.tensor(ends, device=ids.device)).cumsum(1) > 0
+            behind[:, 1:] = ended[:, :-1]
+        elif pad is not None:
+            behind = ids[:, 1:] == pad
+        repeated = {name: value.repeat_interleave(each, 0) for name, value in inputs.items()}
+        labels = ids[:, 1:].masked_fill(behind, IGNORED)
+        outputs = self.labelled({**repeated, "decoder_input_ids": ids[:, :-1]}, labels.cpu())
+        losses, _ = token_scores(self.halves, outputs.hidden, outputs.targets)
+        sums = losses.new_zeros(len(ids)).index_add_(0, outputs.feature, losses)
+        counts = (~behind).sum(1).clamp_min(1)
+        return [round(value, 5) for value in (-sums / counts).tolist()]
+
+    @property
+    def _generates(self) -> bool:
+        """Whether this evaluation generates texts."""
+        if not self.hparams["predict_with_generate"]:
+            return False
+        every, trainer = self.hparams["eval_generate_every_n_epochs"], self._trainer
+        if trainer is None or trainer.state.fn != "fit" or self._evaluated[0] == "test":
+            return True
+        epoch = trainer.current_epoch + 1
+        return epoch % every == 0 or epoch == trainer.max_epochs or 0 <= trainer.max_steps <= trainer.global_step
+
+    @property
+    def leaves_metrics_out(self) -> bool:
+        """Whether the last evaluation generated no texts, so that a metric of theirs is not there to choose by."""
+        return not self._generates
+
+    def _chosen(self, batch: Batch) -> list[int]:
+        """Returns for which rows of a batch texts are generated: all, or some spread evenly over the set."""
+        size, most = len(batch["input_ids"]), self.hparams["max_generate_samples"]
+        rows = batch["row"].tolist() if "row" in batch else list(range(size))
+        total = self._rows_of_set()
+        if most is None or total is None or total <= most:
+            return [at for at, row in enumerate(rows) if row >= 0]
+        return [at for at, row in enumerate(rows) if row >= 0 and (row + 1) * most // total > row * most // total]
+
+    def _rows_of_set(self) -> int | None:
+        kind = {"val": "validation"}.get(self._evaluated[0], self._evaluated[0])
+        sets = list(getattr(self._datamodule, "features", {}).get(kind, {}).values())
+        return None if not sets else int(np.max(sets[self._evaluated[1]].row_of_feature)) + 1
+
+    def _references(self, batch: Batch) -> list[list[str]]:
+        """Returns the references of each row as they stand in the data; of somebody else's loader, its labels."""
+        columns = {**self.description, **getattr(self._datamodule, "description", {})}.get("columns")
+        if "info" in batch and columns is not None:
+            pairs = PairColumns(**columns)
+            return [pairs.references({name: [cell] for name, cell in info.items()})[0] for info in batch["info"]]
+        assert self.tokenizer is not None
+        labels = batch["labels"].masked_fill(batch["labels"] == IGNORED, self.tokenizer.pad_token_id or 0)
+        return [[text] for text in self._texts(labels)]
