@@ -57,7 +57,7 @@ def read_answers(cell: Any) -> list[Answer] | None:
     Raises:
         ValueError: it has none of these shapes.
     """
-    cell = _parsed(cell)
+    cell = _answers_of(cell)
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         return None
     texts, starts = _texts_and_starts(cell)
@@ -82,8 +82,16 @@ def _parsed(cell: Any) -> Any:
         pass
     try:
         return ast.literal_eval(cell.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):  # an answer may begin with a bracket, too
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return cell
+
+
+def _answers_of(cell: Any) -> Any:
+    """Reads a cell of answers; a text may begin with a bracket, too (`[1]`)."""
+    found = _parsed(cell)
+    kinds = {type(each) for each in found} if isinstance(found, list) else None
+    shaped = kinds in (set(), {str}, {dict}) or (isinstance(found, dict) and "text" in found)
+    return found if shaped else cell
 
 
 def _number(start: Any) -> int | None:
@@ -100,7 +108,7 @@ def with_starts(cells: Sequence[Any], starts: Sequence[Any]) -> list[Any]:
 
 
 def _with_start(cell: Any, start: Any) -> Any:
-    texts, places = _parsed(cell), _parsed(start)
+    texts, places = _answers_of(cell), _parsed(start)
     if isinstance(texts, str) and texts.strip():
         texts = [texts]
     blank = places is None or places == "" or (isinstance(places, float) and math.isnan(places))
@@ -114,8 +122,10 @@ def _texts_and_starts(cell: Any) -> tuple[list[Any] | None, list[Any]]:
         return [cell], [None]
     if isinstance(cell, dict) and "text" in cell:
         texts, starts = cell["text"], cell.get("answer_start")
-        if isinstance(texts, str):
-            texts, starts = [texts], [starts]
+        if texts is not None and not isinstance(texts, list):
+            texts, starts = [texts], [starts] if not isinstance(starts, list) else starts
+        if starts is not None and not isinstance(starts, list):
+            starts = [starts]
         return texts, [None] * len(texts or []) if starts is None else starts
     if isinstance(cell, list) and all(isinstance(each, str) for each in cell):
         return cell, [None] * len(cell)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lit_ft.data.answers import Spans, State
+from lit_ft.data.answers import OnBadAnswer, Spans, State
 from lit_ft.data.chance import drawn
 from lit_ft.data.context_windows import Windows
 from lit_ft.data.labels import IGNORED
@@ -13,27 +13,27 @@ from lit_ft.data.ragged import Array
 from lit_ft.errors import RowError
 
 
-def require_tokens(windows: Windows, spans: Spans) -> None:
-    """Makes sure that each answer lies in some token.
-
-    Raises:
-        RowError: one consists of characters that the tokenizer drops.
-    """
-    first, last = windows.contexts.tokens_of(spans.start, spans.end)
-    for row in np.flatnonzero((spans.start >= 0) & (last < first)).tolist():
-        raise RowError(row, "the answer consists of characters that the tokenizer drops; take it out")
-
-
-def span_labels(windows: Windows, spans: Spans) -> tuple[Array, Array]:
+def span_labels(windows: Windows, spans: Spans, on_bad_answer: OnBadAnswer) -> tuple[Array, Array]:
     """Labels each window with the tokens that hold the first and the last character of its row's answer.
 
     A window that does not hold the whole answer, and every window of a question that cannot be answered, is labelled
-    with `cls_index` twice; rows without an answer that is known are labelled with -100.
+    with `cls_index` twice; rows without an answer that is known are labelled with -100. An answer of characters that
+    the tokenizer drops is an error, or becomes a lost one.
 
     Returns:
         First and last token, `[windows, 2]` int32, and whether the window holds an answer, `[windows]`.
+
+    Raises:
+        RowError: the tokenizer drops an answer.
     """
     first, last = windows.contexts.tokens_of(spans.start, spans.end)
+    dropped = np.flatnonzero((spans.start >= 0) & (last < first))
+    if len(dropped) and on_bad_answer == "error":
+        raise RowError(
+            int(dropped[0]),
+            "the answer consists of characters that the tokenizer drops; take it out, or set on_bad_answer: drop",
+        )
+    spans.state[dropped] = State.LOST
     answered = (spans.start >= 0) & (first <= last)
     known = answered | (spans.state == State.UNANSWERABLE)
     row = windows.row

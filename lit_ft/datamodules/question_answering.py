@@ -24,7 +24,7 @@ from lit_ft.data.featurizing import RowContent
 from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind, RawRows, Rows
 from lit_ft.data.samplers import Key
-from lit_ft.data.span_labels import require_tokens, span_labels, windows_to_keep
+from lit_ft.data.span_labels import span_labels, windows_to_keep
 from lit_ft.data.splits import same_texts
 from lit_ft.data.store import FeatureStore
 from lit_ft.datamodules.base import TransformerDataModule
@@ -124,8 +124,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         features: dict[str, Any] = {}
         if split != "predict":
             spans = self._spans(rows)
-            require_tokens(windows, spans)
-            labels, inside = span_labels(windows, spans)
+            labels, inside = span_labels(windows, spans, self.hparams["on_bad_answer"])
         if split == "train":
             kept = (spans.state != State.LOST)[windows.row]
             if (ratio := self.hparams["negative_window_ratio"]) is not None:
@@ -152,6 +151,8 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         """Says how many windows hold an answer; see the base."""
         parts = [part for store in train for part in store.parts("holds_answer", "windows_made")]
         kept, holding = sum(len(part[0]) for part in parts), sum(int(part[0].sum()) for part in parts)
+        if not kept:
+            raise UserError("no training row has its answer in the context: on_bad_answer drops them all")
         left_out = sum(int(part[1].sum()) for part in parts) - kept
         chosen = f", {left_out:,} are left out (negative_window_ratio)" if left_out else ""
         self.notes.append(f"train: {kept:,} windows, {holding:,} of them with an answer{chosen}")

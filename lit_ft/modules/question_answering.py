@@ -101,10 +101,8 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
         if not parts[0]:
             return {}
         windows, context = [part["candidates"] for part in parts], parts[0]["context"]
-        answers = read_answers(parts[0]["answers"])
-        golds = None if answers is None else [answer.text for answer in answers]
         merged = Candidates.merged(windows, context, self.hparams["n_best_size"])
-        return {"candidates": merged, "context": context, "golds": golds}
+        return {"candidates": merged, "context": context, "answers": parts[0]["answers"]}
 
     def metrics(self, description: Description, stage: str) -> AnswerScores:
         """Exact match and F1, with those of SQuAD 2.0 where there may be no answer."""
@@ -113,9 +111,10 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
 
     def update(self, metrics: AnswerScores, rows: list[Part]) -> None:
         """Scores the rows whose answers are known; see the base."""
-        rows = [row for row in rows if row.get("golds") is not None]
-        best = [row["candidates"].best_text(row["context"]) for row in rows]
-        metrics.update(best, [row["golds"] for row in rows], [row["candidates"].null_odds for row in rows])
+        known = [(row, answers) for row in rows if (answers := read_answers(row.get("answers"))) is not None]
+        best = [row["candidates"].best_text(row["context"]) for row, _ in known]
+        golds = [[answer.text for answer in answers] for _, answers in known]
+        metrics.update(best, golds, [row["candidates"].null_odds for row, _ in known])
 
     def compute(self, metrics: AnswerScores) -> dict[str, Tensor]:
         """Returns the metrics; see the base."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -14,6 +15,13 @@ from lit_ft.data.ragged import Array
 
 OF_WINDOWS = ("cls_index", "char_starts", "char_ends")
 """What a batch knows of its tokens, for evaluation; the model itself never sees it."""
+
+
+def _with_marks(context: str, end: int) -> int:
+    """Takes in the marks behind a letter: tokenizers that strip them leave them out of the token's characters."""
+    while end < len(context) and category(context[end])[0] == "M":
+        end += 1
+    return end
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Candidates:
         )
         best: dict[tuple[int, int], float] = {}
         for at in np.argsort(-scores, kind="stable").tolist():
-            text = context[starts[at] : ends[at]]
+            text = context[starts[at] : _with_marks(context, int(ends[at]))]
             start = int(starts[at]) + len(text) - len(text.lstrip())
             if text.strip():
                 best.setdefault((start, start + len(text.strip())), float(scores[at]))
@@ -77,7 +85,7 @@ class Candidates:
             size: how many answers.
             threshold: null odds above which there is no answer; `None` = there always is.
         """
-        ranked = self if threshold is None else self.with_null(size)
+        ranked = self if threshold is None else self.with_null(max(size, 2))  # null, and the best that is something
         columns = (ranked.probabilities(), ranked.starts, ranked.ends)
         n_best = [
             {"text": context[start:end], "score": score, "start": start, "end": end}
@@ -91,7 +99,8 @@ class Candidates:
         chosen = null if self.null_odds > threshold else best
         null_odds = self.null_odds if math.isfinite(self.null_odds) else None  # JSON has no infinity
         odds = {"no_answer_probability": null["score"], "null_odds": null_odds}
-        return {"answer": chosen["text"], **_without_text(chosen), "n_best": n_best, **odds}
+        written = n_best if size > 1 else [chosen]
+        return {"answer": chosen["text"], **_without_text(chosen), "n_best": written, **odds}
 
     def with_null(self, size: int) -> "Candidates":
         """Returns the best of spans and null, the latter in any case, as a span from 0 to 0."""

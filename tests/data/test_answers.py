@@ -137,3 +137,18 @@ def test_rows_are_compared_by_their_different_answers() -> None:
     assert answer_key(["b", "a", "b "]) == ["a", "b"]
     assert answer_key([]) == []
     assert answer_key(None) is None
+
+
+@pytest.mark.parametrize(("cell", "expected"), [
+    ("[1]", [Answer("[1]", None)]),
+    ("{1: 2}", [Answer("{1: 2}", None)]),
+    ({"text": ["blue"], "answer_start": 4}, [Answer("blue", 4)]),
+    ({"text": "blue", "answer_start": [4]}, [Answer("blue", 4)]),
+])  # fmt: skip
+def test_citations_and_shapes_that_are_nearly_right(cell: object, expected: list[Answer]) -> None:
+    assert read_answers(cell) == expected
+
+
+def test_a_text_that_is_none() -> None:
+    with pytest.raises(ValueError, match="text 5 with answer_start 1"):
+        read_answers({"text": 5, "answer_start": 1})

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lit_ft.data.answers import Spans, answer_spans
+from lit_ft.data.answers import Spans, State, answer_spans
 from lit_ft.data.collators import pad, place_spans
 from lit_ft.data.context_windows import ContextWindows, Windows
-from lit_ft.data.span_labels import require_tokens, span_labels, windows_to_keep
+from lit_ft.data.span_labels import span_labels, windows_to_keep
 from lit_ft.errors import RowError, UserError
 from tests.questions import Rows, question_rows
 from tests.tiny import make_tokenizer, texts
@@ -120,7 +120,7 @@ def test_windows_and_labels_are_those_of_run_qa(kind: str) -> None:
     tokenizer, rows = TOKENIZERS[kind], [*ROWS, {**ROWS[0], "question": "   what \n"}]
     expected = run_qa(tokenizer, rows)
     windows, spans = ours(tokenizer, rows)
-    labels, inside = span_labels(windows, spans)
+    labels, inside = span_labels(windows, spans, "error")
     assert windows.input_ids.tolist() == expected["input_ids"]
     assert windows.row.tolist() == expected["row"]
     assert len(windows.row) > len(rows) + 20
@@ -159,7 +159,7 @@ def test_labels_hold_the_answer(kind: str, data: st.DataObject) -> None:
     row = {"id": "q", "question": "why", "context": context, "answers": {"text": [text], "answer_start": [begin]}}
     windows, spans = ours(TOKENIZERS[kind], [row], 24, 6)
     wanted = set(range(spans.start[0], spans.end[0]))
-    labels, inside = span_labels(windows, spans)
+    labels, inside = span_labels(windows, spans, "error")
     (every,) = zip(windows.contexts.starts.tolist(), windows.contexts.ends.tolist(), strict=True)
     total = sum(bool(set(range(first, last)) & wanted) for first, last in zip(*every, strict=True))
     held = [
@@ -183,7 +183,7 @@ def test_emoji_of_several_tokens_are_held_whole() -> None:
     row = {"id": "q", "question": "how", "context": context, "answers": {"text": ["🙂"], "answer_start": [3]}}
     tokenizer = TOKENIZERS["roberta"]
     windows, spans = ours(tokenizer, [row])
-    ((start, stop),) = span_labels(windows, spans)[0].tolist()
+    ((start, stop),) = span_labels(windows, spans, "error")[0].tolist()
     assert stop > start
     assert tokenizer.decode(windows.input_ids[0][start : stop + 1]).strip() == "🙂"
 
@@ -204,7 +204,7 @@ def test_the_null_token_comes_first_of_cls_bos_and_the_first_token() -> None:
 def test_padding_moves_places_along(kind: str) -> None:
     tokenizer = TOKENIZERS[kind]
     windows, spans = ours(tokenizer, ROWS[:12])
-    labels, _ = span_labels(windows, spans)
+    labels, _ = span_labels(windows, spans, "error")
     labels[3] = -100
     names = ("input_ids", "cls_index", "char_starts", "char_ends")
     features = [{**{name: getattr(windows, name)[at] for name in names}, "labels": labels[at]} for at in range(12)]
@@ -262,7 +262,11 @@ def test_answers_that_the_tokenizer_drops_are_named() -> None:
     }
     windows, spans = ours(TOKENIZERS["bert"], [ROWS[0], row])
     with pytest.raises(RowError, match="row 2, the answer consists of characters that the tokenizer drops"):
-        require_tokens(windows, spans)
+        span_labels(windows, spans, "error")
+    labels, inside = span_labels(windows, spans, "drop")
+    assert spans.state.tolist()[1] == State.LOST
+    assert (labels[windows.row == 1] == -100).all()
+    assert not inside[windows.row == 1].any()
 
 
 def test_windows_without_the_answer_are_chosen_by_row_alone() -> None:

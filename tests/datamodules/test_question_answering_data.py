@@ -328,3 +328,25 @@ def test_what_is_no_text_is_named(make: Make, tmp_path: Path) -> None:
         path.write_text(json.dumps(content))
         with pytest.raises(UserError, match="has no column 'context'; columns: "):
             make(train_file=str(path))
+
+
+def test_all_answers_lost_leave_nothing_to_train_on(make: Make) -> None:
+    rows = [{**row, "answers": {"text": ["zebra"], "answer_start": [3]}} for row in question_rows(5)]
+    with pytest.raises(UserError, match="no training row has its answer in the context: on_bad_answer drops them all"):
+        make(dataset={"train": rows}, on_bad_answer="drop", validation_split_percentage=0)
+
+
+def test_an_answer_that_the_tokenizer_drops_is_lost_by_option(make: Make) -> None:
+    odd = {
+        "id": "odd",
+        "question": "how",
+        "context": "so \u200b it",
+        "answers": {"text": ["\u200b"], "answer_start": [3]},
+    }
+    rows = {"train": [*question_rows(6), odd], "validation": [odd]}
+    with pytest.raises(UserError, match=r"the tokenizer drops; take it out, or set on_bad_answer: drop"):
+        make(dataset=rows)
+    data = make(dataset=rows, on_bad_answer="drop")
+    assert len(data.features["train"][""]) == len(
+        make(dataset={"train": rows["train"][:-1], "validation": rows["train"][:2]}).features["train"][""]
+    )

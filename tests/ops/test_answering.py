@@ -46,3 +46,15 @@ def test_a_context_without_tokens_has_no_answer() -> None:
     assert merged.prediction("", 3, None) == {"answer": "", "score": 0.0, "start": 0, "end": 0, "n_best": []}
     found = merged.prediction("", 3, 5.0)
     assert (found["answer"], found["no_answer_probability"], found["null_odds"]) == ("", 1.0, None)
+
+
+def test_the_only_one_written_is_still_the_best() -> None:
+    found = window(2.0, (1.0, 3, 7), (0.5, 8, 13)).prediction(CONTEXT, 1, 5.0)
+    assert (found["answer"], len(found["n_best"])) == ("blue", 1)
+
+
+@pytest.mark.parametrize(
+    ("context", "end", "answer"), [("में है", 1, "में"), ("cafe\u0301 x", 4, "cafe\u0301"), ("ab", 2, "ab")]
+)
+def test_marks_belong_to_the_letter_before_them(context: str, end: int, answer: str) -> None:
+    assert Candidates.merged([window(0.0, (1.0, 0, end))], context, 3).best_text(context) == answer
