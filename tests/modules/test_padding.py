@@ -230,7 +230,7 @@ def test_dropout_trains_in_half_precision(folders: dict[str, str], tiny: Callabl
         assert all(math.isfinite(loss) for loss in losses)
 
 
-@pytest.mark.parametrize("task", ["choice", "tags"])
+@pytest.mark.parametrize("task", ["tags", pytest.param("choice", marks=pytest.mark.soak)])
 def test_two_processes_equal_one_with_padding(
     task: str, folders: dict[str, str], tmp_path: Path, trainer: Callable[..., Trainer]
 ) -> None:
