@@ -122,7 +122,8 @@ def translating(model: str, folder: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("family", ["t5", pytest.param("bart", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("family", ["t5", "bart"])
 def test_two_shards_generate_as_one_process(tmp_path: Path, family: str) -> None:
     words = translating(make_seq2seq(family, tmp_path / family), tmp_path)
     one = cli.main(["fit", *words, f"--trainer.default_root_dir={tmp_path / 'one'}", "--data.batch_size=8"])
