@@ -336,6 +336,7 @@ def test_help_lists_every_option_with_its_docstring(
         assert len(" ".join(lines[:6]).split("(type:")[0]) > len(option) + 20
 
 
+@pytest.mark.soak
 def test_two_processes_predict_each_row_once_in_order(run: Run, config: Path, tmp_path: Path) -> None:
     one = predictions(run("fit").folder and run("predict", "--ckpt_path=last").folder)
     words = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]

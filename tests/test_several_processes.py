@@ -94,6 +94,7 @@ def test_sigterm_to_one_saves_and_ends_both(tiny: Callable[..., str], tmp_path: 
     assert torch.load(tmp_path / "version_0" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 5
 
 
+@pytest.mark.soak
 def test_one_goes_on_where_two_stopped(tiny: Callable[..., str], tmp_path: Path, whole: Path) -> None:
     stopped = start(tiny("bert"), tmp_path, *TWO, "--trainer.max_steps=4", "--model.lr_scheduler_type=constant")
     output, _ = stopped.communicate(timeout=300)

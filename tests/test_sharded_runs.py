@@ -91,6 +91,7 @@ def test_two_shards_equal_one_process(
         torch.testing.assert_close(second[name], value, atol=2e-5, rtol=0)
 
 
+@pytest.mark.soak
 def test_a_folder_of_shards_goes_on_and_becomes_one_model(tiny: Callable[..., str], tmp_path: Path) -> None:
     words = classification(tiny("bert"), "--data.batch_size=4", "--model.lr_scheduler_type=constant")
     two(words, tmp_path / "whole", True)

@@ -5,7 +5,6 @@ from collections import Counter
 from lit_ft.data.choice_columns import ChoiceLayout
 from lit_ft.data.choices import FEWEST, LabelVotes, read_choices
 from lit_ft.data.raw import RawRows
-from lit_ft.errors import RowError
 
 ENOUGH = 10_000
 """Labels that are looked at to find out how they are written."""
@@ -26,13 +25,9 @@ def survey_choices(rows: RawRows, layout: ChoiceLayout, votes: LabelVotes | None
         RowError: a cell is no list of choices.
     """
     counts: Counter[int] = Counter()
-    missing = twice = first = 0
-    for batch in rows.batches([*layout.choices, *([layout.label] if votes is not None else [])]):
-        try:
-            choices = read_choices(batch, layout.choices)
-        except RowError as error:
-            raise error.at(lambda row, first=first: rows.where(first + row)) from None  # type: ignore[misc]
-        first += len(choices)
+    missing = twice = 0
+    columns = [*layout.choices, *([layout.label] if votes is not None else [])]
+    for batch, choices in rows.read(lambda batch: (batch, read_choices(batch, layout.choices)), columns):
         counts.update(len(each.texts) for each in choices)
         missing += sum(len(each.texts) < each.size for each in choices)
         twice += sum(len(set(each.texts)) < len(each.texts) for each in choices)

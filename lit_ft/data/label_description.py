@@ -140,17 +140,11 @@ def _names_of_all(reader: LabelReader, sets: Sequence[RawRows]) -> list[str]:
     """Collects the names of all rows, where their different combinations are too many to be looked at."""
     found: set[str] = set()
     for rows in sets:
-        first = 0
-        for batch in rows.batches(reader.columns):
-            try:
-                labels = reader.read(batch)
-            except RowError as error:
-                raise error.at(lambda row, rows=rows, first=first: rows.where(first + row)) from None  # type: ignore[misc]
+        for labels in rows.read(reader.read, reader.columns):
             for label in labels:
                 found.update([label] if isinstance(label, str) else label or [])
             if len(found) > MOST:
                 raise UserError(f"{rows.place}: column {reader.columns[0]!r} has more than {MOST:,} different labels")
-            first += len(labels)
     return list(found)
 
 

@@ -64,13 +64,20 @@ class MixedSource:
         sources = [self.own, *(self.members.values() if kind != "predict" else ())]
         return {path: stamp for source in sources for path, stamp in source.stamps(kind).items()}
 
-    def load(self, kind: Kind, strata: Strata, scratch: Scratch, groups: Groups | None = None) -> dict[str, RawRows]:
+    def load(
+        self,
+        kind: Kind,
+        strata: Strata,
+        scratch: Scratch,
+        groups: Groups | None = None,
+        limited_as: Kind | None = None,
+    ) -> dict[str, RawRows]:
         """Loads the rows of one kind, by set; see `RawSource.load`."""
         self.sets(kind)  # raises where two sets have one name
-        own = {} if kind == "train" else self.own.load(kind, strata, scratch, groups)
+        own = {} if kind == "train" else self.own.load(kind, strata, scratch, groups, limited_as)
         found = {name or "own": rows for name, rows in own.items()}
         for member, source in self.members.items() if kind != "predict" else ():
-            loaded = source.load(kind, strata, scratch, groups)
+            loaded = source.load(kind, strata, scratch, groups, limited_as)
             found |= {_joined(member, name): rows for name, rows in loaded.items()}
         return {"": found["own"]} if list(found) == ["own"] else found
 
@@ -130,6 +137,7 @@ def _member(name: str, options: Mapping[str, Any], own: RawSource) -> RawSource:
             "train": options.get("max_train_samples", own.limits.get("train")),
             "validation": evaluated,
             "test": evaluated,
+            "predict": own.limits.get("predict"),
         },
     )
 

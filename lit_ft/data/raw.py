@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,13 @@ from lit_ft.data.labels import class_names
 from lit_ft.data.readers import ReadOptions, read_chunks
 from lit_ft.data.sources import Files, HubSource, NamedFiles, expand_files, in_memory, pick_split
 from lit_ft.data.splits import cut_validation, rows_kept
-from lit_ft.errors import UserError
+from lit_ft.errors import RowError, UserError
 
 log = logging.getLogger("lit_ft")
 
 Kind = Literal["train", "validation", "test", "predict"]
 SplitNames = str | dict[str, str]
+Read = TypeVar("Read")
 COVERED = frozenset(
     f"{kind}_{part}" for kind in ("train", "validation", "test", "predict") for part in ("file", "split_name")
 )
@@ -90,6 +91,23 @@ class RawRows:
         for part in _in_parts(data):
             for batch in part.iter(batch_size=size):
                 yield {name: named_cells(cells, names.get(name)) for name, cells in batch.items()}
+
+    def read(
+        self, function: Callable[[dict[str, list[Any]]], Read], columns: Sequence[str] | None = None
+    ) -> Iterator[Read]:
+        """Yields what a function makes of each batch of some columns.
+
+        Raises:
+            UserError: the function refused a row by a `RowError`; the message names its file or split, and its number.
+        """
+        first = 0
+        for batch in self.batches(columns):
+            try:
+                made = function(batch)
+            except RowError as error:
+                raise error.at(lambda row, first=first: self.where(first + row)) from None  # type: ignore[misc]
+            yield made
+            first += len(next(iter(batch.values())))
 
 
 def _in_parts(data: Dataset, part_bytes: int = 1 << 26) -> Iterator[Dataset]:
@@ -249,7 +267,14 @@ class RawSource:
                 next(read_chunks(path, self.read))  # raises with the closest name
         return paths
 
-    def load(self, kind: Kind, strata: Strata, scratch: Scratch, groups: Groups | None = None) -> dict[str, RawRows]:
+    def load(
+        self,
+        kind: Kind,
+        strata: Strata,
+        scratch: Scratch,
+        groups: Groups | None = None,
+        limited_as: Kind | None = None,
+    ) -> dict[str, RawRows]:
         """Loads the rows of one kind, by set.
 
         Args:
@@ -257,13 +282,15 @@ class RawSource:
             strata: numbers the stratum of each row of train, for the cut.
             scratch: where files are read into.
             groups: numbers the group of each row of train, which the cut keeps together.
+            limited_as: whose limit holds. Default: the kind's own.
 
         Raises:
             UserError: there is no such split, or a file cannot be read.
         """
         if kind in ("train", "validation") and self.cuts_validation():
             return {"": self._capped(self._cut(kind, strata, scratch, groups), kind)}
-        return {name: self._capped(self._read(kind, where, scratch), kind) for name, where in self.sets(kind).items()}
+        read = {name: self._read(kind, where, scratch) for name, where in self.sets(kind).items()}
+        return {name: self._capped(rows, limited_as or kind) for name, rows in read.items()}
 
     def _cut(self, kind: Kind, strata: Strata, scratch: Scratch, groups: Groups | None) -> RawRows:
         sets = self.sets("train")

@@ -65,7 +65,14 @@ class StreamedSource(RawSource):
             return [files, memory, self.stream.stream.fingerprint(), self.stream.held_out]
         return super().fingerprint(kind, root)
 
-    def load(self, kind: Kind, strata: Strata, scratch: Scratch, groups: Groups | None = None) -> dict[str, RawRows]:
+    def load(
+        self,
+        kind: Kind,
+        strata: Strata,
+        scratch: Scratch,
+        groups: Groups | None = None,
+        limited_as: Kind | None = None,
+    ) -> dict[str, RawRows]:
         """Loads rows, by set; of train, the first ones."""
         if kind == "train":
             stream = self.stream.stream
@@ -88,7 +95,7 @@ class StreamedSource(RawSource):
                 )
             rows = _data_set(table.drop_columns(["row_number"]), stream)
             return {"": RawRows(rows, stream.name, kept=numbers, naming=stream.where)}
-        return super().load(kind, strata, scratch, groups)
+        return super().load(kind, strata, scratch, groups, limited_as)
 
 
 def _data_set(table: pa.Table, stream: Stream) -> Dataset:

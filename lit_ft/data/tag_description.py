@@ -19,7 +19,7 @@ from lit_ft.data.tag_schemes import (
     touching,
 )
 from lit_ft.data.tagged_rows import SpanCounts, TagReader
-from lit_ft.errors import RowError, UserError
+from lit_ft.errors import UserError
 
 Description = dict[str, Any]
 
@@ -59,19 +59,14 @@ def survey(sets: Sequence[RawRows], reader: TagReader) -> TagSurvey:
     spans, tagged, number = SpanCounts(), 0, dict[str, int]()
     sample: list[list[int]] = []
     for rows in sets:
-        first = 0
-        for batch in rows.batches([reader.text_column, reader.tag_column]):
-            try:
-                tags = reader.tags(batch, reader.words(batch), spans)
-            except RowError as error:
-                raise error.at(lambda row, rows=rows, first=first: rows.where(first + row)) from None  # type: ignore[misc]
+        columns = [reader.text_column, reader.tag_column]
+        for tags in rows.read(lambda batch: reader.tags(batch, reader.words(batch), spans), columns):
             for tag in chain.from_iterable(filter(None, tags)):
                 number.setdefault(tag, len(number))
             if len(number) > MOST:
                 raise UserError(f"{rows.place}: column {reader.tag_column!r} has more than {MOST:,} different tags")
             tagged += sum(row is not None for row in tags)
             sample += [[number[tag] for tag in row] for row in tags[: LOOKED_AT - len(sample)] if row is not None]
-            first += len(tags)
     names, scheme, merged = list(number), None, 0
     if are_entities(names):
         table, ids = TagTable.of(names), Ragged.of(sample)

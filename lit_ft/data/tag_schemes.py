@@ -107,47 +107,39 @@ def chunks(tags: Ragged, table: TagTable, scheme: TagScheme) -> Chunks:
         scheme: that they are in.
     """
     prefix, kind = table.prefix[tags.values], table.kind[tags.values]
-    before = _Neighbours.of(prefix, kind, tags.offsets)
+    before, before_kind = _before(prefix, kind, tags.offsets)
     inside = (prefix == Prefix.I) | (prefix == Prefix.E)
-    goes_on = inside & ((before.prefix == Prefix.B) | (before.prefix == Prefix.I)) & (before.kind == kind)
+    goes_on = inside & ((before == Prefix.B) | (before == Prefix.I)) & (before_kind == kind)
     begins = (prefix != Prefix.O) & ~goes_on
     start = np.flatnonzero(begins)
     ends = np.append(begins | (prefix == Prefix.O), True)
     behind = np.flatnonzero(ends)
     end = behind[np.searchsorted(behind, start, "right")]
     end = np.minimum(end, _sentence_end(tags.offsets, start))
-    return Chunks(start, end, kind[start], _well_formed(prefix, before, kind, start, end, scheme))
+    follows = (before[start] != Prefix.O) & (before_kind[start] == kind[start])
+    return Chunks(start, end, kind[start], _well_formed(prefix, follows, start, end, scheme))
 
 
-@dataclass(frozen=True)
-class _Neighbours:
+def _before(prefix: Array, kind: Array, offsets: Array) -> tuple[Array, Array]:
     """What each word's neighbour before it is tagged; outside at the beginning of a sentence."""
-
-    prefix: Array
-    kind: Array
-
-    @classmethod
-    def of(cls, prefix: Array, kind: Array, offsets: Array) -> "_Neighbours":
-        before, before_kind = np.roll(prefix, 1), np.roll(kind, 1)
-        firsts = offsets[:-1][offsets[:-1] < offsets[1:]]
-        before[firsts], before_kind[firsts] = Prefix.O, -1
-        return cls(before, before_kind)
+    before, before_kind = np.roll(prefix, 1), np.roll(kind, 1)
+    firsts = offsets[:-1][offsets[:-1] < offsets[1:]]
+    before[firsts], before_kind[firsts] = Prefix.O, -1
+    return before, before_kind
 
 
 def _sentence_end(offsets: Array, places: Array) -> Array:
     return np.asarray(offsets[np.searchsorted(offsets, places, "right")])
 
 
-def _well_formed(prefix: Array, before: _Neighbours, kind: Array, start: Array, end: Array, scheme: TagScheme) -> Array:
+def _well_formed(prefix: Array, follows: Array, start: Array, end: Array, scheme: TagScheme) -> Array:
     first, last = prefix[start], prefix[end - 1]
     if scheme == "IO":
         return np.ones(len(start), bool)
     if scheme == "IOB2":
         return np.asarray(first == Prefix.B)
     if scheme == "IOB1":  # B only where an entity follows another one of its type
-        return np.asarray(
-            (first == Prefix.I) | ((before.prefix[start] != Prefix.O) & (before.kind[start] == kind[start]))
-        )
+        return np.asarray((first == Prefix.I) | follows)
     single = (first == Prefix.S) & (end - start == 1)
     return np.asarray(single | ((first == Prefix.B) & (last == Prefix.E)))
 

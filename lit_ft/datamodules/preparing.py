@@ -338,7 +338,7 @@ class PreparingDataModule(TokenizingDataModule):
         """
         origin = self._origin(kind)
         assert self._scratch is not None, "rows are loaded while they are prepared, at no other time"
-        loaded = self.source.load(origin, self.strata, self._scratch, self.groups)
+        loaded = self.source.load(origin, self.strata, self._scratch, self.groups, kind)
         if not loaded and kind != "validation":
             option = "predict_file or test_file" if kind == "predict" else f"{kind}_file or {kind}_split_name"
             raise UserError(f"no {kind} rows: set {option}")

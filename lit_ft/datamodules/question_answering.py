@@ -28,7 +28,7 @@ from lit_ft.data.span_labels import span_labels, windows_to_keep
 from lit_ft.data.splits import same_texts
 from lit_ft.data.store import FeatureStore
 from lit_ft.datamodules.base import TransformerDataModule
-from lit_ft.errors import RowError, UserError
+from lit_ft.errors import UserError
 
 COLUMNS = {
     "question": ("question",), "context": ("context",), "answer": ("answers", "answer"),
@@ -196,14 +196,9 @@ class QuestionAnsweringDataModule(TransformerDataModule):
 
     def _count(self, rows: RawRows) -> Array:
         """Verifies the answers of a set; says what was repaired."""
-        total, first = np.zeros(len(State), np.int64), 0
-        for batch in rows.batches(self.input_columns("validation")):
-            try:
-                spans = self._spans(batch)
-            except RowError as error:
-                raise error.at(lambda row, first=first: rows.where(first + row)) from None  # type: ignore[misc]
+        total = np.zeros(len(State), np.int64)
+        for spans in rows.read(self._spans, self.input_columns("validation")):
             total += count_states(spans)
-            first += len(spans.state)
         if note := note_on_states(total):
             self.notes.append(f"{rows.place}: {note}")
         return total

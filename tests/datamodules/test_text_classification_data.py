@@ -96,6 +96,13 @@ def test_test_rows_are_predicted_without_predict_file(make) -> None:
     ]
 
 
+def test_the_limit_of_prediction_holds_for_test_rows_too(make) -> None:
+    options = {"train_file": TRAIN, "test_file": TEST, "max_eval_samples": 2, "max_predict_samples": 5}
+    data = make("predict", **options, sample_head=True)
+    predicted = [row["id"] for batch in one(data.predict_dataloader()) for row in batch["info"]]
+    assert predicted == [row["id"] for row in rows_of(TEST)[:5]]
+
+
 @pytest.mark.parametrize(
     "kind",
     [list, pd.DataFrame, Dataset.from_list, lambda rows: {"train": rows}],

@@ -205,7 +205,13 @@ def test_classification(tiny: Any, tmp_path: Path, trainer: dict[str, Any], work
 
 
 @pytest.mark.parametrize(
-    "data", [{}, {"train_sampling_strategy": "group_by_length"}, {"max_tokens_per_batch": 200}], ids=str
+    "data",
+    [
+        {},
+        {"train_sampling_strategy": "group_by_length"},
+        pytest.param({"max_tokens_per_batch": 200}, marks=pytest.mark.soak),
+    ],
+    ids=str,
 )
 def test_masked_language_model(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
     check(masked, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)

