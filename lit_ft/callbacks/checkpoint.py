@@ -1,6 +1,7 @@
 """`checkpoints/best.ckpt` and `checkpoints/last.ckpt`: the best by the module's monitor, and the newest."""
 
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -158,5 +159,5 @@ def _moved(path: str, folder: Path) -> str:
 
 
 def _direction(monitor: str | None) -> Literal["min", "max"]:
-    falls = monitor is None or any(part in monitor for part in ("loss", "error", "mse", "mae", "perplexity"))
+    falls = monitor is None or re.search(r"loss|error|mse|mae|perplexity|_ter\b", monitor)
     return "min" if falls else "max"
