@@ -29,8 +29,19 @@ def language_codes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     return {token: number for token, number in added.items() if CODE.fullmatch(token)}
 
 
-def set_languages(tokenizer: PreTrainedTokenizerBase, source: str | None, target: str | None) -> None:
+def set_languages(
+    tokenizer: PreTrainedTokenizerBase,
+    source: str | None,
+    target: str | None,
+    options: tuple[str, str] = ("source_lang", "target_lang"),
+) -> None:
     """Makes a multilingual tokenizer translate between two languages, also after it was saved; leaves others alone.
+
+    Args:
+        tokenizer: any.
+        source: code of the language of sources.
+        target: code of the language of targets.
+        options: what users call the two.
 
     Raises:
         UserError: a code is missing or unknown; the near ones are said.
@@ -38,7 +49,7 @@ def set_languages(tokenizer: PreTrainedTokenizerBase, source: str | None, target
     codes = language_codes(tokenizer)
     if not codes:
         return
-    for option, code in (("source_lang", source), ("target_lang", target)):
+    for option, code in zip(options, (source, target), strict=True):
         if code is None:
             raise UserError(
                 f"the tokenizer is multilingual: set {option}, one of its {len(codes)} codes{_near('', codes)}"

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass, field, replace
 from string import Formatter
 from typing import Any
 
+from datasets import Translation
+
 from lit_ft.data.columns import Names, as_list, check_columns
 from lit_ft.data.labels import class_names
-from lit_ft.errors import UserError, did_you_mean
+from lit_ft.errors import RowError, UserError, did_you_mean
 
 NESTED = "translation"
 """Column of dicts of text by language, as the hub's translation data sets have it."""
@@ -89,21 +91,31 @@ class PairColumns:
             check_columns(self.targets, present, place)
 
     def sources(self, rows: Mapping[str, list[Any]]) -> list[str | None]:
-        """Returns the source of each row."""
+        """Returns the source of each row.
+
+        Raises:
+            RowError: a cell holds several texts.
+        """
         if self.nested and self.nested in rows:
-            return [_text((cell or {}).get(self.source)) for cell in rows[self.nested]]
+            return _texts([(cell or {}).get(self.source) for cell in rows[self.nested]], self.source)
         if self.template:
-            cells = zip(*([_text(cell) or "" for cell in rows[name]] for name in self.of_source), strict=True)
+            cells = zip(*([text or "" for text in _texts(rows[name], name)] for name in self.of_source), strict=True)
             return [self.template.format_map(dict(zip(self.of_source, row, strict=True))) for row in cells]
-        return [_text(cell) for cell in rows[self.source]]
+        return _texts(rows[self.source], self.source)
 
     def references(self, rows: Mapping[str, list[Any]]) -> list[list[str]]:
-        """Returns the targets of each row that hold text, each once, in their order."""
+        """Returns the targets of each row that hold text, each once, in their order.
+
+        Of SQuAD's questions without an answer (`{"text": []}`) it is one empty text, as in run_seq2seq_qa.
+
+        Raises:
+            RowError: a cell is a dict without `text`.
+        """
         if self.nested and self.nested in rows:
             columns = [[(cell or {}).get(name) for cell in rows[self.nested]] for name in self.targets]
         else:
             columns = [rows[name] for name in self.references_among(rows)]
-        return [_references(cells, self.names) for cells in zip(*columns, strict=True)]
+        return [_references(row, cells, self.names) for row, cells in enumerate(zip(*columns, strict=True))]
 
 
 def find_columns(
@@ -135,10 +147,12 @@ def find_columns(
         rest = [name for name in present if name not in template_fields(template)]
         targets = targets or ([_other(rest, [], place)] if labelled else ["target"])
         return _with_names(PairColumns("", targets, template=template), features)
-    if source in features and hasattr(features[source], "keys"):  # the nested column is named itself
-        return _of_nested(features[source], source, languages, place, labelled)
-    if not source and not targets and hasattr(features.get(NESTED), "keys"):
-        return _of_nested(features[NESTED], NESTED, languages, place, labelled)
+    nested = NESTED if _keys(features.get(NESTED)) and not {source, *targets} & {*features} else ""
+    if _keys(features.get(source)):  # the nested column is named itself
+        nested, source = source, ""
+    if nested:
+        wanted = [source or languages[0], *(targets or languages[1:])]
+        return _of_nested(_keys(features[nested]), nested, wanted, place, labelled)
     check_columns(filter(None, [source]), present, place)
     if targets and labelled and not PairColumns(source, targets).references_among(present):
         check_columns(targets, present, place)
@@ -157,6 +171,8 @@ def find_columns(
         return pairs[0]
     if len(present) == 2:
         return PairColumns(present[0], [present[1]])
+    if len(present) < 2:
+        raise UserError(f"{place}: there is one column, {present}: no target (parallel text files come in twos)")
     raise UserError(
         f"{place}: which column is the source, which the target? columns: {present}; set source_column and "
         "target_column"
@@ -197,21 +213,25 @@ def _source_only(
     return PairColumns(str(found[0]), targets or ["target"])
 
 
-def _of_nested(
-    cells: Mapping[str, Any], name: str, languages: Sequence[str | None], place: str, labelled: bool
-) -> PairColumns:
-    keys = list(cells)
-    if not all(languages):
+def _keys(feature: Any) -> list[str]:
+    """Returns the keys of a column of dicts, as the hub's translation data sets and files of JSON have it."""
+    return list(feature.languages) if isinstance(feature, Translation) else list(getattr(feature, "keys", list)())
+
+
+def _of_nested(keys: list[str], name: str, wanted: Sequence[str | None], place: str, labelled: bool) -> PairColumns:
+    """Finds the keys of a source and its targets, by their own names or by language."""
+    if not all(wanted):
         raise UserError(f"{place}: column {name!r} holds {keys}: set source_lang and target_lang")
-    found = [_key_of(code, keys) for code in languages]
-    if not labelled and found[1] is None:
-        found[1] = languages[1]
-    for code, key in zip(languages, found, strict=True):
+    found = [_key_of(code, keys) for code in wanted]
+    if not labelled:
+        found[1:] = [key or code for key, code in zip(found[1:], wanted[1:], strict=True)]
+    for code, key in zip(wanted, found, strict=True):
         if key is None:
-            raise UserError(f"{place}: column {name!r} holds no {code!r}: it has {keys}{did_you_mean(str(code), keys)}")
-    if found[0] == found[1]:
-        raise UserError(f"{place}: source_lang and target_lang are both {found[0]!r} in column {name!r} ({keys})")
-    return PairColumns(str(found[0]), [str(found[1])], name)
+            hint = did_you_mean(str(code), keys) or ": set source_column and target_column to two of them"
+            raise UserError(f"{place}: column {name!r} holds no {code!r}: it has {keys}{hint}")
+    if found[0] in found[1:]:
+        raise UserError(f"{place}: source and target are both {found[0]!r} in column {name!r} ({keys})")
+    return PairColumns(str(found[0]), [str(key) for key in found[1:]], name)
 
 
 def _key_of(code: str | None, keys: Sequence[str]) -> str | None:
@@ -235,14 +255,28 @@ def _other(present: Sequence[str], taken: Sequence[str], place: str) -> str:
     )
 
 
-def _references(cells: Iterable[Any], names: list[str]) -> list[str]:
-    # SQuAD's answers are a dict with their texts
-    several = [cell.get("text") if isinstance(cell, dict) else cell for cell in cells]
-    parts = [part for cell in several for part in (cell if isinstance(cell, list) else [cell])]
+def _references(row: int, cells: Sequence[Any], names: list[str]) -> list[str]:
+    parts = [part for cell in cells for part in _parts(row, cell)]
     named = [names[part] if isinstance(part, int) and 0 <= part < len(names) else part for part in parts]
-    texts = map(_text, named)
-    return list(dict.fromkeys(text for text in texts if text is not None and text.strip()))
+    texts = list(dict.fromkeys(str(part) for part in named if part is not None and str(part).strip()))
+    unanswerable = any(isinstance(cell, dict) and cell.get("text") == [] for cell in cells)
+    return [""] if unanswerable and not texts else texts
 
 
-def _text(cell: Any) -> str | None:
-    return None if cell is None else str(cell)
+def _parts(row: int, cell: Any) -> list[Any]:
+    """Returns the texts of a cell of targets: one, a list, or SQuAD's answers (a dict with its texts, or several)."""
+    if isinstance(cell, list):
+        return [part for each in cell for part in _parts(row, each)]
+    if not isinstance(cell, dict):
+        return [cell]
+    if "text" not in cell:
+        raise RowError(row, f"the target is a dict of {list(cell)}: of dicts `text` is read; name another column")
+    return _parts(row, cell["text"])
+
+
+def _texts(cells: list[Any], column: str) -> list[str | None]:
+    for row, cell in enumerate(cells):
+        if isinstance(cell, (list, dict)):
+            kind = "list" if isinstance(cell, list) else "dict"
+            raise RowError(row, f"column {column!r} holds a {kind}: a source is one text; join it, or name another one")
+    return [None if cell is None else str(cell) for cell in cells]

@@ -35,11 +35,15 @@ def parallel_sides(files: Sequence[Named], options: ReadOptions) -> tuple[list[N
         options: with the names of the sides.
 
     Raises:
-        UserError: there are not as many of one side as of the other, or their names do not say which they are of.
+        UserError: there are not as many of one side as of the other, or their names do not say which they are of; a
+            file's type is unknown.
     """
     if options.sides is None or any(file_format(path, options) != "txt" for _, path in files):
         return None
     found = [side_of(path, options.sides) for _, path in files]
+    endings = [path.name.removesuffix(".gz").rpartition(".")[2] for _, path in files]
+    if found.count(None) == len(found) and len(set(endings)) == 1:
+        _check_text(files[0][1], *options.sides)  # `train.jsonlines` is no text, and two of them are no pair
     if found == [None, None]:
         found = [0, 1]  # the source comes first
     if found == [None]:
@@ -54,10 +58,17 @@ def parallel_sides(files: Sequence[Named], options: ReadOptions) -> tuple[list[N
     return source, target
 
 
+def _check_text(path: Path, *sides: str) -> None:
+    try:
+        file_format(path)
+    except UserError as error:
+        raise UserError(f"{error}; files of lines end in .txt, .{' or .'.join(sides)}") from None
+
+
 def read_parallel(
     files: tuple[list[Named], list[Named]], options: ReadOptions, folder: Path
 ) -> tuple[Dataset, list[tuple[str, int]]]:
-    """Reads parallel files, a row a line; without files of targets, the sources alone.
+    """Reads parallel files, a row a line; without files of targets the sources alone, in rows by `sample_by`.
 
     Args:
         files: what `parallel_sides` returned.
@@ -68,17 +79,21 @@ def read_parallel(
         The rows, memory-mapped, and each file of sources with the number of its first row.
 
     Raises:
-        UserError: two files do not have equally many lines.
+        UserError: two files do not have equally many lines, or are to be read otherwise than by lines.
     """
     assert options.sides is not None
-    sources, targets = files
-    names = options.sides[: 2 if targets else 1]
+    (sources, targets), sides = files, options.sides
+    if targets:
+        if options.sample_by != "line":
+            raise UserError(f"sample_by: {options.sample_by}: parallel files are read line by line: leave it out")
+        options = replace(options, keep_linebreaks=False)
+    names = sides[: 2 if targets else 1]
     out = ArrowOut(folder / "pairs.arrow", pa.schema([(name, pa.string()) for name in names]))
     rows, parts = 0, []
     for place, source in enumerate(sources):
         parts.append((source[0], rows))
         both = [source, targets[place]] if targets else [source]
-        for columns in _lines_of(both, replace(options, sample_by="line", keep_linebreaks=False)):
+        for columns in _lines_of(both, options):
             out.write(pa.table(columns, names=list(names)))
             rows += len(columns[0])
     out.close()

@@ -303,9 +303,12 @@ class TransformerDataModule(PreparingDataModule):
     def _show(self, data: FeatureDataset, rows: int = 3) -> None:
         """Says what the model will see of a few random training rows, as the scripts do."""
         for index in shuffled(len(data), self.seed, 0)[:rows].tolist():
-            feature = data.store[index]
-            label = f" -> {feature['labels'].tolist()}" if "labels" in feature else ""
-            log.info(f"a training row: {self.tokenizer.decode(feature['input_ids'])[:300]!r}{label}")
+            log.info(f"a training row: {self._shown(data.store[index])}")
+
+    def _shown(self, feature: Feature) -> str:
+        """Returns what a feature says."""
+        label = f" -> {feature['labels'].tolist()}" if "labels" in feature else ""
+        return f"{self.tokenizer.decode(feature['input_ids'])[:300]!r}{label}"
 
     @property
     def processes(self) -> tuple[int, int]:

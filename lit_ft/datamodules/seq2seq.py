@@ -1,8 +1,8 @@
 """Text to text: what summarization, translation and any other pairs of source and target share (after run_seq2seq)."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lit_ft.data.cache import preparation_root
 from lit_ft.data.collators import Batch, Feature, pad, pad_targets
-from lit_ft.data.columns import Names
+from lit_ft.data.columns import Names, as_list
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.languages import decoder_begin, set_languages, token_of
 from lit_ft.data.pair_encoding import PairEncoder
 from lit_ft.data.pairs import PairColumns, find_columns
+from lit_ft.data.parallel import side_of
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.samplers import FILLER, Key
 from lit_ft.data.store import TARGETS, FeatureStore
@@ -24,8 +25,6 @@ from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.positions import longest_input
 from lit_ft.ops.seq2seq import length_limit
-
-log = logging.getLogger("lit_ft")
 
 LONGEST = 1024
 """Tokens of a source where nobody says; the scripts' own limit."""
@@ -68,7 +67,9 @@ class Seq2SeqDataModule(TransformerDataModule):
         UserError: the rows do not fit; the message names file, column and fix.
     """
 
+    parallel_sides: tuple[str, str]
     loading_options = TransformerDataModule.loading_options | {"ignore_pad_token_for_loss"}
+    language_options = ("source_lang", "target_lang")
     too_long = "longer than max_source_length or max_target_length"
     cut_advice = "raise the one that is short"
 
@@ -89,7 +90,8 @@ class Seq2SeqDataModule(TransformerDataModule):
         train_tokenizer: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.parallel_sides = (source_lang or "source", target_lang or "target")
+        sides = (source_lang or "source", target_lang or "target")
+        self.parallel_sides = sides if sides[0] != sides[1] else ("source", "target")
         kwargs["on_bad_rows"] = {**DROPPED, **(kwargs.get("on_bad_rows") or {})}
         super().__init__(max_seq_length=None, stride=None, **kwargs)
         # what a task fixes for its users is on no command line, and Lightning saves only what is
@@ -102,6 +104,9 @@ class Seq2SeqDataModule(TransformerDataModule):
         for option, value in zip(lengths, (max_source_length, max_target_length, val_max_target_length), strict=True):
             if value is not None and value < 1:
                 raise UserError(f"{option} is {value}; it must be at least 1")
+        files = as_list(kwargs.get("train_file") or [])
+        if kwargs.get("streaming") and any(side_of(Path(name), self.parallel_sides) is not None for name in files):
+            raise UserError("streaming: parallel text files are read as a whole: leave it out, or write pairs to jsonl")
         if train_tokenizer is not None and (name := kwargs.get("model_name_or_path") or kwargs.get("tokenizer_name")):
             raise UserError(f"train_tokenizer makes tokens of its own, which {name!r} does not know: leave one out")
         self._columns_of: dict[Kind, list[str]] = {}
@@ -124,13 +129,14 @@ class Seq2SeqDataModule(TransformerDataModule):
         begin = decoder_begin(self.tokenizer, self.tokenizer.init_kwargs.get("tgt_lang"))
         if options["forced_bos_token"] is not None:
             begin = {**begin, "forced_bos_token_id": token_of(self.tokenizer, options["forced_bos_token"])}
+        of_run = known.get("val_max_target_length") if "predict" in raw else None
         self.description = {
             **known,
             "columns": columns.plain(),
             "source_prefix": prefix,
             "max_source_length": self.longest_feature,
             "max_target_length": options["max_target_length"],
-            "val_max_target_length": options["val_max_target_length"] or options["max_target_length"],
+            "val_max_target_length": options["val_max_target_length"] or of_run or options["max_target_length"],
             "decoder_begin": begin,
         }
         return self.description
@@ -149,11 +155,13 @@ class Seq2SeqDataModule(TransformerDataModule):
     def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
         """The source, and the target that is trained on; see the base."""
         sources = self._columns.sources(rows)
-        return RowContent([sources], None if split == "predict" else [first or None for first in self._targets(rows)])
+        # in a list, where it is empty by intent, so that it is not taken for a missing one
+        labels = [text if text or text is None else [text] for text in self._targets(rows)]
+        return RowContent([sources], None if split == "predict" else labels)
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Encodes sources, and targets where there are; see the base."""
-        targets = None if split == "predict" else self._targets(rows)
+        targets = None if split == "predict" else [text or "" for text in self._targets(rows)]
         return self.pair_encoder(self._columns.sources(rows), targets, split == "train")
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
@@ -201,8 +209,8 @@ class Seq2SeqDataModule(TransformerDataModule):
         if found is not self._spoken:
             restored = getattr(self._module, "restored_tokenizer", None) is found
             own = found.init_kwargs if restored else {}
-            codes = (self.hparams[f"{side}_lang"] or own.get(f"{name}_lang") for side, name in SIDES)
-            set_languages(found, *codes)
+            source, target = (self.hparams[f"{side}_lang"] or own.get(f"{name}_lang") for side, name in SIDES)
+            set_languages(found, source, target, self.language_options)
             self._spoken = found
         return found
 
@@ -225,21 +233,23 @@ class Seq2SeqDataModule(TransformerDataModule):
                     yield [text for texts in columns.references(batch) for text in texts]
 
     def _find_columns(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> PairColumns:
-        options = self.hparams
-        given = options["source_column"] or options["target_column"] or options["source_template"]
+        options, template = self.hparams, self.hparams["source_template"]
+        given = options["source_column"] or options["target_column"] or template
+        lines = self.parallel_sides[0]
+        if not labelled and rows.data.column_names == [lines] and not template:
+            return PairColumns(lines, ["target"])  # a text file to predict, whatever train's columns are called
         if "columns" in known and not given:
             return PairColumns(**known["columns"])
         languages = (options["source_lang"], options["target_lang"])
         columns = (options["source_column"], options["target_column"])
-        template = options["source_template"]
         return find_columns(rows.data.features, rows.place, *columns, languages, labelled, template)
 
     @property
     def _columns(self) -> PairColumns:
         return PairColumns(**self.description["columns"])
 
-    def _targets(self, rows: dict[str, list[Any]]) -> list[str]:
-        return [texts[0] if texts else "" for texts in self._columns.references(rows)]
+    def _targets(self, rows: dict[str, list[Any]]) -> list[str | None]:
+        return [texts[0] if texts else None for texts in self._columns.references(rows)]
 
     def _target_length(self, split: Kind) -> int:
         options = self.hparams
@@ -251,10 +261,8 @@ class Seq2SeqDataModule(TransformerDataModule):
         config = self.pretrained_config()
         return config is not None and config.model_type == "t5"
 
-    def _show(self, data: Any, rows: int = 1) -> None:
-        super()._show(data, rows)
-        target = self.tokenizer.decode(data.store[0][TARGETS])
-        log.info(f"the target of the first training row: {target[:300]!r}")
+    def _shown(self, feature: Feature) -> str:
+        return f"{super()._shown(feature)} -> {self.tokenizer.decode(feature[TARGETS])[:300]!r}"
 
 
 SIDES = (("source", "src"), ("target", "tgt"))

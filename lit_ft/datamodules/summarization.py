@@ -17,6 +17,8 @@ class SummarizationDataModule(Seq2SeqDataModule):
         kwargs: options of every data module of pairs.
     """
 
+    language_options = ("lang", "lang")
+
     def __init__(
         self, *, text_column: str = "", summary_column: Names = "", lang: str | None = None, **kwargs: Any
     ) -> None:

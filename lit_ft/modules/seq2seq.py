@@ -2,31 +2,35 @@
 
 import json
 import logging
+from operator import itemgetter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from lit_ft.data.labels import IGNORED
+from lit_ft.data.languages import language_codes
 from lit_ft.data.merging import Part
 from lit_ft.data.pairs import PairColumns
 from lit_ft.data.twins import on_cpu
 from lit_ft.errors import UserError
 from lit_ft.metrics.texts import TEXT_METRICS, check_text_metrics, text_metric_names
 from lit_ft.modules.base import SAMPLE, Batch, Description
-from lit_ft.modules.language_modeling import SAMPLE_TOKENS, LabelledStates, LanguageModelingModule
+from lit_ft.modules.generating import NowAndThenGenerating
+from lit_ft.modules.language_modeling import SAMPLE_TOKENS, LabelledStates
 from lit_ft.ops.checkpoint_extras import KEY
-from lit_ft.ops.generation import NEW_TOKENS, check_generation, generating, set_generation
+from lit_ft.ops.generation import NEW_TOKENS, check_generation, chosen_tokens, generating, set_generation
 from lit_ft.ops.seq2seq import (
     check_decoder_start,
     check_encoder_decoder,
     check_lengths,
     decoder_inputs,
+    freeze_computed,
     length_limit,
     scratch_values,
+    set_padding,
 )
 from lit_ft.ops.sharding import is_sharded
 from lit_ft.ops.token_loss import token_loss, token_scores
@@ -34,13 +38,13 @@ from lit_ft.ops.token_loss import token_loss, token_scores
 log = logging.getLogger("lit_ft")
 
 
-class Seq2SeqModule(LanguageModelingModule):
+class Seq2SeqModule(NowAndThenGenerating):
     """Writes a target for each source; batches are those of `Seq2SeqDataModule` or any with the same names.
 
     The loss is the cross-entropy of the labelled tokens, without smoothing in evaluation. Evaluation also generates
     the texts and scores them against all references of a row, as they stand in the data. Predictions are `prediction`
-    and `score`, the mean log-probability of its tokens; where `generation` asks for several (`num_return_sequences`),
-    `predictions` holds them all, the best one first.
+    and `score`, the mean log-probability of its tokens (those that are forced are certain); where `generation` asks for
+    several (`num_return_sequences`), `predictions` holds them all, the best one first.
 
     Args:
         label_smoothing_factor: share of the target that is spread over the whole vocabulary, in training.
@@ -49,8 +53,8 @@ class Seq2SeqModule(LanguageModelingModule):
         predict_with_generate: generate texts in evaluation, and score them.
         eval_generate_every_n_epochs: validations of other epochs (but for the last) have the loss alone.
         max_generate_samples: generate for at most so many rows of a set, spread evenly over it; the loss is of all.
-        metrics: what generated texts are scored by: `rouge`, `bleu`, `chrf`, `ter`, `exact_match`, `generated_length`,
-            or a dict of one of these names to options, such as `{rouge: {use_stemmer: true}}`.
+        metrics: what generated texts are scored by: `rouge`, `bleu`, `chrf`, `ter`, `exact_match`, `token_f1`,
+            `generated_length`, or a dict of one of these names to options, such as `{rouge: {use_stemmer: true}}`.
         resize_position_embeddings: give the model more positions where sources or targets are longer, if it can.
             Default: do, and say so; `false` = an error.
         kwargs: options of every module.
@@ -88,13 +92,22 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
             if value is not None and value < 1:
                 raise UserError(f"{option} is {value}; it must be at least 1")
         self._generation = check_generation(generation)
+        if self._generation.get("max_new_tokens") is None:
+            self._generation.pop("max_new_tokens", None)  # `null` is nobody's say, not any number of tokens
         self._scored_by = check_text_metrics(self.usual_metrics if metrics is None else metrics)
         self._generation_of_checkpoint: str | None = None
-        self._evaluated: tuple[str, int] = ("", 0)
+        self._said: tuple[Any, ...] | None = None
+        self._chosen_rows = {}
         if self.hparams["model_type"] is not None:
             check_encoder_decoder(self.source.config())  # before any data is prepared
 
     # Building
+
+    def setup(self, stage: str) -> None:
+        """Tells a model that is there already (`load_from_checkpoint`) what these data say of texts; see the base."""
+        super().setup(stage)
+        if self.model is not None:
+            self._set_generation(self.model)
 
     def check_model(self, config: PreTrainedConfig) -> None:
         """Refuses models without a decoder or its first token, and texts that are too long; see the base."""
@@ -126,16 +139,31 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
                     f"the model gets {wanted} positions, as many as the longest texts (resize_position_embeddings)"
                 )
             model.resize_position_embeddings(wanted)
-        begin = self.description.get("decoder_begin", {})
-        if self._generation_of_checkpoint is not None:
+        freeze_computed(model)
+        set_padding(model, self.tokenizer)
+        if self._generation_of_checkpoint is None:
+            self._said = None
+        else:
             model.generation_config = GenerationConfig.from_dict(json.loads(self._generation_of_checkpoint))
-        new = (
-            {} if self._generation_of_checkpoint is not None else {"max_new_tokens": self._new_tokens(self.description)}
-        )
-        set_generation(model, {**new, **begin, **self._generation})
+        self._set_generation(model)
         if model.generation_config.decoder_start_token_id is None:
             model.generation_config.decoder_start_token_id = model.config.decoder_start_token_id
         return model
+
+    def _set_generation(self, model: PreTrainedModel) -> None:
+        """Applies what the data say, where they did not say so before; the options of the module win."""
+        length, begin = said = self._said_of_texts()
+        if said == self._said:
+            set_generation(model, self._generation)
+            return
+        known = self._said is not None and length == self._said[0]
+        new = {} if known else {"max_new_tokens": self._new_tokens(self.description)}
+        set_generation(model, {**new, **begin, **self._generation})
+        self._said = said
+
+    def _said_of_texts(self) -> tuple[Any, dict[str, int]]:
+        """What the data say of generated texts: how long they become, what they begin with."""
+        return self.description.get("val_max_target_length"), self.description.get("decoder_begin", {})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the model's way of generating; see the base."""
@@ -147,6 +175,7 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
         """Takes the checkpoint's way of generating, too; see the base."""
         super().restore(extras)
         self._generation_of_checkpoint = extras["generation"]
+        self._said = self._said_of_texts()
 
     def _positions_wanted(self, config: PreTrainedConfig, description: Description) -> int | None:
         names = {"source": ("max_source_length",), "target": ("max_target_length", "val_max_target_length")}
@@ -184,21 +213,20 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
 
     # Evaluation and prediction
 
-    def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> None:
-        self._evaluated = (stage, dataloader_idx)
-        super()._evaluate(batch, stage, dataloader_idx)
-
     def decode(self, outputs: LabelledStates, batch: Batch) -> list[Part]:
         """Sums loss and tokens of each row; generates its text where that is due; see the base."""
         assert self.model is not None
         parts = super().decode(outputs, batch)
-        chosen = self._chosen(batch) if self._generates else []
-        if chosen or (self._generates and is_sharded(self.model)):  # there all processes generate, or none
+        chosen = self.chosen(batch) if self.generates else []
+        if chosen or (self.generates and is_sharded(self.model)):  # there all processes generate, or none
             rows = torch.tensor(chosen or [0], device=self.device)
-            inputs = {name: batch[name][rows] for name in ("input_ids", "attention_mask")}
-            texts, references = self.generate(inputs), self._references(batch)
-            for row, text in zip(chosen, texts, strict=False):
-                parts[row] |= {"prediction": text[0], "references": references[row]}
+            inputs = {name: value[rows] for name, value in self._of_encoder(batch).items()}
+            ids = self._generated_ids(inputs)
+            best = ids[:: len(ids) // len(rows)]  # of several the first one
+            lengths = chosen_tokens(best, self.model.generation_config)[0].sum(1).tolist()
+            references = self._references(batch)
+            for row, text, length in zip(chosen, self._texts(best), lengths, strict=False):
+                parts[row] |= {"prediction": text, "length": length, "references": references[row]}
         return parts
 
     def merge(self, parts: list[Part]) -> Part:
@@ -218,15 +246,15 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
         super().update({way: metrics[way] for way in self.ways}, rows)
         written = [row for row in rows if "prediction" in row]
         if written:
-            texts, references = ([row[name] for row in written] for name in ("prediction", "references"))
+            found = [[row[name] for row in written] for name in ("prediction", "references", "length")]
             for metric in metrics["texts"].values():
-                metric.update(texts, references)
+                metric.update(*found)
 
     def compute(self, metrics: dict[str, Any]) -> dict[str, Tensor]:
         """Returns the metrics, those of texts where these were generated; see the base."""
         values = {name: value for way in self.ways for name, value in metrics[way].compute().items()}
         found = {name: values[name] for name in super().metric_names(self.description)}
-        if self._generates:
+        if self.generates:
             for metric in metrics["texts"].values():
                 found |= metric.compute()
         return found
@@ -238,12 +266,16 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
 
     def predict_parts(self, batch: Batch) -> list[Part]:
         """Generates texts, and scores each by the model; see the base."""
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        assert self.model is not None
+        inputs, way = self._of_encoder(batch), self.model.generation_config
         ids = self._generated_ids(inputs)
         each = len(ids) // len(inputs["input_ids"])
         texts, scores = self._texts(ids), self._scores_of(inputs, ids, each)
         found = [{"text": text, "score": score} for text, score in zip(texts, scores, strict=True)]
-        return [{"found": found[start : start + each]} for start in range(0, len(found), each)]
+        rows = [found[start : start + each] for start in range(0, len(found), each)]
+        if way.do_sample and (way.num_beams or 1) == 1:  # beams come in order, samples as chance has it
+            rows = [sorted(row, key=itemgetter("score"), reverse=True) for row in rows]
+        return [{"found": row} for row in rows]
 
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns the best text, its score, and where there are several all of them; see the base."""
@@ -256,64 +288,41 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
         each = len(texts) // len(inputs["input_ids"])
         return [texts[start : start + each] for start in range(0, len(texts), each)]
 
+    def _of_encoder(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns what the encoder reads, such as LED's `global_attention_mask`, too."""
+        inputs = super().model_inputs(batch)
+        return {
+            name: value
+            for name, value in inputs.items()
+            if isinstance(value, Tensor) and not name.startswith("decoder_")
+        }
+
     def _generated_ids(self, inputs: dict[str, Tensor]) -> Tensor:
         assert self.model is not None
         with self.without_padding, generating(self.model) as together:
-            ids: Tensor = self.model.generate(**inputs, **together)
+            ids: Tensor = self.model.generate(**inputs, **together, tokenizer=self.tokenizer)
         return ids
 
     def _texts(self, ids: Tensor) -> list[str]:
         assert self.tokenizer is not None, "texts need a tokenizer: set tokenizer_name"
+        codes, padding = [*language_codes(self.tokenizer).values()], self.tokenizer.pad_token_id
+        if codes and padding is not None:  # M2M100's tokenizer does not take its codes for special tokens
+            ids = ids.masked_fill(torch.isin(ids, torch.tensor(codes, device=ids.device)), padding)
         return list(self.tokenizer.batch_decode(ids, skip_special_tokens=True))
 
     @torch.no_grad()
     def _scores_of(self, inputs: dict[str, Tensor], ids: Tensor, each: int) -> list[float]:
         """Returns the mean log-probability of the tokens of generated texts, `each` for every source, `[n]`."""
         assert self.model is not None
-        ends, pad = self.model.generation_config.eos_token_id, self.model.generation_config.pad_token_id
-        behind = torch.zeros_like(ids[:, 1:], dtype=torch.bool)
-        if ends is not None:
-            ended = torch.isin(ids[:, 1:], torch.tensor(ends, device=ids.device)).cumsum(1) > 0
-            behind[:, 1:] = ended[:, :-1]
-        elif pad is not None:
-            behind = ids[:, 1:] == pad
+        counted, by_model = chosen_tokens(ids, self.model.generation_config)
         repeated = {name: value.repeat_interleave(each, 0) for name, value in inputs.items()}
-        labels = ids[:, 1:].masked_fill(behind, IGNORED)
+        labels = ids[:, 1:].masked_fill(~counted, IGNORED)
         outputs = self.labelled({**repeated, "decoder_input_ids": ids[:, :-1]}, labels.cpu())
         losses, _ = token_scores(self.halves, outputs.hidden, outputs.targets)
+        losses = losses * by_model[counted]
         sums = losses.new_zeros(len(ids)).index_add_(0, outputs.feature, losses)
-        counts = (~behind).sum(1).clamp_min(1)
+        counts = counted.sum(1).clamp_min(1)
         return [round(value, 5) for value in (-sums / counts).tolist()]
-
-    @property
-    def _generates(self) -> bool:
-        """Whether this evaluation generates texts."""
-        if not self.hparams["predict_with_generate"]:
-            return False
-        every, trainer = self.hparams["eval_generate_every_n_epochs"], self._trainer
-        if trainer is None or trainer.state.fn != "fit" or self._evaluated[0] == "test":
-            return True
-        epoch = trainer.current_epoch + 1
-        return epoch % every == 0 or epoch == trainer.max_epochs or 0 <= trainer.max_steps <= trainer.global_step
-
-    @property
-    def leaves_metrics_out(self) -> bool:
-        """Whether the last evaluation generated no texts, so that a metric of theirs is not there to choose by."""
-        return not self._generates
-
-    def _chosen(self, batch: Batch) -> list[int]:
-        """Returns for which rows of a batch texts are generated: all, or some spread evenly over the set."""
-        size, most = len(batch["input_ids"]), self.hparams["max_generate_samples"]
-        rows = batch["row"].tolist() if "row" in batch else list(range(size))
-        total = self._rows_of_set()
-        if most is None or total is None or total <= most:
-            return [at for at, row in enumerate(rows) if row >= 0]
-        return [at for at, row in enumerate(rows) if row >= 0 and (row + 1) * most // total > row * most // total]
-
-    def _rows_of_set(self) -> int | None:
-        kind = {"val": "validation"}.get(self._evaluated[0], self._evaluated[0])
-        sets = list(getattr(self._datamodule, "features", {}).get(kind, {}).values())
-        return None if not sets else int(np.max(sets[self._evaluated[1]].row_of_feature)) + 1
 
     def _references(self, batch: Batch) -> list[list[str]]:
         """Returns the references of each row as they stand in the data; of somebody else's loader, its labels."""

@@ -1,5 +1,6 @@
 """Prompts in, texts out: every option of transformers' `generate`, checked by name before a model is loaded."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,9 +35,10 @@ def check_generation(options: dict[str, Any] | None) -> dict[str, Any]:
     for name in options:
         if name not in known:
             raise UserError(f"generation: there is no option {name!r}{did_you_mean(name, known)}")
+    # not strictly, for the model's own way of generating completes them: it may have beams, or sample
+    own = {} if {"num_beams", "do_sample"} & options.keys() else {"num_return_sequences": 1}
     try:
-        # not strictly: the model's own way of generating completes them
-        GenerationConfig(**options).validate()
+        GenerationConfig(**{**options, **own}).validate()
     except (ValueError, TypeError) as error:
         raise UserError(f"generation: {' '.join(str(error).split())}") from None
     if options.get("temperature") is not None and not options["temperature"] > 0:
@@ -56,6 +58,32 @@ def length_options(options: dict[str, Any], own: GenerationConfig | None = None)
     if options.get("max_new_tokens") is not None or (own is not None and own.max_new_tokens is not None):
         return options
     return {"max_new_tokens": NEW_TOKENS, **options}
+
+
+def chosen_tokens(ids: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor]:
+    """Returns which generated tokens are part of a text, its end included, and which of them the model chose.
+
+    Args:
+        ids: what `generate` returned of an encoder-decoder, `[batch, 1 + new]`; the decoder's first token is no text.
+        config: the way of generating. Tokens that it forces at the beginning, and where no more may come, are certain.
+
+    Returns:
+        Two masks of `ids[:, 1:]`.
+    """
+    new, ends = ids[:, 1:], config.eos_token_id
+    behind = torch.zeros_like(new, dtype=torch.bool)
+    if ends is not None:
+        ended = torch.isin(new, torch.tensor(ends, device=ids.device)).cumsum(1) > 0
+        behind[:, 1:] = ended[:, :-1]
+    elif config.pad_token_id is not None:
+        behind = new == config.pad_token_id
+    forced = torch.zeros_like(behind)
+    if config.forced_bos_token_id is not None:
+        forced[:, :1] = True
+    most = config.max_new_tokens or (config.max_length or 0) - 1
+    if config.forced_eos_token_id is not None and new.shape[1] == most:
+        forced[:, -1] = True
+    return ~behind, ~behind & ~forced
 
 
 @contextmanager
@@ -80,7 +108,7 @@ def set_generation(model: PreTrainedModel, options: dict[str, Any]) -> None:
         UserError: they contradict each other, or the model's own.
     """
     config = model.generation_config
-    config.update(**options)
+    _update(config, options)
     if options.get("max_new_tokens") is not None:
         config.max_length = None  # one of the two
         if (config.min_length or 0) > options["max_new_tokens"]:
@@ -88,8 +116,13 @@ def set_generation(model: PreTrainedModel, options: dict[str, Any]) -> None:
                 f"generation: the model generates at least {config.min_length} tokens (min_length), but max_new_tokens "
                 f"is {options['max_new_tokens']}: set min_length, too"
             )
+    _update(config, {}, strict=True)  # or it could not be saved
+
+
+def _update(config: GenerationConfig, options: dict[str, Any], strict: bool = False) -> None:
     try:
-        config.validate(strict=True)  # or it could not be saved
+        config.update(**options)
+        config.validate(strict=strict)
     except ValueError as error:
         raise UserError(f"generation: {' '.join(str(error).split())}") from None
 
@@ -113,6 +146,7 @@ def generated(
     """
     with generating(model) as together:
         chosen = {"pad_token_id": tokenizer.pad_token_id, **length_options(options, model.generation_config)}
+        _update(copy.deepcopy(model.generation_config), options)  # what contradicts the model's own is said
         ids = model.generate(**prompts, **chosen, **together, tokenizer=tokenizer)
     texts = tokenizer.batch_decode(ids[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
     each = len(texts) // len(prompts["input_ids"])

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_ft.data.labels import IGNORED
@@ -52,11 +52,39 @@ def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> Tensor:
 def length_limit(config: PreTrainedConfig, side: str) -> int | None:
     """Returns the most tokens of a side (`source`, `target`) for which there are positions; `None` = any number."""
     own = getattr(config, f"max_{SIDES[side]}_position_embeddings", None)  # LED
-    return int(own) if own is not None else None if config.model_type in RELATIVE else hard_limit(config)
+    return int(own) if own is not None else None if config.model_type in RELATIVE + GROWING else hard_limit(config)
 
 
 RELATIVE = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "t5gemma", "t5gemma2")
 """Architectures whose positions are distances."""
+GROWING = ("m2m_100", "nllb-moe", "fsmt")
+"""Architectures that compute more positions by themselves where a text is longer."""
+
+
+def freeze_computed(model: PreTrainedModel) -> None:
+    """Freezes positions that are computed (Pegasus, Marian), which loading makes parameters that no gradient reaches.
+
+    DistributedDataParallel would wait for their gradients.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and hasattr(module, "create_weight"):
+            module.weight.requires_grad_(False)
+
+
+def set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """Lets a model that does not know its padding take the tokenizer's: the decoder reads it behind short targets.
+
+    Raises:
+        UserError: the tokenizer does not know it, either.
+    """
+    if model.config.pad_token_id is not None:
+        return
+    if tokenizer is None or tokenizer.pad_token_id is None:
+        raise UserError(
+            f"{model.config.model_type}: neither model nor tokenizer has a token for padding: set "
+            "model.config_overrides: {pad_token_id: ...}"
+        )
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
 def check_lengths(config: PreTrainedConfig, lengths: dict[str, int], resize: bool | None) -> int | None:

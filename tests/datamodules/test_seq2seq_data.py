@@ -255,7 +255,7 @@ def test_languages_that_are_not_there(
 
 
 def test_a_multilingual_tokenizer_needs_a_language_for_summaries(folder: Callable[[str], str]) -> None:
-    with pytest.raises(UserError, match="the tokenizer is multilingual: set source_lang"):
+    with pytest.raises(UserError, match="the tokenizer is multilingual: set lang"):
         set_up(SummarizationDataModule(model_name_or_path=folder("mbart"), dataset={"train": pair_rows(4)}))
     data = SummarizationDataModule(model_name_or_path=folder("mbart"), dataset={"train": pair_rows(4)}, lang="de_DE")
     set_up(data)

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sacrebleu
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
+from rouge_score.rouge_scorer import RougeScorer
 from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForSeq2SeqLM,
@@ -26,6 +28,7 @@ from lit_ft.callbacks.export import export
 from lit_ft.errors import UserError
 from lit_ft.runs import read_checkpoint
 from tests.pairs import FAMILIES, LANGUAGES, make_seq2seq, pair_rows
+from tests.scored_texts import streams
 
 Fit = Callable[..., Trainer]
 
@@ -225,6 +228,48 @@ def test_what_was_learned_is_generated_and_scored(folder: Callable[[str], str], 
     assert all(math.exp(row["score"]) > 0.5 for row in rows)
 
 
+def test_usual_metrics_are_the_packages_on_the_modules_own_texts(folder: Callable[[str], str], trainer: Fit) -> None:
+    path, rows = folder("bart"), pair_rows(12)
+    references = [
+        [f"The {row['target']}", *([row["target"].lower(), row["target"][:-2] + " end."] if number % 3 else [])]
+        for number, row in enumerate(rows)
+    ]
+    tests = [{**row, "target": texts} for row, texts in zip(rows, references, strict=True)]
+    usual = {"model_name_or_path": path, "batch_size": 4, "max_target_length": 24}
+    data = Seq2SeqDataModule(**usual, dataset={"train": rows, "validation": tests, "test": tests})
+    seed_everything(3)
+    metrics = ["bleu", "chrf", {"rouge": {"split_summaries": False}}, "generated_length"]
+    module = Seq2SeqModule(model_name_or_path=path, learning_rate=5e-3, lr_scheduler_type="constant", metrics=metrics)
+    run = trainer(max_epochs=24, check_val_every_n_epoch=24, gradient_clip_val=1.0)
+    run.fit(module, data)
+    (scores,) = run.test(module, data, verbose=False)
+    texts = [row["prediction"] for batch in run.predict(module, data) for row in batch]
+    for name, kind in (("bleu", sacrebleu.BLEU), ("chrf", sacrebleu.CHRF)):
+        expected = kind().corpus_score(texts, streams(references)).score
+        assert scores[f"test_{name}"] == pytest.approx(expected, abs=1e-3)
+        assert 5 < expected < 100
+
+    assert module.model is not None
+    inputs = data.tokenizer([row["source"] for row in rows], return_tensors="pt", padding=True)
+    ids = module.model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+    lengths = (ids != data.tokenizer.pad_token_id).sum(1) - 1  # run_translation's count, less the decoder's first token
+    assert scores["test_generated_length"] == pytest.approx(float(lengths.float().mean()))
+    assert len({*lengths.tolist()}) > 1
+
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"])
+    each = [scorer.score_multi(some, text) for some, text in zip(references, texts, strict=True)]
+    for name in scorer.rouge_types:
+        expected = 100 * np.mean([score[name].fmeasure for score in each])
+        assert scores[f"test_{name}"] == pytest.approx(expected, abs=1e-3)
+        assert 5 < expected < 100
+
+    names = {
+        kind: kind(model_name_or_path=path).metric_names({})[2:] for kind in (TranslationModule, SummarizationModule)
+    }
+    assert names[TranslationModule] == ["bleu", "chrf", "generated_length"]
+    assert names[SummarizationModule] == ["rouge1", "rouge2", "rougeL", "rougeLsum", "generated_length"]
+
+
 def test_generation_of_some_epochs_and_some_rows_only(folder: Callable[[str], str], trainer: Fit) -> None:
     path, seen = folder("bart"), list[tuple[int, int]]()
 
@@ -256,6 +301,11 @@ def test_best_epoch_by_generated_texts_where_some_epochs_generate_none(
     module = Seq2SeqModule(model_name_or_path=folder("bart"), eval_generate_every_n_epochs=2)
     run.fit(module, data_of(folder("bart")))
     assert saving.best_model_score is not None
+
+
+def test_the_lowest_edit_rate_is_the_best() -> None:
+    modes = {name: RunCheckpoint(monitor=name).mode for name in ("val_ter", "val_ter/first", "val_terms", "val_bleu")}
+    assert modes == {"val_ter": "min", "val_ter/first": "min", "val_terms": "max", "val_bleu": "max"}
 
 
 def test_targets_of_fillers_count_nowhere(folder: Callable[[str], str]) -> None:

@@ -1,0 +1,79 @@
+"""Which validations generate texts, and for which rows: all, or some to keep it affordable."""
+
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.callbacks import EarlyStopping
+
+from lit_ft.data.spread import spread
+from lit_ft.data.twins import on_cpu
+from lit_ft.errors import UserError
+from lit_ft.metrics.texts import text_metric_names
+from lit_ft.modules.base import Batch, Description
+from lit_ft.modules.language_modeling import LanguageModelingModule
+
+
+class NowAndThenGenerating(LanguageModelingModule):
+    """Reads the hyperparameters `predict_with_generate`, `eval_generate_every_n_epochs` and `max_generate_samples`."""
+
+    _scored_by: dict[str, dict[str, Any]]
+    _evaluated: tuple[str, int] = ("", 0)
+    _chosen_rows: dict[tuple[Any, ...], Any]
+
+    def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> None:
+        self._evaluated = (stage, dataloader_idx)
+        super()._evaluate(batch, stage, dataloader_idx)
+
+    def metrics(self, description: Description, stage: str) -> dict[str, Any]:
+        """Begins to count the rows of a set; see the base."""
+        self._chosen_rows = {}
+        return super().metrics(description, stage)
+
+    @property
+    def generates(self) -> bool:
+        """Whether this evaluation generates texts."""
+        if not self.hparams["predict_with_generate"]:
+            return False
+        every, trainer = self.hparams["eval_generate_every_n_epochs"], self._trainer
+        if trainer is None or trainer.state.fn != "fit" or self._evaluated[0] == "test":
+            return True
+        epoch = trainer.current_epoch + 1
+        return epoch % every == 0 or epoch == trainer.max_epochs or 0 <= trainer.max_steps <= trainer.global_step
+
+    @property
+    def leaves_metrics_out(self) -> bool:
+        """Whether the last evaluation generated no texts, so that a metric of theirs is not there to choose by."""
+        return not self.generates
+
+    def chosen(self, batch: Batch) -> list[int]:
+        """Returns for which rows of a batch texts are generated: all, or some spread evenly over the set."""
+        size, most = len(batch["input_ids"]), self.hparams["max_generate_samples"]
+        if most is None:
+            return list(range(size)) if "row" not in batch else (batch["row"] >= 0).nonzero()[:, 0].tolist()
+        if "row" not in batch:  # somebody else's loader: the first ones
+            done = self._chosen_rows.get(self._evaluated, 0)
+            self._chosen_rows[self._evaluated] = done + size
+            return list(range(size))[: max(most - done, 0)]
+        return np.flatnonzero(np.isin(on_cpu(batch["row"]).numpy(), self._spread_rows(most))).tolist()
+
+    def _spread_rows(self, most: int) -> Any:
+        stage, number = self._evaluated
+        kind = {"val": "validation"}.get(stage, stage)
+        rows = list(self._datamodule.features[kind].values())[number].row_of_feature
+        sanity = "sanity_val" if self.trainer.sanity_checking else stage
+        batches = getattr(self.trainer, f"num_{sanity}_batches")[number]
+        size = self._datamodule.hparams["eval_batch_size"] or self._datamodule.hparams["batch_size"]
+        key = (stage, number, batches, len(rows))
+        if key not in self._chosen_rows:
+            self._chosen_rows[key] = spread(rows, most, self.trainer.world_size, int(batches) * size)
+        return self._chosen_rows[key]
+
+    def _check_monitors(self) -> None:
+        super()._check_monitors()
+        texts = tuple(f"_{name}" for name in text_metric_names(self._scored_by))
+        for callback in self.trainer.callbacks if self.hparams["eval_generate_every_n_epochs"] > 1 else ():  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.strict and callback.monitor.endswith(texts):
+                raise UserError(
+                    f"EarlyStopping monitors {callback.monitor!r}, which not every validation has "
+                    "(eval_generate_every_n_epochs): set its strict: false"
+                )
