@@ -1,4 +1,4 @@
-"""Files of predictions, written row by row and joined at the end: JSONL, parquet, CoNLL."""
+"""Files of predictions, written row by row and joined at the end: JSONL, parquet, CoNLL, plain text."""
 
 import json
 import shutil
@@ -63,6 +63,33 @@ class JsonLines(_Text):
     def write(self, rows: list[Row]) -> None:
         """Appends rows."""
         self.file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+
+
+class PlainText(_Text):
+    """Appends what was written for each row (the best text where there are several) as one line.
+
+    Line ends within a text, and backslashes, are written as escapes, so that a line is a row, and can be read back.
+    """
+
+    suffix = "txt"
+
+    def write(self, rows: list[Row]) -> None:
+        """Appends texts.
+
+        Raises:
+            UserError: the rows have no text, or several of which none is the best.
+        """
+        for row in rows:
+            # the row's own columns come first
+            text = next((row[name] for name in reversed(row) if name in WRITTEN and isinstance(row[name], str)), None)
+            if text is None:
+                raise UserError(f"predictions as txt need one text a row, but rows have {list(row)}: use jsonl")
+            self.file.write(text.translate(ESCAPES) + "\n")
+
+
+WRITTEN = ("prediction", "generated_text", "answer")
+"""What a task calls the text that it writes."""
+ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 
 
 class Conll(_Text):
@@ -171,5 +198,5 @@ def _with_text(kind: pa.DataType) -> pa.DataType:
     return pa.list_(_with_text(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
-KINDS: dict[str, type[PredictionFile]] = {kind.suffix: kind for kind in (JsonLines, Parquet, Conll)}
+KINDS: dict[str, type[PredictionFile]] = {kind.suffix: kind for kind in (JsonLines, Parquet, Conll, PlainText)}
 """Kinds of files by the name of their format."""

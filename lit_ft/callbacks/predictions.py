@@ -1,4 +1,4 @@
-"""`predictions/<set>.jsonl` (or parquet, conll): streamed to disk batch by batch, in input order at the end."""
+"""`predictions/<set>.jsonl` (or parquet, conll, txt): streamed to disk batch by batch, in input order at the end."""
 
 import logging
 from pathlib import Path
@@ -17,10 +17,11 @@ class PredictionWriter(RunCallback):
     """Writes what `predict_step` returns: the input's own columns, the prediction, the scores.
 
     Args:
-        format: `jsonl`, `parquet`, or, for tagged words, `conll`.
+        format: `jsonl`, `parquet`; for tagged words `conll`; for texts that are written `txt` (one line each, line ends
+            within escaped).
     """
 
-    def __init__(self, format: Literal["jsonl", "parquet", "conll"] = "jsonl") -> None:
+    def __init__(self, format: Literal["jsonl", "parquet", "conll", "txt"] = "jsonl") -> None:
         self.format = format
         self.written: list[Path] = []
         self._open: dict[int, PredictionFile] = {}
