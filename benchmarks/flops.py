@@ -89,6 +89,73 @@ class ModelCost:
         """Returns the useful FLOPs of steps: each product of forward becomes two more in backward."""
         return 3 * self.forward(counts)
 
+    def count(self, batch: Mapping[str, Any]) -> Tensor:
+        """Counts what a batch holds; see `count`."""
+        return count(batch, self.causal)
+
+
+@dataclass(frozen=True)
+class EncoderDecoderCost:
+    """Weights that a forward pass of an encoder-decoder multiplies with; every token of a target is labelled.
+
+    Attributes:
+        source: weights used for each token of a source: the encoder, keys and values of the decoder's look at it.
+        target: weights used for each token of a target: the decoder and the head.
+        width: heads x size of a head.
+        layers: of the encoder, and of the decoder.
+    """
+
+    source: int
+    target: int
+    width: int
+    layers: tuple[int, int]
+
+    @staticmethod
+    def of(model: Any) -> "EncoderDecoderCost":
+        """Watches five tokens and their target of three pass: which layers saw five vectors, which saw three."""
+        from lit_ft.ops.tiny_run import undisturbed
+
+        seen = {5: 0, 3: 0}
+
+        def watch(module: nn.Linear, inputs: tuple[Any, ...], _: Any) -> None:
+            seen[inputs[0].numel() // module.weight.shape[1]] += module.weight.numel()
+
+        layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        handles = [layer.register_forward_hook(watch) for layer in layers]
+        try:
+            with undisturbed(model) as device:
+                ids = torch.tensor([PROBE_IDS], device=device)
+                model(input_ids=ids, decoder_input_ids=ids[:, :3])
+        finally:
+            for handle in handles:
+                handle.remove()
+        config = model.config
+        size = getattr(config, "d_kv", None) or config.hidden_size // config.num_attention_heads
+        depth = getattr(config, "encoder_layers", None) or config.num_layers
+        layers_of_both = (depth, getattr(config, "num_decoder_layers", None) or config.decoder_layers)
+        return EncoderDecoderCost(seen[5], seen[3], config.num_attention_heads * size, layers_of_both)
+
+    def count(self, batch: Mapping[str, Any]) -> Tensor:
+        """Counts rows, tokens of both sides, pairs that attend to each other in all layers, tokens of targets, `[4]`.
+
+        Args:
+            batch: `attention_mask` `[batch, seq]` and `labels` `[batch, target seq]`, -100 = padding.
+        """
+        sources, targets = batch["attention_mask"].sum(-1), batch["labels"].ne(-100).sum(-1)
+        encoder, decoder = self.layers
+        squares, seen = (sources * sources).sum(), (targets * (targets + 1) // 2 + targets * sources).sum()
+        rows = sources.new_tensor(len(sources))
+        return torch.stack([rows, (sources + targets).sum(), encoder * squares + decoder * seen, targets.sum()])
+
+    def training(self, counts: Tensor) -> float:
+        """Returns the useful FLOPs of steps.
+
+        Args:
+            counts: what `count` returns, of one batch or the sum of several.
+        """
+        _, tokens, pairs, targets = (int(each) for each in counts)
+        return 3 * (2 * (self.source * (tokens - targets) + self.target * targets) + 4 * self.width * pairs)
+
 
 def _is_causal(body: nn.Module, ids: Tensor) -> bool:
     other = ids.clone()

@@ -14,7 +14,7 @@ done
 for workload in short intents long; do
     run classification_step --workload "$workload" "$@"
 done
-for task in question_answering multiple_choice token_classification; do
+for task in question_answering multiple_choice token_classification translation; do
     run task_training --task "$task" "$@"
 done
 for name in lightning_overhead prediction startup \

@@ -1,4 +1,4 @@
-"""Made-up rows of questions about contexts, of choices, and of tagged words, as long as those of real data sets."""
+"""Made-up rows of questions, choices, tagged words and pairs of texts, as long as those of real data sets."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -58,6 +58,12 @@ def tagged_rows(count: int, seed: int) -> Iterator[Row]:
             kind, inside = TYPES[int(generator.integers(len(TYPES)))], int(generator.poisson(0.5))
             tags += [f"B-{kind}"] + [f"I-{kind}"] * inside
         yield {"tokens": tokens, "ner_tags": tags[: len(tokens)]}
+
+
+def pair_rows(count: int, seed: int) -> Iterator[Row]:
+    """Yields sources and targets as long as sentences of news (27 tokens a side)."""
+    for source, target in zip(texts(count, seed, 22, 0.6, 120), texts(count, seed + 1, 22, 0.6, 120), strict=True):
+        yield {"source": source, "target": target}
 
 
 def write_task_rows(path: Path, made: Callable[[int, int], Iterator[Row]], count: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""What transformers' run_qa.py, run_swag.py and run_ner.py make of rows: their features, and the collators they use."""
+"""What run_qa.py, run_swag.py, run_ner.py and run_translation.py make of rows: features, and the collators they use."""
 
 from itertools import chain
 from typing import Any
@@ -73,6 +73,14 @@ def tagged_features(examples: Columns, tokenizer: Any, longest: int, label2id: d
     return features
 
 
+def pair_features(examples: Columns, tokenizer: Any, longest: int) -> Any:
+    """Makes sources and targets as run_translation does."""
+    features = tokenizer(examples["source"], max_length=longest, padding=False, truncation=True)
+    targets = tokenizer(text_target=examples["target"], max_length=longest, padding=False, truncation=True)
+    # the Trainer would leave segments out, which no encoder-decoder reads
+    return {name: features[name] for name in ("input_ids", "attention_mask")} | {"labels": targets["input_ids"]}
+
+
 def question_collator(tokenizer: Any, padded: bool) -> Any:
     """Returns run_qa's collator."""
     from transformers import DataCollatorWithPadding, default_data_collator
@@ -92,6 +100,13 @@ def tagged_collator(tokenizer: Any) -> Any:
     from transformers import DataCollatorForTokenClassification
 
     return DataCollatorForTokenClassification(tokenizer)
+
+
+def pair_collator(tokenizer: Any) -> Any:
+    """Returns run_translation's collator; the model makes the decoder's inputs of the labels."""
+    from transformers import DataCollatorForSeq2Seq
+
+    return DataCollatorForSeq2Seq(tokenizer)
 
 
 def without_padding(model: Any) -> Any:

@@ -1,13 +1,15 @@
-"""Training speed of question answering, multiple choice and token classification, against the scripts under Trainer.
+"""Training speed of the tasks beside classification and language models, against the scripts under Trainer.
 
     python benchmarks/task_training.py --task question_answering
 
 Both sides read the same rows in the same order, start from the same weights, and prepare and collate by themselves:
-lit_ft by its data module, Hugging Face's Trainer by the code of run_qa.py, run_swag.py or run_ner.py. Every round of
-every side is a process of its own.
+lit_ft by its data module, Hugging Face's Trainer by the code of run_qa.py, run_swag.py, run_ner.py or
+run_translation.py. Every round of every side is a process of its own. Translation trains T5 of the size of `t5-small`
+with fresh weights, whatever `--model` is; its tokenizer is the model's.
 
 Rows of your own (`--train_file`, JSON lines or parquet) need the columns of the made-up ones: `question`, `context`
-and `answers`; `sent1`, `sent2`, `ending0` to `ending3` and `label`; or `tokens` and `ner_tags` (IOB2).
+and `answers`; `sent1`, `sent2`, `ending0` to `ending3` and `label`; `tokens` and `ner_tags` (IOB2); or `source` and
+`target`.
 """
 
 import argparse
@@ -17,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import OURS, Comparison, Measured, Report, common_parser, compare, work_folder
-from task_rows import CHOICES, TYPES, Row, choice_rows, question_rows, tagged_rows, write_task_rows
+from task_rows import CHOICES, TYPES, Row, choice_rows, pair_rows, question_rows, tagged_rows, write_task_rows
 from task_scripts import (
     choice_collator,
     choice_features,
+    pair_collator,
+    pair_features,
     question_collator,
     question_features,
     tagged_collator,
@@ -62,6 +66,8 @@ class Task:
         max_seq_length: most tokens of a feature.
         batch_size: rows of a step.
         scripts: folders of what is mapped, by the contestant that trains on it.
+        architecture: what is trained with fresh weights: a configuration's `model_type`, and values of it.
+        length_options: options of lit_ft's data module that hold the most tokens.
     """
 
     auto_class: str
@@ -71,6 +77,8 @@ class Task:
     max_seq_length: int
     batch_size: int
     scripts: dict[str, str]
+    architecture: dict[str, Any] | None = None
+    length_options: tuple[str, ...] = ("max_seq_length",)
 
 
 TASKS = {
@@ -89,6 +97,11 @@ TASKS = {
         {"text_column_name": "tokens", "tag_column": "ner_tags"}, 128, 32,
         {REFERENCE: "theirs"},
     ),
+    "translation": Task(
+        "AutoModelForSeq2SeqLM", "Seq2Seq", pair_rows,
+        {"source_column": "source", "target_column": "target", "source_prefix": ""}, 128, 32,
+        {REFERENCE: "theirs"}, {"model_type": "t5"}, ("max_source_length", "max_target_length"),
+    ),
 }  # fmt: skip
 
 
@@ -105,10 +118,10 @@ def data_module(work: TaskWork) -> Any:
         model_name_or_path=work.model,
         train_file=str(work.file),
         validation_split_percentage=0,
-        max_seq_length=work.block_size,
         train_sampling_strategy="sequential",
         batch_size=work.batch_size,
         preparation_dir=str(work.folder / "ours"),
+        **dict.fromkeys(task.length_options, work.block_size),
         **task.columns,
         **windows,
     )
@@ -162,7 +175,12 @@ def collator(work: TaskWork, folder: str) -> Any:
     tokenizer = load_tokenizer(work.model)
     if work.task == "question_answering":
         return question_collator(tokenizer, padded=folder == "static")
-    return (choice_collator if work.task == "multiple_choice" else tagged_collator)(tokenizer)
+    return COLLATORS[work.task](tokenizer)
+
+
+COLLATORS: dict[str, Callable[[Any], Any]] = {
+    "multiple_choice": choice_collator, "token_classification": tagged_collator, "translation": pair_collator
+}  # fmt: skip
 
 
 def theirs(work: TaskWork, folder: str = "theirs") -> tuple[Measured, list[float]]:
@@ -182,7 +200,7 @@ def map_rows(work: TaskWork, folder: str) -> Any:
 
     tokenizer = load_tokenizer(work.model)
     options = {"tokenizer": tokenizer, "longest": min(work.block_size, tokenizer.model_max_length)}
-    function: Any = choice_features
+    function: Any = pair_features if work.task == "translation" else choice_features
     if work.task == "question_answering":
         function, options = question_features, options | {"padded": folder == "static", "stride": work.doc_stride}
     if work.task == "token_classification":
@@ -207,22 +225,36 @@ def start_folder(work: TaskWork, name: str, folder: Path, dropout: bool) -> str:
     torch.manual_seed(work.seed)
     tags = {} if work.task != "token_classification" else {"id2label": dict(enumerate(TAGS))}
     named = tags | ({"label2id": {tag: number for number, tag in enumerate(TAGS)}} if tags else {})
-    model = auto_class(work).from_pretrained(resolve_path(name), dtype=torch.float32, **named)
+    tokenizer, fresh = load_tokenizer(resolve_path(name)), TASKS[work.task].architecture
+    if fresh is None:
+        model = auto_class(work).from_pretrained(resolve_path(name), dtype=torch.float32, **named)
+    else:
+        model = auto_class(work).from_config(_fresh(fresh, tokenizer))
     if not dropout:
         without_dropout(model)
     model.save_pretrained(folder)
-    load_tokenizer(resolve_path(name)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def _fresh(architecture: dict[str, Any], tokenizer: Any) -> Any:
+    from transformers import AutoConfig
+
+    padding, end = tokenizer.pad_token_id, tokenizer.eos_token_id or tokenizer.sep_token_id
+    special = {"pad_token_id": padding, "eos_token_id": end, "decoder_start_token_id": padding}
+    return AutoConfig.for_model(**architecture, vocab_size=len(tokenizer), **special)
 
 
 def cost(work: TaskWork) -> Any:
     """Returns what a pass costs: heads of answers see every token, those of choices each of them."""
-    from flops import ModelCost
+    from flops import EncoderDecoderCost, ModelCost
     from transformers import AutoModelForSequenceClassification
 
     if work.task == "multiple_choice":  # the same layers; that class takes no single sequence
         single = ModelCost.of(AutoModelForSequenceClassification.from_pretrained(work.model, num_labels=1))
         return replace(single, row=CHOICES * single.row, label=CHOICES * single.label)
+    if work.task == "translation":
+        return EncoderDecoderCost.of(auto_class(work).from_pretrained(work.model))
     made = ModelCost.of(auto_class(work).from_pretrained(work.model))
     return replace(made, token=made.token + made.label, label=0) if work.task == "question_answering" else made
 
@@ -243,14 +275,14 @@ def check_batches(work: TaskWork, features: Any, folder: str) -> str:
     for number, mine in zip(range(work.all_steps), data.train_dataloader(), strict=False):
         first = number * work.batch_size
         other = collate([features[row] for row in range(first, first + work.batch_size)])
-        width = mine["input_ids"].shape[-1]
         real = mine["attention_mask"].bool()
         for name, given in other.items():
-            wide = given.dim() > 1
+            wide, width = given.dim() > 1, mine[name].shape[-1]
             pair = (mine[name], given[..., :width]) if wide else (mine[name], given)
-            places = real if wide and name != "attention_mask" else torch.ones_like(pair[0], dtype=torch.bool)
+            of_tokens = wide and name != "attention_mask" and pair[0].shape == real.shape
+            places = real if of_tokens else torch.ones_like(pair[0], dtype=torch.bool)
             same = pair[0].shape == pair[1].shape and torch.equal(pair[0][places], pair[1][places])
-            if not same or (wide and other["attention_mask"][..., width:].any()):
+            if not same or (wide and other["attention_mask"][..., real.shape[-1] :].any()):
                 raise RuntimeError(f"{name} of batch {number} differs between {OURS} and the script")
     return f"{', '.join(sorted(other))} of all {work.all_steps} batches are the same"
 
@@ -295,7 +327,7 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     made.add_argument("--task", choices=TASKS, required=True)
     made.add_argument("--train_file", help="rows of your own instead of made-up ones")
     made.add_argument("--steps", type=int, default=10, help="steps of a round that count (default 10)")
-    made.add_argument("--batch_size", type=int, help="of answers 12, of choices 16, of sentences 32")
+    made.add_argument("--batch_size", type=int, help="of answers 12, of choices 16, else 32")
     made.add_argument("--max_seq_length", type=int, help="of answers 384, else 128")
     made.add_argument("--doc_stride", type=int, default=128, help="of answers: tokens that windows share (default 128)")
     made.add_argument("--check_steps", type=int, default=5, help="steps whose losses must agree (default 5)")

@@ -12,7 +12,7 @@ from harness import Comparison, Measured, Round, alternate, compare
 from processes import in_own_process, status
 
 if TYPE_CHECKING:
-    from flops import ModelCost
+    from flops import EncoderDecoderCost, ModelCost
 
 WARMUP_STEPS = 1
 """Steps of a process that are not counted."""
@@ -46,7 +46,7 @@ class TextWork:
     seed: int
     accelerator: str
     isolated: bool = False
-    cost: "ModelCost | None" = None
+    cost: "EncoderDecoderCost | ModelCost | None" = None
     precision: str = "32-true"
 
     @property

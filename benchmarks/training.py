@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flops import ModelCost, count
+from flops import EncoderDecoderCost, ModelCost, count
 from harness import Measured
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
@@ -23,7 +23,7 @@ class Meter:
         cost: of the model; without it there are no FLOPs.
     """
 
-    def __init__(self, skip: int = 0, cost: ModelCost | None = None) -> None:
+    def __init__(self, skip: int = 0, cost: ModelCost | EncoderDecoderCost | None = None) -> None:
         self.skip, self.cost, self.begun = skip, cost, 0
         self.losses: list[torch.Tensor] = []
         self._zero()
@@ -46,7 +46,9 @@ class Meter:
         self.begun += 1
         self.steps += 1
         self.padded += batch["input_ids"].numel()
-        counted = count(batch, self.cost is not None and self.cost.causal)
+        if isinstance(self.cost, EncoderDecoderCost):
+            self.padded += batch["labels"].numel()
+        counted = count(batch) if self.cost is None else self.cost.count(batch)
         self.counts = self.counts.to(counted.device, non_blocking=True) + counted
 
     def loss(self, loss: torch.Tensor) -> None:

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from transformers import AutoModelForQuestionAnswering
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-TASKS = ["question_answering", "multiple_choice", "token_classification"]
+TASKS = ["question_answering", "multiple_choice", "token_classification", "translation"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def script(name: str = "task_training") -> Any:
 
 def test_rows_are_a_function_of_the_seed_and_say_where_things_are() -> None:
     rows = script("task_rows")
-    for made in (rows.question_rows, rows.choice_rows, rows.tagged_rows):
+    for made in (rows.question_rows, rows.choice_rows, rows.tagged_rows, rows.pair_rows):
         first, again, other = (list(made(60, seed)) for seed in (1, 1, 2))
         assert first == again != other
         assert len(first) == 60
@@ -53,7 +54,12 @@ def test_rows_are_a_function_of_the_seed_and_say_where_things_are() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_task_training(task: str, tmp_path: Path, warm: str, tiny: Callable[..., str]) -> None:
+def test_task_training(
+    task: str, tmp_path: Path, warm: str, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if task == "translation":  # of t5-small's size otherwise
+        tasks, sizes = script().TASKS, {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+        monkeypatch.setitem(tasks, task, replace(tasks[task], architecture={"model_type": "t5", **sizes}))
     command = ["--task", task, "--rounds", "1", "--steps", "1", "--check_steps", "2", "--batch_size", "4"]
     command += ["--model", tiny("bert"), "--out", str(tmp_path)]
     content = script().main([*command, "--max_seq_length", "160", "--doc_stride", "16"], start_method=warm)

@@ -16,6 +16,8 @@ from datasets import Dataset, load_from_disk
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
+from tests.pairs import make_tokenizer, tiny_seq2seq
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -81,6 +83,26 @@ def test_useful_flops_without_padding_are_those_that_torch_counts(
     whole = replace(cost, causal=False)  # torch counts the squares of which causal models use half
     assert whole.forward(flops.count(batch)) == forward
     assert whole.training(flops.count(batch)) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_both_sides_of_an_encoder_decoder_are_counted(family: str) -> None:
+    model = tiny_seq2seq(family, make_tokenizer(family), attn_implementation="eager").train()
+    cost = script("flops").EncoderDecoderCost.of(model)
+    ids = torch.arange(5, 17)[None]
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, :7]}
+    counts = cost.count(batch)
+    assert counts[[0, 1, 3]].tolist() == [1, 19, 7]
+    counts[2] += cost.layers[1] * (7 * 7 - 7 * 8 // 2)  # torch counts the squares of which decoders use half
+    with FlopCounterMode(display=False) as counter:
+        model(**batch).loss.backward()
+    assert cost.training(counts) == counter.get_total_flops()
+    half = {
+        **batch,
+        "attention_mask": torch.arange(12)[None] < 6,
+        "labels": ids.masked_fill(torch.arange(12) > 2, -100),
+    }
+    assert cost.count(half).tolist() == [1, 9, cost.layers[0] * 36 + cost.layers[1] * (6 + 18), 3]
 
 
 def test_what_is_not_needed_is_not_useful() -> None:
