@@ -8,18 +8,20 @@ writes in input order, and sorted by length as people do it by hand: sorted befo
 """
 
 import argparse
+import json
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from harness import OURS, Measured, Report, alternate, common_parser, compare, work_folder
-from training import Meter, lightning_trainer
+from training import Meter, PredictionClock, lightning_trainer
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
-    DataCollatorForSeq2Seq,
+    DataCollatorWithPadding,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
 )
@@ -27,6 +29,15 @@ from transformers import (
 REFERENCE, SORTED = "Seq2SeqTrainer.predict", "Seq2SeqTrainer.predict, sorted by length"
 
 Side = Callable[[], tuple[float, list[str]]]
+
+
+def numbered(options: argparse.Namespace, folder: Path) -> Path:
+    """Writes the sources with their numbers, which predictions then have, too."""
+    path = folder / "sources.jsonl"
+    with open(options.source_file, encoding="utf-8") as lines, path.open("w", encoding="utf-8") as file:
+        for row, line in enumerate(islice(lines, options.rows)):
+            file.write(json.dumps({"row": row, "text": line.rstrip("\n")}) + "\n")
+    return path
 
 
 def by_lit_ft(options: argparse.Namespace, folder: Path) -> tuple[float, list[str]]:
@@ -37,22 +48,18 @@ def by_lit_ft(options: argparse.Namespace, folder: Path) -> tuple[float, list[st
     module = Seq2SeqModule(model_name_or_path=options.model, generation=generation)
     data = Seq2SeqDataModule(
         model_name_or_path=options.model,
-        predict_file=options.source_file,
+        predict_file=str(numbered(options, folder)),
         source_column="text",
         source_prefix="",
         max_source_length=options.max_source_length,
-        max_predict_samples=options.rows,
-        sample_head=True,
         eval_batch_size=options.batch_size,
         preparation_dir=str(folder / "ours"),
     )
-    trainer = lightning_trainer(options.accelerator, precision=options.precision)
-    data.prepare_data()
-    started = Meter.now()
+    clock = PredictionClock()
+    trainer = lightning_trainer(options.accelerator, clock, precision=options.precision)
     batches: Any = trainer.predict(module, data)
-    seconds = Meter.now() - started
     texts = {row["row"]: row["prediction"] for batch in batches for row in batch}
-    return seconds, [texts[row] for row in sorted(texts)]
+    return clock.seconds, [texts[row] for row in sorted(texts)]
 
 
 def by_trainer(options: argparse.Namespace, folder: Path, by_length: bool = False) -> tuple[float, list[str]]:
@@ -60,14 +67,14 @@ def by_trainer(options: argparse.Namespace, folder: Path, by_length: bool = Fals
     from datasets import load_dataset
 
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    rows = load_dataset("text", data_files=options.source_file, split="train", cache_dir=str(folder / "cache"))
-    rows = rows.select(range(min(options.rows, len(rows))))
+    files = str(numbered(options, folder))
+    rows = load_dataset("json", data_files=files, split="train", cache_dir=str(folder / "cache"))
     features = rows.map(
         lambda batch: {
             "input_ids": tokenizer(batch["text"], max_length=options.max_source_length, truncation=True).input_ids
         },
         batched=True,
-        remove_columns=["text"],
+        remove_columns=rows.column_names,
     )
     arguments = Seq2SeqTrainingArguments(
         str(folder / "trainer"),
@@ -80,7 +87,7 @@ def by_trainer(options: argparse.Namespace, folder: Path, by_length: bool = Fals
         bf16_full_eval=options.precision == "bf16-true",
     )
     model = AutoModelForSeq2SeqLM.from_pretrained(options.model)
-    trainer = Seq2SeqTrainer(model=model, args=arguments, data_collator=DataCollatorForSeq2Seq(tokenizer))
+    trainer = Seq2SeqTrainer(model=model, args=arguments, data_collator=DataCollatorWithPadding(tokenizer))
     started = Meter.now()
     lengths = [-len(ids) for ids in features["input_ids"]]
     order = np.argsort(lengths, kind="stable") if by_length else np.arange(len(features))
@@ -128,6 +135,7 @@ def timed(side: Side, texts: list[str]) -> Measured:
 def read_options(arguments: list[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     made = common_parser(__doc__, rounds=3, warmup=1)
+    made.set_defaults(model="runs/version_0/hf")
     made.add_argument("--source_file", required=True, help="a text a line")
     made.add_argument("--rows", type=int, default=1000, help="the first rows of it (default 1,000)")
     made.add_argument("--batch_size", type=int, default=32)

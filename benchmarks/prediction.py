@@ -17,8 +17,7 @@ import torch
 from classification_step import Job, load, start_folder
 from flops import PEAK, ModelCost, gemm_peak, utilisation, with_utilisation
 from harness import OURS, Measured, Report, alternate, compare, parser, work_folder
-from lightning.pytorch import Callback
-from training import Meter, hugging_face_trainer, lightning_trainer, padded_execution
+from training import Meter, PredictionClock, hugging_face_trainer, lightning_trainer, padded_execution
 from transformers import DataCollatorWithPadding
 from workload import SHAPES, describe_lengths, label_names, load_rows, load_tokenizer, map_rows, workload
 
@@ -33,17 +32,9 @@ Scores = dict[str, npt.NDArray[np.float64]]
 Side = Callable[[Job, Any], tuple[float, Scores]]
 
 
-class _Clock(Callback):
-    def on_predict_start(self, *_: Any) -> None:
-        self.started = Meter.now()
-
-    def on_predict_end(self, *_: Any) -> None:
-        self.seconds = Meter.now() - self.started
-
-
 def by_lit_ft(job: Job, features: Any, **module_options: Any) -> tuple[float, Scores]:
     """Predicts with lit_ft; returns seconds, and the probabilities of every text."""
-    clock = _Clock()
+    clock = PredictionClock()
     trainer = lightning_trainer(job.options.accelerator, clock, precision=job.options.precision)
     module = TextClassificationModule(model_name_or_path=job.model, **module_options)
     data = job.data(predict_file=str(job.work.file), max_predict_samples=len(features), sample_head=True)

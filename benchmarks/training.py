@@ -105,6 +105,18 @@ class LightningMeter(Callback):
         self.meter.stop()
 
 
+class PredictionClock(Callback):
+    """Times a prediction from the loader on: rows are prepared, and the model is loaded."""
+
+    def on_predict_start(self, *_: Any) -> None:
+        """Begins."""
+        self.started = Meter.now()
+
+    def on_predict_end(self, *_: Any) -> None:
+        """Ends."""
+        self.seconds = Meter.now() - self.started
+
+
 class HuggingFaceMeter(TrainerCallback):
     """Tells a meter what Hugging Face's Trainer does; `CountingTrainer` tells it the rest."""
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
-from lit_ft.metrics.text_sums import TextMetric, needed
+import sacrebleu.metrics
+
+from lit_ft.metrics.text_sums import TextMetric
 
 
 class SacreBleuMetric(TextMetric):
@@ -22,7 +24,7 @@ class SacreBleuMetric(TextMetric):
 
     def __init__(self, size: int, unit: int = 1, **options: Any) -> None:
         super().__init__(size, unit)
-        self.scorer: Any = getattr(needed("sacrebleu.metrics", self.names[0]), self.kind)(**options)
+        self.scorer: Any = getattr(sacrebleu.metrics, self.kind)(**options)
 
     def facts(
         self, predictions: Sequence[str], references: Sequence[Sequence[str]], lengths: Sequence[int] | None

@@ -1,16 +1,12 @@
 """What metrics of generated texts share: sums over rows as whole numbers, so that they add up the same in any order."""
 
 from collections.abc import Sequence
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-
-from lit_ft.errors import UserError
 
 FRACTION = 2**30
 """Sums of numbers that are not whole count in parts of this size: exact to 1e-9, and no device lacks whole numbers."""
@@ -82,20 +78,3 @@ class TextMetric(Metric):
     def scores(self, sums: list[Any], rows: int) -> list[float]:
         """Returns the values of `names`."""
         raise NotImplementedError
-
-
-def needed(package: str, why: str) -> ModuleType:
-    """Imports what only some metrics need.
-
-    Args:
-        package: its module.
-        why: what needs it, in words.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        return import_module(package)
-    except ImportError as error:
-        name = package.partition(".")[0]
-        raise UserError(f"{why} needs the package {name}: pip install 'lit-ft[scores]' ({error})") from error

@@ -5,7 +5,7 @@ import unicodedata
 
 import regex
 
-from lit_ft.metrics.text_sums import needed
+from lit_ft.errors import UserError
 
 _ASCII = re.compile(r"[a-z0-9]+")
 _NO_SPACES = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -39,7 +39,12 @@ class StemmedWords:
     """
 
     def __init__(self) -> None:
-        self._stem = needed("nltk.stem.porter", "rouge: use_stemmer").PorterStemmer().stem
+        try:
+            from nltk.stem.porter import PorterStemmer
+        except ImportError as error:
+            message = f"rouge: use_stemmer needs the package nltk: pip install 'lit-ft[stemmer]' ({error})"
+            raise UserError(message) from error
+        self._stem = PorterStemmer().stem
         self._known: dict[str, str] = {}
 
     def __call__(self, text: str) -> list[str]:

@@ -14,7 +14,7 @@ from tests.configs.running import read_config
 from tests.pairs import pair_rows
 from tests.tiny import SAMPLE
 
-SPLITS = {"train": (0, 48), "validation": (60, 10), "test": (80, 10)}
+SPLITS = {"train": (0, 24), "validation": (60, 6), "test": (80, 6)}
 Rows = list[dict[str, Any]]
 
 

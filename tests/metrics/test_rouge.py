@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import sys
 import unicodedata
 from typing import Any
 
@@ -11,7 +12,6 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 
 from lit_ft.errors import UserError
-from lit_ft.metrics import text_sums
 from lit_ft.metrics.rouge import KINDS, Rouge
 from lit_ft.metrics.subsequences import common_length, common_places, places
 from lit_ft.metrics.word_rules import sentences, unicode_words
@@ -158,11 +158,8 @@ def test_sentences(text: str, expected: list[str]) -> None:
 
 
 def test_without_nltk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> Any:
-        raise ModuleNotFoundError(f"No module named {name!r}")
-
-    monkeypatch.setattr(text_sums, "import_module", missing)
-    with pytest.raises(UserError, match=r"use_stemmer needs the package nltk: pip install 'lit-ft\[scores\]'"):
+    monkeypatch.setitem(sys.modules, "nltk.stem.porter", None)
+    with pytest.raises(UserError, match=r"use_stemmer needs the package nltk: pip install 'lit-ft\[stemmer\]'"):
         Rouge(use_stemmer=True)
     Rouge()
     with pytest.raises(UserError, match="use_stemmer is for English"):
