@@ -18,6 +18,7 @@ from tests.tiny import SAMPLE, make_tiny_model
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_FT_CACHE", str(tmp_path / "prepared"))
     monkeypatch.setattr("sys.argv", ["lit-ft"])
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)  # a test's own seed_everything would outlive it
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -37,6 +37,10 @@ def test_wheel_fits(wheel: Path, tmp_path: Path) -> None:
     place = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(place), str(wheel)]
     subprocess.run(install, check=True, capture_output=True, timeout=300)
+    for folder in ("lit_ft/sample_data", "configs"):
+        given = {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.*") if path.suffix != ".pyc"}
+        there = place / "lit_ft" / Path(folder).name
+        assert given <= {path.relative_to(there) for path in there.rglob("*.*")}
     fit(sys.executable, place / "bin" / "lit-ft", place, tmp_path, PYTHONPATH=str(place))
 
 

@@ -149,6 +149,7 @@ def _score_a_share(rank: int, port: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.soak
 def test_two_processes_equal_one(tmp_path: Path, free_port: int) -> None:
     mp.spawn(_score_a_share, (free_port, str(tmp_path)), nprocs=2)
     results = torch.load(tmp_path / "results.pt", weights_only=True)
