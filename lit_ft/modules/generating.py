@@ -46,8 +46,9 @@ class NowAndThenGenerating(LanguageModelingModule):
         return not self.generates
 
     def chosen(self, batch: Batch) -> list[int]:
-        """Returns for which rows of a batch texts are generated: all, or some spread evenly over the set."""
+        """Returns for which rows of a batch texts are generated: all, or in validation some, spread over the set."""
         size, most = len(batch["input_ids"]), self.hparams["max_generate_samples"]
+        most = None if self._evaluated[0] == "test" else most
         if most is None:
             return list(range(size)) if "row" not in batch else (batch["row"] >= 0).nonzero()[:, 0].tolist()
         if "row" not in batch:  # somebody else's loader: the first ones

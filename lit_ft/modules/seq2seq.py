@@ -52,7 +52,8 @@ class Seq2SeqModule(NowAndThenGenerating):
             its exported folder. `max_new_tokens` is the data's `val_max_target_length` where nobody says otherwise.
         predict_with_generate: generate texts in evaluation, and score them.
         eval_generate_every_n_epochs: validations of other epochs (but for the last) have the loss alone.
-        max_generate_samples: generate for at most so many rows of a set, spread evenly over it; the loss is of all.
+        max_generate_samples: validations generate for at most so many rows of a set, spread evenly over it; the loss is
+            of all. Tests generate for all rows.
         metrics: what generated texts are scored by: `rouge`, `bleu`, `chrf`, `ter`, `exact_match`, `token_f1`,
             `generated_length`, or a dict of one of these names to options, such as `{rouge: {use_stemmer: true}}`.
         resize_position_embeddings: give the model more positions where sources or targets are longer, if it can.

@@ -287,6 +287,10 @@ def test_generation_of_some_epochs_and_some_rows_only(folder: Callable[[str], st
     seen.clear()
     run.validate(module, data_of(path, batch_size=4), verbose=False)
     assert sum(rows for _, rows in seen) == 4
+    seen.clear()
+    rows = pair_rows(7, 30, source="en", target="de")
+    run.test(module, data_of(path, batch_size=4, dataset={"test": rows}), verbose=False)
+    assert sum(rows for _, rows in seen) == 7
 
 
 def test_best_epoch_by_generated_texts_where_some_epochs_generate_none(
