@@ -53,7 +53,9 @@ def test_rows_are_a_function_of_the_seed_and_say_where_things_are() -> None:
     assert np.mean([tag != "O" for row in tagged for tag in row["ner_tags"]]) == pytest.approx(0.16, abs=0.02)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=pytest.mark.soak if task != TASKS[0] else ()) for task in TASKS]
+)
 def test_task_training(
     task: str, tmp_path: Path, warm: str, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,15 +161,19 @@ def multi30k(folder: Path) -> LocalPairs:
 
 
 def phrases(folder: Path) -> LocalPairs:
-    """The YAML's own files."""
-    paths = [SAMPLE / f"phrases_validation.{language}" for language in ("en", "de")]
-    lines = [path.read_text(encoding="utf-8").splitlines() for path in paths]
+    """The YAML's own files to train on; the first lines of those to validate on to test and to predict."""
+    folder.mkdir()
+    paths, lines = [], []
+    for language in ("en", "de"):
+        whole = (SAMPLE / f"phrases_validation.{language}").read_text(encoding="utf-8").splitlines()
+        lines.append(whole[:8])
+        paths.append(str(folder / f"first.{language}"))
+        Path(paths[-1]).write_text("\n".join(whole[:8]) + "\n", encoding="utf-8")
+    words = [f"--data.test_file={json.dumps(paths)}", f"--data.predict_file={paths[0]}"]
+    words += ["--trainer.limit_train_batches=8", "--trainer.limit_val_batches=1"]
     test = [{"en": first, "de": second} for first, second in zip(*lines, strict=True)]
-    words = [f"--data.test_file={json.dumps([str(path) for path in paths])}", "--trainer.limit_train_batches=8"]
     sources = [{"en": row["en"]} for row in test]
-    return LocalPairs(
-        None, words, test, lambda row: row["en"], lambda row: [row["de"]], ("phrases_validation", sources)
-    )
+    return LocalPairs(None, words, test, lambda row: row["en"], lambda row: [row["de"]], ("first", sources))
 
 
 def texts(folder: Path) -> LocalPairs:

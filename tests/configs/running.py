@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from safetensors.torch import load_file
 from transformers import AutoConfig
@@ -24,9 +25,20 @@ LEFT = (
 )
 
 
-def names(task: str) -> list[str]:
-    """Names of a task's YAMLs."""
-    return sorted(f"{task}/{path.stem}" for path in (CONFIGS / task).glob("*.yaml"))
+ALIKE = {
+    "causal_lm/wikitext2", "masked_lm/wikitext2", "masked_lm/line_by_line", "multiple_choice/race",
+    "multiple_choice/swag", "question_answering/squad", "summarization/cnn_dailymail", "summarization/files",
+    "summarization/samsum", "summarization/xsum", "text_classification/ag_news", "text_classification/cola",
+    "text_classification/imdb", "text_to_text/files", "text_to_text/paraphrase", "token_classification/conll2003",
+    "token_classification/wnut17", "translation/multi30k", "translation/wmt16_ro_en",
+}  # fmt: skip
+"""YAMLs whose rows, options and models are of the kind of another one's; `make soak` runs them."""
+
+
+def to_run(*tasks: str) -> list[Any]:
+    """Names of the YAMLs of tasks, as parameters of a test."""
+    every = [f"{task}/{path.stem}" for task in tasks for path in sorted((CONFIGS / task).glob("*.yaml"))]
+    return [pytest.param(name, marks=pytest.mark.soak if name in ALIKE else ()) for name in every]
 
 
 def read_config(name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from tests.configs.choices import CHOICES
 from tests.configs.documents import CAUSAL, MASKED
 from tests.configs.paired import PAIRED
 from tests.configs.rows import LOCAL
-from tests.configs.running import CONFIGS, read_config
+from tests.configs.running import ALIKE, CONFIGS, read_config
 from tests.configs.tagged import TAGGED
 from tests.questions import QUESTIONS
 
@@ -18,6 +18,7 @@ NAMES = [name for name in ALL if not name.startswith("trainer/")]
 
 def test_every_yaml_has_local_rows_to_run_on_and_every_entry_a_yaml() -> None:
     assert sorted([*LOCAL, *CHOICES, *QUESTIONS, *TAGGED, *CAUSAL, *MASKED, *PAIRED]) == NAMES
+    assert set(NAMES) >= ALIKE
 
 
 @pytest.mark.parametrize("name", NAMES)

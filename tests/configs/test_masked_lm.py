@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from tests.configs.documents import MASKED, PROMPTS, few_steps, text_column
 from tests.configs.lively import lively_model
-from tests.configs.running import fit_test_predict, logged, names, read_config, read_lines
+from tests.configs.running import fit_test_predict, logged, read_config, read_lines, to_run
 
 LENGTH = 64
 
@@ -23,7 +23,7 @@ def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return cache(lambda kind: lively_model(kind, AutoModelForMaskedLM, tmp_path_factory.mktemp(kind)))
 
 
-@pytest.mark.parametrize("name", names("masked_lm"))
+@pytest.mark.parametrize("name", to_run("masked_lm"))
 def test_yaml_runs_from_texts_to_predictions(name: str, model_of: Callable[[str], str], tmp_path: Path) -> None:
     assert name in MASKED, f"configs/{name}.yaml has no local texts in tests/configs/documents.py"
     local, config = MASKED[name](tmp_path / "texts"), read_config(name)

@@ -12,7 +12,7 @@ from transformers import AutoModelForMultipleChoice, AutoTokenizer
 
 from tests.configs.choices import CHOICES, LocalChoices
 from tests.configs.lively import lively_model
-from tests.configs.running import fit_test_predict, logged, names, read_config, read_lines
+from tests.configs.running import fit_test_predict, logged, read_config, read_lines, to_run
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def scores_of(run: Path, local: LocalChoices, rows: list[dict[str, Any]]) -> lis
     return found
 
 
-@pytest.mark.parametrize("name", names("multiple_choice"))
+@pytest.mark.parametrize("name", to_run("multiple_choice"))
 def test_yaml_runs_from_rows_to_predictions(name: str, model_of: Callable[[str], str], tmp_path: Path) -> None:
     assert name in CHOICES, f"configs/{name}.yaml has no local rows in tests/configs/choices.py"
     local = CHOICES[name](tmp_path / "rows")

@@ -13,7 +13,7 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from lit_ft import QuestionAnsweringModule
 from tests.configs.lively import lively_model
-from tests.configs.running import fit_test_predict, logged, names, read_config, read_lines
+from tests.configs.running import fit_test_predict, logged, read_config, read_lines, to_run
 from tests.questions import OUR_NAMES, QUESTIONS, Rows, nested, official, question_rows
 
 LENGTH, STRIDE = 64, 16
@@ -41,7 +41,7 @@ def local_rows(name: str, folder: Path) -> tuple[list[str], Rows]:
     return words, test
 
 
-@pytest.mark.parametrize("name", names("question_answering"))
+@pytest.mark.parametrize("name", to_run("question_answering"))
 def test_yaml_runs_from_questions_to_answers(name: str, model_of: Callable[[str], str], tmp_path: Path) -> None:
     assert name in QUESTIONS, f"configs/{name}.yaml has no architecture in tests/questions.py"
     words, rows = local_rows(name, tmp_path / "rows")

@@ -12,16 +12,10 @@ from rouge_score.rouge_scorer import RougeScorer
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from tests.configs.paired import PAIRED, LocalPairs
-from tests.configs.running import fit_test_predict, logged, names, read_config, read_lines
+from tests.configs.running import fit_test_predict, logged, read_config, read_lines, to_run
 from tests.pairs import make_lively_seq2seq
 from tests.questions import official
 
-ALL = [*names("summarization"), *names("translation"), *names("text_to_text")]
-LIKE_OTHERS = {
-    "summarization/xsum", "summarization/cnn_dailymail", "summarization/samsum", "summarization/files",
-    "translation/wmt16_ro_en", "translation/multi30k", "text_to_text/files", "text_to_text/paraphrase",
-}  # fmt: skip
-"""YAMLs whose rows and models are of the kind of another one's."""
 USUAL = {
     "SummarizationModule": ["rouge", "generated_length"],
     "TranslationModule": ["bleu", "chrf", "generated_length"],
@@ -34,9 +28,7 @@ def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return cache(lambda family: make_lively_seq2seq(family, tmp_path_factory.mktemp(family)))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.soak if name in LIKE_OTHERS else ()) for name in ALL]
-)
+@pytest.mark.parametrize("name", to_run("summarization", "translation", "text_to_text"))
 def test_yaml_runs_from_pairs_to_texts(name: str, model_of: Callable[[str], str], tmp_path: Path) -> None:
     assert name in PAIRED, f"configs/{name}.yaml has no local rows in tests/configs/paired.py"
     local, config = PAIRED[name](tmp_path / "rows"), read_config(name)

@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoTokenizer, pipeline
 
 from lit_ft.cli import main
 from tests.configs.rows import LOCAL, Local
-from tests.configs.running import CONFIGS, fit_test_predict, logged, names, read_config, read_lines
+from tests.configs.running import CONFIGS, fit_test_predict, logged, read_config, read_lines, to_run
 
 
 def architecture(config: dict[str, Any]) -> str:
@@ -78,7 +78,7 @@ def check_choice(row: dict[str, Any], run: Path) -> None:
         assert sum(row["scores"].values()) == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", names("text_classification"))
+@pytest.mark.parametrize("name", to_run("text_classification"))
 def test_yaml_runs_from_rows_to_predictions(name: str, lively: Callable[[str], str], tmp_path: Path) -> None:
     assert name in LOCAL, f"configs/{name}.yaml has no local rows in tests/configs/rows.py"
     local = LOCAL[name](tmp_path / "rows")

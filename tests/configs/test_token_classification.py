@@ -9,7 +9,7 @@ from seqeval.metrics import accuracy_score, f1_score, precision_score, recall_sc
 from transformers import AutoModel, pipeline
 
 from tests.configs.lively import lively_model
-from tests.configs.running import fit_test_predict, logged, names, read_config, read_lines
+from tests.configs.running import fit_test_predict, logged, read_config, read_lines, to_run
 from tests.configs.tagged import SPLITS, TAGGED
 
 TESTED = SPLITS["test"]
@@ -20,7 +20,7 @@ def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return cache(lambda kind: lively_model(kind, AutoModel, tmp_path_factory.mktemp(kind)))
 
 
-@pytest.mark.parametrize("name", names("token_classification"))
+@pytest.mark.parametrize("name", to_run("token_classification"))
 def test_yaml_runs_from_words_to_entities(name: str, model_of: Callable[[str], str], tmp_path: Path) -> None:
     plain = name.endswith("ud_pos")
     quick = ["--data.batch_size=4", "--model.learning_rate=0.003", "--trainer.max_epochs=2"]
