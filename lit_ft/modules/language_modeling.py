@@ -112,7 +112,7 @@ class LanguageModelingModule(TransformerModule):
 
     def loss(self, outputs: LabelledStates, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the labelled tokens; see the base."""
-        count = torch.tensor(float(len(outputs.targets)), device=outputs.hidden.device)
+        count = outputs.hidden.new_full((), len(outputs.targets), dtype=torch.float32)  # no copy to wait for
         return token_loss(self.halves, outputs.hidden, outputs.targets), count
 
     def decode(self, outputs: LabelledStates, batch: Batch) -> list[Part]:

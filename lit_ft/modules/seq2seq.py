@@ -202,7 +202,7 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
 
     def loss(self, outputs: LabelledStates, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the labelled tokens, smoothed; see the base."""
-        count = torch.tensor(float(len(outputs.targets)), device=outputs.hidden.device)
+        count = outputs.hidden.new_full((), len(outputs.targets), dtype=torch.float32)  # no copy to wait for
         smoothing = self.hparams["label_smoothing_factor"]
         return token_loss(self.halves, outputs.hidden, outputs.targets, smoothing), count
 

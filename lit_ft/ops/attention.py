@@ -6,10 +6,12 @@ Importing this file registers one implementation for each of `UNDERLYING` with t
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import (
     bidirectional_mask_function,
@@ -19,12 +21,15 @@ from transformers.masking_utils import (
 
 from lit_ft.ops.bucketed import bucketed_attention, regrouped, ungrouped
 from lit_ft.ops.sequences import Bucket, Sequences, watching
+from lit_ft.ops.varlen import attention_as_one, runs_as_one
 
 PREFIX = "within_sequences_"
 """What our attention implementations are called: this, then the name of the one that they call."""
 
 UNDERLYING = ("sdpa", "eager")
 """Implementations that run per sequence."""
+
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 PLAIN = frozenset({"dropout", "scaling", "is_causal", "sliding_window"})
 """Keywords of attention that is a softmax of scaled products and no more."""
@@ -48,22 +53,28 @@ def _attention(underlying: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
             assert watching() is None, f"{type(module).__name__} was not handed the lengths of the sequences"
             attended: tuple[Tensor, Tensor | None] = function(module, query, key, value, attention_mask, **kwargs)
             return attended
+        if query.shape[0] != 1 or query.shape[2] != sequence_lengths.total:
+            # said here: places beyond the end, which a CPU refuses, end all work on a GPU
+            raise IndexError(f"states {tuple(query.shape)} are not those of {sequence_lengths.total} tokens in a row")
         window, causal = kwargs.get("sliding_window"), kwargs.get("is_causal")
         causal = getattr(module, "is_causal", True) if causal is None else causal
         bias = kwargs.pop("position_bias", None)  # for the places of one sequence
         if (watch := watching()) is not None:
             watch.told.add(window)
-        if query.device.type == "cpu" and kwargs.get("dropout") and bias is None and _is_plain(kwargs):
+        dropout, plain = kwargs.get("dropout") or 0.0, bias is None and _is_plain(kwargs)
+        on_cpu = query.device.type == "cpu" and dropout > 0
+        if plain and (on_cpu or (underlying == "sdpa" and runs_as_one(query, key, value))):
+            attend_all = bucketed_attention if on_cpu else attention_as_one
             scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
-            return bucketed_attention(
-                query, key, value, sequence_lengths, causal, window, scale, kwargs["dropout"]
-            ), None
+            return attend_all(query, key, value, sequence_lengths, causal, window, scale, dropout), None
         states = [regrouped(state, sequence_lengths) for state in (query, key, value)]
         parts = []
-        for bucket, *grouped in zip(sequence_lengths.buckets, *states, strict=True):
-            mask = _bucket_mask(underlying, bucket, causal, window, query)
-            more = {} if bias is None else {"position_bias": bias[..., : bucket.length, : bucket.length]}
-            parts.append(function(module, *grouped, mask, **kwargs, **more)[0])
+        # cuDNN's, the first choice of new GPUs, plans for a tenth of a second at each new shape: here all are new
+        with sdpa_kernel(KERNELS) if query.is_cuda else nullcontext():
+            for bucket, *grouped in zip(sequence_lengths.buckets, *states, strict=True):
+                mask = _bucket_mask(underlying, bucket, causal, window, query)
+                more = {} if bias is None else {"position_bias": bias[..., : bucket.length, : bucket.length]}
+                parts.append(function(module, *grouped, mask, **kwargs, **more)[0])
         return ungrouped(parts, sequence_lengths), None
 
     # lengths differ from batch to batch: compiled, each would be another program

@@ -11,7 +11,6 @@ row. Where that begins and ends is found by trying on a tiny batch, so there is 
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from itertools import chain
 from types import TracebackType
 from typing import Any
 
@@ -26,7 +25,7 @@ from lit_ft.ops.flat_parts import FlatParts, restore_forward
 from lit_ft.ops.isolation import failure, install, transformer, undo, unknown_windows
 from lit_ft.ops.layout import Layout, current_layout, running_layout
 from lit_ft.ops.position_rules import RULES, Positions, by_column, padding_of_positions
-from lit_ft.ops.probe import ROWS, Probe, Side
+from lit_ft.ops.probe import ROWS, Differs, Probe, Side
 from lit_ft.ops.sequences import Watch, running_flat
 from lit_ft.ops.sharding import rest_whole
 from lit_ft.ops.tiny_run import undisturbed
@@ -88,9 +87,7 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         cannot = refused.reason = install(model)
         with undisturbed(model) as device, rest_whole(model) if of_two else nullcontext():
             try:
-                probes = [Probe(part, device, side) for side in ROWS]
-                flat = (found for probe in probes for found in _candidates(part, probe, of_two) if cannot is None)
-                for found in chain(flat, (_in_parts(part, probe) for probe in probes)):
+                for found in _ways(part, device, of_two, cannot is None):
                     found.owner = model
                     if found.reason is None:
                         return found
@@ -331,8 +328,18 @@ def _padded(output: Any, layout: Layout) -> Any:
     return tuple(pad(value) for value in output)
 
 
+def _ways(model: nn.Module, device: torch.device, is_encoder: bool, flat: bool) -> Iterator[PaddingFree]:
+    """Yields ways to run, best ones first, each with the reason why it does not do; the model is evaluating."""
+    probes = []
+    for side in ROWS:  # one after the other: the first one does for most models
+        probes.append(Probe(model, device, side))
+        if flat:
+            yield from _candidates(model, probes[-1], is_encoder)
+    yield from (_in_parts(model, probe) for probe in probes)
+
+
 def _candidates(model: nn.Module, probe: Probe, is_encoder: bool) -> Iterator[PaddingFree]:
-    """Yields ways to run flat, best ones first, each with the reason why it does not do; the model is evaluating."""
+    """Yields ways to run flat."""
     bodies = [*[name for name in probe.took_ids if name][:1], ""]
     ways = [("", "", False)] if probe.of_tokens else []
     ways += [(body, exit, False) for body in bodies for exit in probe.states_within(body)]
@@ -342,8 +349,10 @@ def _candidates(model: nn.Module, probe: Probe, is_encoder: bool) -> Iterator[Pa
             free = PaddingFree(model, body, exit, positions)
             free.pools, free.side = pools, probe.side
             free.encoder = EncoderPositions(model) if is_encoder else None
-            free.reason = _why_not(free, probe)
+            free.reason, misplaced = _why_not(free, probe)
             yield free
+            if not misplaced:
+                break
 
 
 def _in_parts(model: nn.Module, probe: Probe) -> PaddingFree:
@@ -351,21 +360,24 @@ def _in_parts(model: nn.Module, probe: Probe) -> PaddingFree:
     bodies = [name for name in probe.took_ids if name]
     free = PaddingFree(model, body="" if rows or not bodies else bodies[0])
     free.parts, free.side = FlatParts.of(model, probe), probe.side
-    free.reason = _why_not(free, probe) if free.parts.parts else "no part of it treats each token by itself"
+    free.reason = _why_not(free, probe)[0] if free.parts.parts else "no part of it treats each token by itself"
     return free
 
 
-def _why_not(free: PaddingFree, probe: Probe) -> str | None:
+def _why_not(free: PaddingFree, probe: Probe) -> tuple[str | None, bool]:
+    """Returns why a way to run does not do, if it does not, and whether other positions may mend it."""
     try:
         with free:
             reason = probe.compare(free.model)
             if free.parts is not None:
-                return reason
+                return reason, False
             if reason is None and (free.body, free.exit) == ("", "") and not probe.same_loss(free.model):
                 free.shifts = True
                 reason = None if probe.same_loss(free.model) else "its loss mixes the rows of a batch"
+    except Differs as differs:
+        return str(differs), True
     except Exception as error:
-        return failure(error)
+        return failure(error), False
     if reason is None and not free.watch.told:
-        return "its attention is not that of transformers' AttentionInterface"
-    return reason or unknown_windows(free.watch)
+        reason = "its attention is not that of transformers' AttentionInterface"
+    return reason or unknown_windows(free.watch), False

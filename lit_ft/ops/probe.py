@@ -1,5 +1,6 @@
 """A tiny padded batch, and what a model makes of it and calls for it: what other ways to run are compared with."""
 
+from collections import Counter
 from typing import Any, Literal
 
 import torch
@@ -28,6 +29,10 @@ KINDS = 11
 
 DEEPEST = 4
 """How many parts of a model are tried, from the outside in: layers come later, and no head follows one of them."""
+
+
+class Differs(Exception):
+    """A part of a model makes other states now; its message says which."""
 
 
 class Probe:
@@ -81,11 +86,11 @@ class Probe:
         """Runs the model once more, and returns in what it differs now; `None` where in nothing but rounding.
 
         The states of its parts are compared, too: a new head of zeros, or one with a large bias, would hide them.
+
+        Raises:
+            Differs: those of a part differ.
         """
-        output, states = self._watched(model)
-        for name, value in self._states.items():
-            if name in states and states[name].shape == value.shape and not _alike(states[name], value):
-                return f"the output of {name} differs without padding"
+        output, _ = self._watched(model, self._states)
         found, real = _tensors(output), self.inputs["attention_mask"].bool()
         for name, value in _tensors(self.output).items():
             if name not in found or found[name].shape != value.shape:
@@ -110,10 +115,16 @@ class Probe:
             return None
         return getattr(output, "loss", None)
 
-    def _watched(self, model: nn.Module) -> tuple[Any, dict[str, Tensor]]:
-        """Runs the model; returns its output, and the states of real tokens `[n, size]` that its parts returned."""
+    def _watched(self, model: nn.Module, expected: dict[str, Tensor] | None = None) -> tuple[Any, dict[str, Tensor]]:
+        """Runs the model; returns its output, and the states of real tokens `[n, size]` that its parts returned.
+
+        Raises:
+            Differs: a part's states are not the expected ones; what comes behind it is not run any more.
+        """
         states: dict[str, Tensor] = {}
+        calls: Counter[str] = Counter()
         real = self.inputs["attention_mask"].bool().flatten()
+        total = int(real.sum())
 
         def hook(name: str) -> Any:
             def keep(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -121,9 +132,16 @@ class Probe:
                 if self.output is None:
                     self._note(name, (*args, *kwargs.values()), value)
                 if self._is_states(value):
-                    states[name] = value.flatten(0, 1)[real]
-                elif isinstance(value, Tensor) and value.dim() == 3 and value.shape[:2] == (1, int(real.sum())):
-                    states[name] = value[0]
+                    value = value.flatten(0, 1)[real]
+                elif isinstance(value, Tensor) and value.dim() == 3 and value.shape[:2] == (1, total):
+                    value = value[0]
+                else:
+                    return
+                calls[name] += 1  # layers may share a part
+                states[key := f"{name}, call {calls[name]}"] = value
+                before = None if expected is None else expected.get(key)
+                if before is not None and before.shape == value.shape and not _alike(value, before):
+                    raise Differs(f"the output of {name} differs without padding")
 
             return keep
 

@@ -6,6 +6,7 @@ The lengths travel to every attention layer as a keyword of the forward; what is
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -52,19 +53,30 @@ class Sequences:
     Attributes:
         lengths: tokens of each sequence; 0 = it is missing.
         total: tokens of the row.
-        buckets: the sequences in padded batches.
         uniform: all are equally long: the row is a batch already.
     """
 
     def __init__(self, lengths: list[int]) -> None:
         self.lengths = tuple(lengths)
         self.total = sum(self.lengths)
+        self.uniform = len(set(self.lengths)) == 1 and self.lengths[0] > 0
+        self._places: dict[tuple[int, torch.device], tuple[list[Tensor], Tensor]] = {}
+        self._bounds: dict[torch.device, Tensor] = {}
+
+    @cached_property
+    def buckets(self) -> list[Bucket]:
+        """The sequences in padded batches."""
         ends = np.cumsum(self.lengths, dtype=np.int64)
         given = np.array(self.lengths, np.int64)
         order = np.argsort(-given, kind="stable")[: int((given > 0).sum())]
-        self.buckets = [Bucket((ends - given)[part], given[part]) for part in _buckets(given, order)]
-        self.uniform = len(set(self.lengths)) == 1 and self.lengths[0] > 0
-        self._places: dict[tuple[int, torch.device], tuple[list[Tensor], Tensor]] = {}
+        return [Bucket((ends - given)[part], given[part]) for part in _buckets(given, order)]
+
+    def bounds(self, device: torch.device) -> Tensor:
+        """Returns where in the flat row each sequence begins, and the row's end, `[sequences + 1]` of int32."""
+        if device not in self._bounds:
+            ends = np.cumsum((0, *self.lengths), dtype=np.int32)
+            self._bounds[device] = torch.from_numpy(ends).to(device, non_blocking=True)
+        return self._bounds[device]
 
     def places(self, heads: int, device: torch.device) -> tuple[list[Tensor], Tensor]:
         """Returns where the states of tokens lie in the flat row and in the buckets, heads apart.
