@@ -14,6 +14,8 @@ from lit_ft.callbacks.base import RunCallback
 from lit_ft.callbacks.model_card import model_card
 from lit_ft.callbacks.whole_files import sync, sync_files
 from lit_ft.errors import UserError
+from lit_ft.ops.adapters import SUBFOLDER
+from lit_ft.ops.adapters import save as save_adapter
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.ops.sharding import is_sharded, whole
 from lit_ft.runs import EXPORT, read_checkpoint
@@ -28,10 +30,11 @@ class HFExport(RunCallback):
     Args:
         enabled: write it at the end of fit.
         on_improvement: write it also each time a better checkpoint is saved.
+        merge_adapter: write the whole model with the adapter in its weights, instead of a folder of the adapter.
     """
 
-    def __init__(self, enabled: bool = True, on_improvement: bool = False) -> None:
-        self.enabled, self.on_improvement = enabled, on_improvement
+    def __init__(self, enabled: bool = True, on_improvement: bool = False, merge_adapter: bool = False) -> None:
+        self.enabled, self.on_improvement, self.merge_adapter = enabled, on_improvement, merge_adapter
         self.folder: Path | None = None
         self._sample: dict[str, Tensor] | None = None
         self._exported: float | None = None
@@ -65,10 +68,12 @@ class HFExport(RunCallback):
         else:
             extras = pack(module.description, module.model.config, module.tokenizer)
             checkpoint = {"state_dict": state, KEY: extras}
-        self.folder = export(module, checkpoint, self.run / EXPORT, self._sample)
+        self.folder = export(module, checkpoint, self.run / EXPORT, self._sample, self.merge_adapter)
 
 
-def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[str, Tensor] | None) -> Path:
+def export(
+    module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[str, Tensor] | None, merge: bool = False
+) -> Path:
     """Writes a checkpoint of a module as a Hugging Face folder.
 
     Args:
@@ -76,6 +81,7 @@ def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[s
         checkpoint: a checkpoint of this module, loaded.
         target: the folder; an older one is replaced at the very end.
         sample: inputs on which folder and checkpoint must give the same scores.
+        merge: an adapter's weights are added to those of the model.
 
     Raises:
         RuntimeError: they do not; nothing is left behind.
@@ -90,14 +96,22 @@ def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[s
     working = target.with_name(f".{target.name}.writing")
     shutil.rmtree(working, ignore_errors=True)
     try:
-        module.model.save_pretrained(working, state_dict=dict(state))  # it empties what it is given
         config = load_config(extras["config"])
         config.architectures = [type(module.model).__name__]
-        config.save_pretrained(working)
+        adapter = module.adapter is not None and not merge
+        if module.adapter is None:
+            module.model.save_pretrained(working, state_dict=dict(state))  # it empties what it is given
+        else:
+            save_adapter(module.model, state, working)
+        if merge and module.adapter is not None:
+            model = module.merged(config, working)
+            shutil.rmtree(working)
+            model.save_pretrained(working)
+        config.save_pretrained(working / SUBFOLDER if adapter else working)
         tokenizer = load_tokenizer_files(extras["tokenizer"])
         if tokenizer is not None:
             tokenizer.save_pretrained(working)
-        (working / "README.md").write_text(model_card(module, checkpoint), encoding="utf-8")
+        (working / "README.md").write_text(model_card(module, checkpoint, adapter), encoding="utf-8")
         if sample is not None:
             _check(module, state, working, sample)
         sync_files(working)
@@ -117,7 +131,7 @@ def export(module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[s
 
 @torch.no_grad()
 def _check(module: Any, state: dict[str, Tensor], folder: Path, sample: dict[str, Tensor]) -> None:
-    reloaded = module.auto_class.from_pretrained(folder, dtype=torch.float32).eval()
+    reloaded = module.reopened(folder).eval()
     model = module.model
     if is_sharded(model):  # one process alone cannot run it
         model = module.auto_class.from_config(reloaded.config)

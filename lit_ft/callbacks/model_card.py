@@ -48,13 +48,21 @@ Of the checkpoint in this folder (epoch {{ epoch }}, step {{ step }}):
 {{ versions }}
 """
 
+ADAPTER_EXAMPLE = """from peft import PeftModel
+from transformers import AutoConfig, {auto_class}
 
-def model_card(module: Any, checkpoint: dict[str, Any]) -> str:
+config = AutoConfig.from_pretrained("this/folder", subfolder="config")  # the labels, too
+model = {auto_class}.from_pretrained("{base}", config=config)
+model = PeftModel.from_pretrained(model, "this/folder")"""
+
+
+def model_card(module: Any, checkpoint: dict[str, Any], adapter: bool = False) -> str:
     """Writes the card of a checkpoint.
 
     Args:
         module: the module that it is of.
         checkpoint: the checkpoint, loaded.
+        adapter: the folder holds an adapter alone.
     """
     description = module.description
     base = str(module.hparams["model_name_or_path"] or module.hparams["model_type"])
@@ -76,7 +84,7 @@ def model_card(module: Any, checkpoint: dict[str, Any]) -> str:
     }
     card = ModelCard.from_template(
         ModelCardData(
-            library_name="transformers",
+            library_name="peft" if adapter else "transformers",
             pipeline_tag=module.pipeline_tag,
             base_model=hub_name,
             tags=["lit_ft", "lightning"],
@@ -85,7 +93,11 @@ def model_card(module: Any, checkpoint: dict[str, Any]) -> str:
         title=f"{base.removeprefix('package://').rstrip('/')}, fine-tuned",
         base=base,
         module=type(module).__name__,
-        example=module.card_example,
+        example=ADAPTER_EXAMPLE.format(
+            auto_class=module.auto_class.__name__, base=module.adapter["base_model_name_or_path"]
+        )
+        if adapter
+        else module.card_example,
         task="\n".join(
             f"- {name}: {value}" for name, value in description.items() if name in ("problem_type", "labels")
         )
@@ -122,5 +134,6 @@ DATA_OPTIONS = (
 )  # fmt: skip
 TRAINING_OPTIONS = (
     "learning_rate", "weight_decay", "lr_scheduler_type", "num_warmup_steps", "warmup_ratio", "layerwise_lr_decay",
-    "label_smoothing_factor", "class_weights", "loss", "freeze", "adam_beta1", "adam_beta2", "adam_epsilon",
+    "label_smoothing_factor", "class_weights", "loss", "freeze", "peft", "loraplus_lr_ratio",
+    "adam_beta1", "adam_beta2", "adam_epsilon",
 )  # fmt: skip

@@ -40,7 +40,7 @@ def export(arguments: list[str] | None = None) -> Path:
         raise UserError(f"{target} is there already: another --out, or --overwrite")
     module, checkpoint = load(path, options.class_path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    log.info(f"model: {write(module, checkpoint, target, sample_of(module))}")
+    log.info(f"model: {write(module, checkpoint, target, sample_of(module), options.merge)}")
     return target
 
 
@@ -76,10 +76,12 @@ def sample_of(module: Any) -> dict[str, Tensor]:
     """Returns a row of tokens on which folder and checkpoint must give the same scores."""
     tokenizer = module.tokenizer
     if tokenizer is None:
-        return {"input_ids": torch.arange(1, 9)[None] % module.model.config.get_text_config().vocab_size}
+        ids = torch.arange(1, 9)[None] % module.model.config.get_text_config().vocab_size
+        return module.text_sample({"input_ids": ids})  # type: ignore[no-any-return]
     words = " ".join(sorted(tokenizer.get_vocab(), key=len)[-3:])
     taken = tokenizer.model_input_names
-    return {name: value for name, value in tokenizer(words, return_tensors="pt").items() if name in taken}
+    tokens = {name: value for name, value in tokenizer(words, return_tensors="pt").items() if name in taken}
+    return module.text_sample(tokens)  # type: ignore[no-any-return]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ckpt_path", required=True, help="a file, a sharded folder, a run's folder, last or best")
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder, at the very end")
+    parser.add_argument("--merge", action="store_true", help="add an adapter to the model's weights: an ordinary model")
     parser.add_argument("--class_path", help="class of the module, where it is a subclass of your own")
     parser.add_argument("--default_root_dir", default="runs", help="where last and best are looked for (default runs)")
     return parser

@@ -30,11 +30,11 @@ class AdamWModule(LightningModule):
         """AdamW (fused where there is one) with linear warmup and a schedule of transformers."""
         options = self.hparams
         assert self.model is not None
-        groups = parameter_groups(
-            self.model, options["learning_rate"], options["weight_decay"], options["layerwise_lr_decay"]
-        )
+        groups = self._parameter_groups()
         if not groups:
-            raise UserError("freeze leaves nothing to train")
+            raise UserError(
+                "nothing is left to train: freeze, or an adapter's folder as model_name_or_path (name it in peft)"
+            )
         optimizer = torch.optim.AdamW(
             groups,
             lr=options["learning_rate"],
@@ -75,9 +75,7 @@ class AdamWModule(LightningModule):
         if self.trainer.ckpt_path is None or type(optimizer) is not torch.optim.AdamW or self.model is None:
             return
         options = self.hparams
-        groups = parameter_groups(
-            self.model, options["learning_rate"], options["weight_decay"], options["layerwise_lr_decay"]
-        )
+        groups = self._parameter_groups()
         if len(groups) == len(optimizer.param_groups) and "initial_lr" in optimizer.param_groups[0]:
             apply_options(
                 optimizer,
@@ -86,6 +84,17 @@ class AdamWModule(LightningModule):
                 betas=(options["adam_beta1"], options["adam_beta2"]),
                 eps=options["adam_epsilon"],
             )
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        assert self.model is not None
+        options = self.hparams
+        return parameter_groups(
+            self.model,
+            options["learning_rate"],
+            options["weight_decay"],
+            options["layerwise_lr_decay"],
+            options["loraplus_lr_ratio"],
+        )
 
     def _can_fuse(self) -> bool:
         # fp16's gradient scaler would unscale inside the fused step, after clipping

@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from lit_ft.data.merging import Part
 from lit_ft.data.tokenization import add_tokens_to, load_tokenizer
 from lit_ft.modules.adamw import AdamWModule
+from lit_ft.modules.adapters import AdapterModule
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.modules.padding import PaddingFreeModule, check_option
@@ -31,7 +32,7 @@ SAMPLE = 4
 """Rows of a sample."""
 
 
-class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, StandaloneModule):
+class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseRandomness, StandaloneModule):
     """A Hugging Face model in Lightning: `module.model` is the model itself, unpatched.
 
     A task writes `auto_class`, `config_kwargs`, `loss`, `decode`, `merge`, `metrics`, `update`, `compute` and
@@ -56,6 +57,9 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, Stan
         add_tokens: words to add to the vocabulary; their embeddings start as the mean of the others.
         gradient_checkpointing: recompute activations in backward: less memory, slower.
         freeze: regular expressions; parameters whose name matches are not trained.
+        peft: train an adapter instead of the weights: the keys of PEFT's `adapter_config.json`, such as
+            `{peft_type: LORA, r: 8}`, or the folder of a saved adapter to go on with.
+        loraplus_lr_ratio: learning rate of LoRA's second matrices, as a multiple of the first ones' (LoRA+).
         save_trainable_only: leave frozen weights out of checkpoints; they are read from `model_name_or_path` again.
         padding_free: compute on real tokens only, with the same results: `auto` (where the model can, which is said
             where it cannot), `on` (an error where it cannot) or `off` (transformers' own execution and dropout).
@@ -103,6 +107,8 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, Stan
         add_tokens: list[str] | None = None,
         gradient_checkpointing: bool = False,
         freeze: list[str] | None = None,
+        peft: dict[str, Any] | str | None = None,
+        loraplus_lr_ratio: float | None = None,
         save_trainable_only: bool = False,
         padding_free: Literal["auto", "on", "off"] | bool = "auto",
         torch_compile: bool = False,
@@ -206,6 +212,10 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, Stan
         """Returns inputs of a few rows, on which an exported folder must give the same scores."""
         return {name: value[:SAMPLE] for name, value in self.model_inputs(batch).items() if isinstance(value, Tensor)}
 
+    def text_sample(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Makes inputs for the model of the tokens of a text, `[1, seq]` each."""
+        return tokens
+
     # Building
 
     def setup(self, stage: str) -> None:
@@ -244,6 +254,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, Stan
         kwargs: dict[str, Any] = {"dtype": weights_dtype(self.hparams["dtype"], precision)}
         if self.hparams["attn_implementation"] is not None:
             kwargs["attn_implementation"] = self.hparams["attn_implementation"]
+        fresh, loaded = list[str](), set[int]()
         if self.hf_config is not None and not self.needs_pretrained:
             model = self.auto_class.from_config(config, trust_remote_code=self.hparams["trust_remote_code"], **kwargs)
         else:
@@ -251,10 +262,13 @@ class TransformerModule(AdamWModule, PaddingFreeModule, StepwiseRandomness, Stan
             model, fresh = self.source.build(self.auto_class, config, mismatched, **kwargs)
             if fresh and not self.needs_pretrained:
                 log.info(f"fresh weights, to be trained: {', '.join(fresh)}")
-            resized = resize_embeddings(model, len(tokenizer) if tokenizer is not None else 0)
+            fresh += resize_embeddings(model, len(tokenizer) if tokenizer is not None else 0)
             if self.source.model_name_or_path is not None:
-                names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-                self.pretrained_weights = {f"model.{name}" for name in names - {*fresh, *resized}}
+                named = model.named_parameters(remove_duplicate=False)
+                loaded = {id(value) for name, value in named if name not in fresh}
+        self.add_adapter(model, fresh)
+        named = model.named_parameters(remove_duplicate=False)
+        self.pretrained_weights = {f"model.{name}" for name, value in named if id(value) in loaded}
         model.train()  # from_pretrained returns a model in eval mode, and Lightning would keep it so: no dropout
         if self.hparams["gradient_checkpointing"]:
             model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -212,6 +212,10 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
         names = ("input_ids", "attention_mask", "decoder_input_ids")
         return {name: inputs[name][:SAMPLE, :SAMPLE_TOKENS] for name in names if name in inputs}
 
+    def text_sample(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The text is its own target; see the base."""
+        return {**tokens, "decoder_input_ids": tokens["input_ids"]}
+
     # Evaluation and prediction
 
     def decode(self, outputs: LabelledStates, batch: Batch) -> list[Part]:

@@ -22,9 +22,9 @@ log = logging.getLogger("lit_ft")
 class StandaloneModule(LightningModule):
     """Saves and restores all that a module is made of.
 
-    With the hyperparameter `save_trainable_only`, frozen weights that are still those of `model_name_or_path` stay out
-    of the file; they are read from there again, and a digest says whether they are the same. Not under FSDP2, whose
-    strategy reads its files itself.
+    With the hyperparameter `save_trainable_only`, or an adapter, frozen weights that are still those of
+    `model_name_or_path` stay out of the file; they are read from there again, and a digest says whether they are the
+    same. Not under FSDP2, whose strategy reads its files itself.
 
     Attributes:
         model: the Hugging Face model, once it is built.
@@ -32,6 +32,7 @@ class StandaloneModule(LightningModule):
         hf_config: the configuration of a checkpoint that is being restored.
         restored_tokenizer: the tokenizer of that checkpoint.
         pretrained_weights: names of parameters that are still those of `model_name_or_path`.
+        adapter: the keys of an adapter's configuration, if there is one.
     """
 
     model: PreTrainedModel | None
@@ -39,6 +40,7 @@ class StandaloneModule(LightningModule):
     hf_config: PreTrainedConfig | None
     restored_tokenizer: PreTrainedTokenizerBase | None
     pretrained_weights: set[str]
+    adapter: dict[str, Any] | None
     step_seed: int | None
     _normaliser: LossNormaliser
     _frozen_digest: str | None = None
@@ -60,9 +62,10 @@ class StandaloneModule(LightningModule):
         checkpoint[KEY]["class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint[KEY]["loss"] = self._normaliser.state(self)
         checkpoint[KEY]["step_seed"] = self.step_seed
+        checkpoint[KEY]["peft"] = json.dumps(self.adapter)
         metrics = self.trainer.callback_metrics if self._trainer is not None else {}
         checkpoint[KEY]["metrics"] = {name: float(value) for name, value in metrics.items()}
-        if self.hparams.get("save_trainable_only") and not is_sharded(self):
+        if (self.hparams.get("save_trainable_only") or self.adapter) and not is_sharded(self):
             self._leave_out_frozen(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -95,6 +98,7 @@ class StandaloneModule(LightningModule):
         self.hf_config = load_config(extras["config"])
         self.restored_tokenizer = load_tokenizer_files(extras["tokenizer"])
         self._frozen_digest = extras.get("frozen")
+        self.adapter = json.loads(extras.get("peft", "null"))
 
     @property
     def needs_pretrained(self) -> bool:
@@ -114,7 +118,7 @@ class StandaloneModule(LightningModule):
         missing = {name: value for name, value in own.items() if name not in state}
         if digest(missing) != saved:
             raise UserError(
-                f"the checkpoint left {len(missing)} frozen weights out (save_trainable_only), and those of "
+                f"the checkpoint left {len(missing)} frozen weights out, and those of "
                 f"{self.hparams.get('model_name_or_path')!r} are others now: set model_name_or_path to the model that "
                 "it was trained from"
             )
@@ -131,7 +135,8 @@ class StandaloneModule(LightningModule):
             total = sum(value.numel() for value in state.values())
             saved = sum(value.numel() for name, value in state.items() if name not in left_out)
             why = "" if left_out else ": no weights are frozen that lie elsewhere (model.freeze)"
-            log.info(f"save_trainable_only: checkpoints hold {saved:,} of {total:,} weights{why}")
+            option = "adapter" if self.adapter else "save_trainable_only"
+            log.info(f"{option}: checkpoints hold {saved:,} of {total:,} weights{why}")
         if left_out:
             checkpoint[KEY]["frozen"] = self._frozen_digest
             checkpoint["state_dict"] = {name: value for name, value in state.items() if name not in left_out}

@@ -16,6 +16,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTraine
 from lit_ft.data.labels import ProblemType
 from lit_ft.data.sources import resolve_path
 from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ops.adapters import SUBFOLDER, base_of, is_adapter
 from lit_ft.ops.config_overrides import check_weights_fit, override
 from lit_ft.ops.positions import OFFSET_POSITIONS
 
@@ -57,6 +58,12 @@ class ModelSource:
             common["gguf_file"] = self.gguf_file
         object.__setattr__(self, "common", common)
 
+    @property
+    def adapter(self) -> str | None:
+        """The folder, where it is that of an adapter: the model is then the one that it was made for."""
+        folder = None if self.model_name_or_path is None else resolve_path(self.model_name_or_path)
+        return folder if folder is not None and is_adapter(folder) else None
+
     def config(self) -> PreTrainedConfig:
         """Loads or makes the configuration.
 
@@ -72,6 +79,8 @@ class ModelSource:
             common = dict(self.common)
             if self.config_name is not None:
                 common.pop("gguf_file", None)  # it lies in the model's folder
+            if is_adapter(resolve_path(name)):
+                common["subfolder"] = SUBFOLDER
             try:
                 config = AutoConfig.from_pretrained(resolve_path(name), **common)
             except (OSError, ValueError, KeyError, ImportError) as error:
@@ -109,9 +118,9 @@ class ModelSource:
             check_weights_fit(auto_class, own, given, self.config_overrides or {}, self.trust_remote_code)
         try:
             model, report = auto_class.from_pretrained(
-                resolve_path(self.model_name_or_path),
+                resolve_path(self.model_name_or_path) if self.adapter is None else base_of(self.adapter),
                 config=config,
-                ignore_mismatched_sizes=ignore_mismatched_sizes,
+                ignore_mismatched_sizes=ignore_mismatched_sizes or self.adapter is not None,
                 output_loading_info=True,
                 use_safetensors=(self.use_safetensors and self.gguf_file is None) or None,
                 weights_only=True,

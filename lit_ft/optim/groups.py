@@ -5,14 +5,20 @@ from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import ALL_LAYERNORM_LAYERS
-from transformers.trainer_pt_utils import get_parameter_names
 
 NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 """Names that Hugging Face's Trainer keeps from decaying."""
 
+SECOND = re.compile(r"\.lora_(embedding_)?B(\.|$)")
+"""LoRA's matrices that start as zeros."""
+
 
 def parameter_groups(
-    model: nn.Module, learning_rate: float, weight_decay: float, layerwise_lr_decay: float | None = None
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    layerwise_lr_decay: float | None = None,
+    loraplus_lr_ratio: float | None = None,
 ) -> list[dict[str, Any]]:
     """Groups the trainable parameters as Hugging Face's Trainer does.
 
@@ -22,23 +28,29 @@ def parameter_groups(
         weight_decay: of all parameters but biases and norms.
         layerwise_lr_decay: factor from each layer to the one below it (ULMFiT's discriminative fine-tuning, Howard
             and Ruder 2018); embeddings are the lowest.
+        loraplus_lr_ratio: factor for LoRA's matrices B, which start as zeros (LoRA+, Hayou et al. 2024).
 
     Returns:
         Groups for a torch optimizer, decaying ones first.
     """
+    from transformers.trainer_pt_utils import get_parameter_names  # imports PEFT where that is installed: a second
+
     decaying = set(get_parameter_names(model, ALL_LAYERNORM_LAYERS, NO_DECAY))
     trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     depths = layer_depths(_body(model)) if layerwise_lr_decay else {}
-    groups: dict[tuple[bool, int], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
     for name, parameter in trainable:
-        groups.setdefault((name not in decaying, depths.get(name, 0)), []).append(parameter)
+        second = bool(loraplus_lr_ratio) and SECOND.search(name) is not None
+        groups.setdefault((name not in decaying, depths.get(name, 0), second), []).append(parameter)
     return [
         {
             "params": parameters,
             "weight_decay": 0.0 if spared else weight_decay,
-            "lr": learning_rate * (layerwise_lr_decay or 1.0) ** depth,
+            "lr": learning_rate
+            * (layerwise_lr_decay or 1.0) ** depth
+            * ((loraplus_lr_ratio or 1.0) if second else 1.0),
         }
-        for (spared, depth), parameters in sorted(groups.items(), key=lambda item: item[0])
+        for (spared, depth, second), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 

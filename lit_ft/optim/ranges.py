@@ -15,6 +15,7 @@ RANGES = {
     "num_warmup_steps": (0, math.inf),
     "warmup_ratio": (0.0, 1.0),
     "layerwise_lr_decay": (math.nextafter(0, 1), 1.0),
+    "loraplus_lr_ratio": (math.nextafter(0, 1), math.inf),
 }
 """Least and greatest value of each; infinity itself is none."""
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import SchedulerType, get_scheduler
 
 from lit_ft.errors import UserError, did_you_mean
+
+DEFAULT = "linear"
 
 
 def warmup_steps(num_warmup_steps: int, warmup_ratio: float, num_training_steps: int) -> int:
@@ -27,6 +28,10 @@ def warmup_steps(num_warmup_steps: int, warmup_ratio: float, num_training_steps:
 
 def check_schedule(name: str) -> None:
     """Raises a `UserError` with the closest name when there is no such schedule."""
+    if name == DEFAULT:
+        return
+    from transformers import SchedulerType  # the file that it is in imports PEFT where that is installed: a second
+
     known = [kind.value for kind in SchedulerType]
     if name not in known:
         raise UserError(f"unknown lr_scheduler_type {name!r}; known: {known}{did_you_mean(name, known)}")
@@ -58,6 +63,8 @@ def schedule(
     Raises:
         UserError: arguments that the schedule does not take, or lacks.
     """
+    from transformers import get_scheduler
+
     try:
         return get_scheduler(name, optimizer, num_warmup_steps, num_training_steps, kwargs or {})
     except (TypeError, ValueError) as error:

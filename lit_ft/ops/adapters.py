@@ -1,0 +1,233 @@
+"""Adapters of PEFT within a model: read from the keys of an `adapter_config.json`, injected in place, merged.
+
+PEFT takes seconds to import; nothing here does so before an adapter is asked for.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from lit_ft.data.sources import resolve_path
+from lit_ft.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+"""What PEFT's files put before the name of each weight."""
+
+SUBFOLDER = "config"
+"""Where an adapter folder keeps the configuration of the whole model: beside `adapter_config.json`, transformers would
+take the folder for the base model."""
+
+PROMPTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE")
+"""Adapters that are tokens or states before the text, not parts of layers."""
+
+TASK_TYPES = {
+    "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForTokenClassification": "TOKEN_CLS",
+    "AutoModelForQuestionAnswering": "QUESTION_ANS",
+    "AutoModelForCausalLM": "CAUSAL_LM",
+    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+}
+"""PEFT's names for the tasks that it has a class for."""
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Says whether a folder holds an adapter and no model."""
+    return (Path(folder) / CONFIG).is_file() and not (Path(folder) / "config.json").exists()
+
+
+def base_of(folder: str | Path) -> str:
+    """Returns the model that an adapter was made for.
+
+    Raises:
+        UserError: its folder does not say.
+    """
+    base = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise UserError(
+            f"{folder}: {CONFIG} names no base_model_name_or_path: set model_name_or_path, and peft to this"
+        )
+    return str(base)
+
+
+def read_settings(option: str | dict[str, Any]) -> dict[str, Any]:
+    """Returns the keys of an adapter's configuration: those given, or those of a saved adapter.
+
+    Args:
+        option: the keys, or the folder of an adapter.
+
+    Raises:
+        UserError: no such folder, PEFT is not installed, or PEFT knows no such adapter or key.
+    """
+    if isinstance(option, str):
+        path = Path(resolve_path(option)) / CONFIG
+        if not path.is_file():
+            raise UserError(f"peft: {option!r} is no folder of an adapter: it has no {CONFIG}")
+        option = {**json.loads(path.read_text(encoding="utf-8")), "inference_mode": False}
+    _config(option)
+    return dict(option)
+
+
+def _config(settings: dict[str, Any]) -> "PeftConfig":
+    try:
+        from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+    except ImportError:
+        raise UserError("adapters need PEFT: pip install 'lit-ft[peft]'") from None
+    kinds = {kind.value: made for kind, made in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    name = settings.get("peft_type")
+    if name is None:
+        raise UserError("peft: no peft_type, such as LORA; its other keys are those of an adapter_config.json")
+    if str(name).upper() not in kinds:
+        raise UserError(f"peft: unknown peft_type {name!r}{did_you_mean(str(name).upper(), kinds)}")
+    name = str(name).upper()
+    if name in PROMPTS:
+        raise UserError(f"peft: {name} puts tokens before the text, which is not supported: LORA or IA3 train as few")
+    shared = {
+        kind.value for kind, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items() if getattr(tuner, "uses_shared_state", 0)
+    }
+    if name in {"ADALORA", "ADAPTION_PROMPT", "SHADOW", "XLORA", "POLY", *shared}:
+        raise UserError(
+            f"peft: {name} has to be told of every step or wraps the model, which is not supported: use LORA"
+        )
+    known = set(kinds[name].__dataclass_fields__)
+    for key in settings.keys() - known - {"peft_type"}:
+        raise UserError(f"peft: {name} has no {key!r}{did_you_mean(key, known)}")
+    try:
+        return kinds[name](**{key: value for key, value in settings.items() if key != "peft_type"})  # type: ignore[no-any-return]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"peft: {name}: {' '.join(str(error).split())}") from None
+
+
+def whole_modules(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Returns the outermost modules that have none but these parameters; a part at least for each of them.
+
+    Raises:
+        UserError: a parameter is that of a module whose other parts are not to be trained.
+    """
+    wanted = set(names)
+    found: list[str] = []
+    for path, module in model.named_modules():
+        own = {f"{path}.{name}" for name, _ in module.named_parameters(remove_duplicate=False)}
+        if path and own and own <= wanted and not any(path.startswith(f"{outer}.") for outer in found):
+            found.append(path)
+    return found
+
+
+def inject(
+    model: PreTrainedModel, settings: dict[str, Any], task: str, fresh: Iterable[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """Puts an adapter into a model, in place: only it, and what is fresh, is trained from here on.
+
+    Args:
+        model: with its pretrained weights.
+        settings: keys of the adapter's configuration.
+        task: name of the auto class, for PEFT's `task_type`.
+        fresh: names of parameters that do not come from a checkpoint.
+
+    Returns:
+        The settings with all that was found out, and the modules that are trained as a whole beside the adapter.
+
+    Raises:
+        UserError: it does not fit the model.
+    """
+    made = _config(settings)
+    saved = list(getattr(made, "modules_to_save", None) or [])
+    saved += [
+        name for name in whole_modules(model, fresh) if name.rpartition(".")[2] not in saved and name not in saved
+    ]
+    made.modules_to_save = saved or None  # type: ignore[attr-defined]
+    made.task_type = made.task_type or TASK_TYPES.get(task)
+    if getattr(made, "target_modules", "") is None and not _has_targets(made, model.config):
+        made.target_modules = "all-linear"  # type: ignore[attr-defined]
+    try:
+        model.add_adapter(made)
+    except (ValueError, TypeError) as error:
+        linear = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+        targets = getattr(made, "target_modules", None)
+        raise UserError(
+            f"peft: {' '.join(str(error).split()).partition('. ')[0]}; target_modules: {_plain(targets)}; linear layers "
+            f"here: {', '.join(sorted(linear))}, or all-linear"
+        ) from None
+    if made.task_type is None:
+        made.auto_mapping = {"base_model_class": type(model).__name__, "parent_library": type(model).__module__}
+    return json.loads(json.dumps(made.to_dict(), default=_plain)), saved
+
+
+def _has_targets(made: "PeftConfig", config: PreTrainedConfig) -> bool:
+    from peft.utils import constants
+
+    kind = str(getattr(made.peft_type, "value", made.peft_type))
+    table = getattr(constants, f"TRANSFORMERS_MODELS_TO_{kind}_TARGET_MODULES_MAPPING", {})
+    return config.model_type in table
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, (set, frozenset)) else getattr(value, "value", str(value))
+
+
+def load_weights(model: PreTrainedModel, folder: str) -> None:
+    """Loads a saved adapter's weights into one that was injected with its settings.
+
+    Raises:
+        UserError: they are pickled, or of another model.
+    """
+    from peft import set_peft_model_state_dict
+
+    path = Path(resolve_path(folder)) / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"peft: {folder!r} has no {WEIGHTS}; pickled weights (.bin) are not read")
+    try:
+        weights = {name.removeprefix(PREFIX): value for name, value in load_file(path).items()}
+        result: Any = set_peft_model_state_dict(model, weights, adapter_name="default")
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"peft: the adapter in {folder!r} is of another model: {' '.join(str(error).split())[:300]}"
+        ) from None
+    if strangers := list(result.unexpected_keys):
+        raise UserError(f"peft: the adapter in {folder!r} is of another model: this one has no {strangers[0]!r}")
+
+
+def save(model: PreTrainedModel, state: dict[str, Tensor], folder: Path) -> None:
+    """Writes the adapter of a model as PEFT does: its configuration, and its weights as safetensors.
+
+    Args:
+        model: with an adapter.
+        state: the model's weights, which may be others than it has now.
+        folder: to write to.
+    """
+    from peft import get_peft_model_state_dict
+
+    found = get_peft_model_state_dict(model, state_dict=state, adapter_name="default", save_embedding_layers=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {PREFIX + name: value.contiguous().clone() for name, value in found.items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    model.peft_config["default"].save_pretrained(str(folder))
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+
+
+def opened(base: PreTrainedModel, folder: Path) -> "PeftModel":
+    """Returns a base model with the adapter in a folder, as PEFT opens it; the base is changed."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(base, str(folder))
+
+
+def merged(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Returns a base model with the adapter in a folder added to its weights; the base is changed.
+
+    Raises:
+        UserError: the base is quantized.
+    """
+    if getattr(base, "is_quantized", False):
+        raise UserError("a quantized model cannot take an adapter into its weights: export it without merging")
+    return opened(base, folder).merge_and_unload(safe_merge=True)  # type: ignore[operator,no-any-return]
