@@ -47,7 +47,7 @@ with torch.no_grad():
         """Nothing: a choice has one score, whatever their number."""
         return {}
 
-def text_sample(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
+    def text_sample(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
         """The text is each of two choices; see the base."""
         return {name: value[:, None].expand(-1, 2, -1) for name, value in tokens.items()}
 

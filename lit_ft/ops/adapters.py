@@ -154,8 +154,8 @@ def inject(
         linear = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
         targets = getattr(made, "target_modules", None)
         raise UserError(
-            f"peft: {' '.join(str(error).split()).partition('. ')[0]}; target_modules: {_plain(targets)}; linear layers "
-            f"here: {', '.join(sorted(linear))}, or all-linear"
+            f"peft: {' '.join(str(error).split()).partition('. ')[0]}; target_modules: {_plain(targets)}; "
+            f"linear layers here: {', '.join(sorted(linear))}, or all-linear"
         ) from None
     if made.task_type is None:
         made.auto_mapping = {"base_model_class": type(model).__name__, "parent_library": type(model).__module__}
