@@ -54,7 +54,7 @@ def test_another_pretrained_model_is_refused(tiny: Callable[..., str], tmp_path:
     with torch.no_grad():
         moved.model.bert.embeddings.word_embeddings.weight[5, 0] += 1
     moved.model.save_pretrained(source)
-    with pytest.raises(UserError, match=r"left \d+ frozen weights out .*source' are others now"):
+    with pytest.raises(UserError, match=r"left \d+ frozen weights out, .*source' are others now"):
         TextClassificationModule.load_from_checkpoint(path)
 
 
