@@ -8,6 +8,8 @@ __version__ = "0.1.0"
 _HOME = {
     "CausalLMDataModule": "lit_ft.datamodules",
     "CausalLMModule": "lit_ft.modules",
+    "InstructionTuningDataModule": "lit_ft.datamodules",
+    "InstructionTuningModule": "lit_ft.modules",
     "MaskedLMDataModule": "lit_ft.datamodules",
     "MaskedLMModule": "lit_ft.modules",
     "MultipleChoiceDataModule": "lit_ft.datamodules",
@@ -30,6 +32,8 @@ _HOME = {
 __all__ = [
     "CausalLMDataModule",
     "CausalLMModule",
+    "InstructionTuningDataModule",
+    "InstructionTuningModule",
     "MaskedLMDataModule",
     "MaskedLMModule",
     "MultipleChoiceDataModule",
@@ -54,6 +58,7 @@ __all__ = [
 if TYPE_CHECKING:
     from lit_ft.datamodules import (
         CausalLMDataModule,
+        InstructionTuningDataModule,
         MaskedLMDataModule,
         MultipleChoiceDataModule,
         QuestionAnsweringDataModule,
@@ -66,6 +71,7 @@ if TYPE_CHECKING:
     )
     from lit_ft.modules import (
         CausalLMModule,
+        InstructionTuningModule,
         MaskedLMModule,
         MultipleChoiceModule,
         QuestionAnsweringModule,

@@ -34,6 +34,7 @@ SHARED = {
     "evaluation",
     "language_modeling",
     "seq2seq",
+    "causal_lm",
 }
 """Files of the wings that are no task."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))
@@ -91,6 +92,8 @@ def test_public_names_are_importable_and_lazy() -> None:
     assert set(lit_ft.__all__) == {
         "CausalLMDataModule",
         "CausalLMModule",
+        "InstructionTuningDataModule",
+        "InstructionTuningModule",
         "MaskedLMDataModule",
         "MaskedLMModule",
         "MultipleChoiceDataModule",

@@ -148,7 +148,8 @@ class TextBlocks:
             behind = behind + self.separator
             text = (documents["input_ids"].lengths > 0) | continues | ~ends
             begins, ends = begins & text, ends & text
-        documents = insert_around(documents, before, behind, begins, ends, fill={})
+        fill = dict.fromkeys(documents, 0)  # new tokens say nothing of their own
+        documents = insert_around(documents, before, behind, begins, ends, fill)
         return self._finished(self.grouper.add(documents, continues))
 
     def _finished(self, blocks: dict[str, Column]) -> dict[str, Column]:

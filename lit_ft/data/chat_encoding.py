@@ -1,5 +1,6 @@
 """Conversations -> token ids, and which of them are learned; the chat templates that come with lit_ft."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from lit_ft.data.tokenization import own_backend
 from lit_ft.errors import RowError, UserError, did_you_mean
 
 TEMPLATES = Path(__file__).parent / "chat_templates"
+
+MARKS = re.compile(r"<\|[^|<>\s]+\|>|<(?:start|end)_of_turn>")
+"""What templates put between turns."""
 
 
 def read_template(name: str | None) -> str | None:
@@ -38,9 +42,7 @@ def read_template(name: str | None) -> str | None:
 
 def check_tokens(tokenizer: PreTrainedTokenizerBase, renderer: ChatRenderer) -> list[str]:
     """Returns the marks of a chat template, such as `<|im_end|>`, that are no tokens of their own."""
-    text = renderer.template or tokenizer.chat_template
-    marks = {part for part in str(text).replace('"', "'").split("'") if part.startswith("<|") and part.endswith("|>")}
-    marks |= {mark for mark in ("<start_of_turn>", "<end_of_turn>") if mark in str(text)}
+    marks = set(MARKS.findall(str(renderer.template or tokenizer.chat_template)))
     return sorted(mark for mark in marks if len(tokenizer.encode(mark, add_special_tokens=False)) != 1)
 
 
@@ -98,6 +100,12 @@ class ChatEncoder:
         """Encodes conversations with the words that ask for a reply, `[seq]` each."""
         texts = [self.renderer.prompt(conversation) for conversation in conversations]
         return [np.array(each.ids, np.int64) for each in self.backend.encode_batch(texts, add_special_tokens=False)]
+
+    def end_of_reply(self) -> int | None:
+        """Returns the special token that the template ends replies with, if it does."""
+        end = self.renderer.end_of_reply()
+        ids = self.backend.encode(end, add_special_tokens=False).ids if end else []
+        return ids[0] if len(ids) == 1 else None
 
     def _ended(self, ids: list[int], marks: Array) -> tuple[list[int], Array]:
         begin, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id

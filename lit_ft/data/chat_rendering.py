@@ -75,6 +75,12 @@ class ChatRenderer:
         chosen = [number for number in range(len(messages)) if self._is_learned(messages, number, train_on)]
         return whole, _joined([self._span(messages, tools, number, whole) for number in chosen])
 
+    def end_of_reply(self) -> str | None:
+        """Returns the special token that follows a reply, if one does."""
+        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": MARKER}]
+        rest = self._render(messages, (), False).partition(MARKER)[2].lstrip()
+        return next((token for token in self._ends if rest.startswith(token)), None)
+
     @staticmethod
     def _is_learned(messages: Sequence[Message], number: int, train_on: TrainOn) -> bool:
         message = messages[number]

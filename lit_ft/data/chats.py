@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lit_ft.data.formats.common import shorten
@@ -58,13 +58,15 @@ class ChatFormat:
 
         Args:
             row: its columns.
-            answered: whether it has to end with a reply to learn from.
+            answered: whether there has to be a reply to learn from; else one at the end is left out.
 
         Raises:
             UserError: it is none of this format; the message says what is wrong.
         """
         cells = {own: row[column] for own, column in self.columns.items() if column in row}
         made = READERS[self.name](cells, answered)
+        if made.text is None and not answered and made.messages[-1]["role"] == "assistant":
+            made = replace(made, messages=made.messages[:-1])
         if made.text is None:
             check_messages(made.messages, answered)
         return made
@@ -231,11 +233,11 @@ def check_messages(messages: Sequence[Message], answered: bool = True) -> None:
 
     Args:
         messages: of one conversation.
-        answered: whether there has to be a reply, else there must be none at the end.
+        answered: whether there has to be a reply.
 
     Raises:
         UserError: a system message later than first, a reply to nothing, two users or two replies in a row, a tool's
-            result that nobody asked for, an empty reply, or no reply at all.
+            result that nobody asked for, an empty reply, no reply at all, or nothing to reply to.
     """
     before = ""
     for number, message in enumerate(messages):
@@ -256,5 +258,5 @@ def check_messages(messages: Sequence[Message], answered: bool = True) -> None:
         before = role
     if answered and not any(message["role"] == "assistant" for message in messages):
         raise UserError("no message is of assistant: there is nothing to learn")
-    if not answered and before == "assistant":
-        raise UserError("the last message is of assistant already: there is nothing to reply to")
+    if not answered and before not in ("user", "tool"):
+        raise UserError("there is no message to reply to")

@@ -56,6 +56,7 @@ def _fast(tokenizer: "PreTrainedTokenizerBase") -> list[Any]:
         tokenizer.model_input_names,
         tokenizer.model_max_length,
         tokenizer.split_special_tokens,
+        tokenizer.chat_template,
     ]
 
 

@@ -2,6 +2,7 @@
 
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.datamodules.causal_lm import CausalLMDataModule
+from lit_ft.datamodules.instruction_tuning import InstructionTuningDataModule
 from lit_ft.datamodules.masked_lm import MaskedLMDataModule
 from lit_ft.datamodules.multiple_choice import MultipleChoiceDataModule
 from lit_ft.datamodules.question_answering import QuestionAnsweringDataModule
@@ -13,6 +14,7 @@ from lit_ft.datamodules.translation import TranslationDataModule
 
 __all__ = [
     "CausalLMDataModule",
+    "InstructionTuningDataModule",
     "MaskedLMDataModule",
     "MultipleChoiceDataModule",
     "QuestionAnsweringDataModule",

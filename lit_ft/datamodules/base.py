@@ -75,6 +75,9 @@ class TransformerDataModule(PreparingDataModule):
         "batch_size", "eval_batch_size", "num_workers", "multiprocessing_context",
     }  # fmt: skip
 
+    usual_packing: ClassVar[str | None] = "wrapped"
+    """What batches of packed rows are compared with, if with anything."""
+
     def __init__(
         self,
         *,

@@ -33,6 +33,8 @@ def note_on_batches(data: Any, sampler: StepSampler[Any], weights: Array | None)
     """
     options, order = data.hparams, data.training_order
     chosen = {name: options[name] for name, value in DEFAULTS.items() if options.get(name, value) != value}
+    if data.usual_packing is None:
+        chosen.pop("packing", None)
     if chosen.get("train_sampling_strategy") == "sequential":
         del chosen["train_sampling_strategy"]  # the rows' own order
     if not chosen:

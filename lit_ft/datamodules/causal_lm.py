@@ -4,17 +4,16 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 
 from lit_ft.data.blocks import TextBlocks
+from lit_ft.data.causal_batches import causal_batch
 from lit_ft.data.collators import Batch, Feature, pad
 from lit_ft.data.fim import fill_in_the_middle
 from lit_ft.data.grouping import Grouper, Separate, Sliding, Wrapped
-from lit_ft.data.labels import IGNORED
 from lit_ft.data.packing import BestFit, BestFitAtOnce
 from lit_ft.data.ragged import Ragged
 from lit_ft.data.raw import Kind
-from lit_ft.data.samplers import FILLER, Key
+from lit_ft.data.samplers import Key
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import UserError, did_you_mean
 
@@ -123,19 +122,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
         multiple = self.hparams["pad_to_multiple_of"]
         if split == "predict":
             return pad(features, self.tokenizer, None, multiple, "left")
-        batch = pad(features, self.tokenizer, self.static_length, multiple, "right")
-        real = batch["attention_mask"].bool()
-        labels = torch.where(real, batch["input_ids"], IGNORED)
-        for row, (feature, key) in enumerate(zip(features, keys, strict=True)):
-            labels[row, : feature.get("context", 0)] = IGNORED
-            if key[1] == FILLER:
-                labels[row] = IGNORED
-        batch["labels"] = labels
-        if "documents" in features[0]:
-            batch.pop("attention_mask")
-            batch["position_ids"] = positions([feature["documents"] for feature in features], real.shape[1])
-            labels[batch["position_ids"] == 0] = IGNORED
-        return batch
+        return causal_batch(features, keys, self.tokenizer, self.static_length, multiple)
 
     def _grouper(self, split: Kind) -> Grouper:
         options, size = self.hparams, self.longest_feature
@@ -185,17 +172,3 @@ class CausalLMDataModule(LanguageModelingDataModule):
             ends = np.maximum(whole.lengths - (limit - 1 - begin), begin)
             kept = Ragged.of([np.delete(row, slice(begin, end)).tolist() for row, end in zip(whole, ends, strict=True)])
         return {"input_ids": kept, "row": np.arange(len(whole)), "tokens_cut": whole.lengths - kept.lengths}
-
-
-def positions(documents: list[np.ndarray], width: int) -> torch.Tensor:
-    """Returns position ids that begin anew at every document, `[batch, width]`; 0 at padding.
-
-    Args:
-        documents: lengths of the documents of each block, `[n]`.
-        width: length that the blocks are padded to.
-    """
-    made = np.zeros((len(documents), width), np.int64)
-    for row, lengths in zip(made, documents, strict=True):
-        size = int(lengths.sum())
-        row[:size] = np.arange(size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return torch.from_numpy(made)

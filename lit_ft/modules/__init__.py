@@ -2,6 +2,7 @@
 
 from lit_ft.modules.base import TransformerModule
 from lit_ft.modules.causal_lm import CausalLMModule
+from lit_ft.modules.instruction_tuning import InstructionTuningModule
 from lit_ft.modules.masked_lm import MaskedLMModule
 from lit_ft.modules.multiple_choice import MultipleChoiceModule
 from lit_ft.modules.question_answering import QuestionAnsweringModule
@@ -13,6 +14,7 @@ from lit_ft.modules.translation import TranslationModule
 
 __all__ = [
     "CausalLMModule",
+    "InstructionTuningModule",
     "MaskedLMModule",
     "MultipleChoiceModule",
     "QuestionAnsweringModule",

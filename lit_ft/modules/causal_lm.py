@@ -45,6 +45,8 @@ class CausalLMModule(LanguageModelingModule):
 
     auto_class = AutoModelForCausalLM
     pipeline_tag = "text-generation"
+    length_option = "block_size"
+    """What the data call the most tokens of a row."""
     card_example = """from transformers import pipeline
 
 write = pipeline("text-generation", "this/folder")
@@ -66,7 +68,7 @@ write("The beginning of a text", max_new_tokens=50)"""
     def check_model(self, config: PreTrainedConfig) -> None:
         """Refuses masked models, blocks and prompts that are too long; see the base."""
         check_causal(config)
-        self.check_length(config, "block_size")
+        self.check_length(config, self.length_option)
         data, predicting = self._datamodule, self.trainer.state.fn == "predict"
         kind = AutoModelForCausalLM._model_mapping.get(type(config), None)  # `None`: code beside a checkpoint
         if not predicting and kind and getattr(getattr(data, "hparams", None), "isolate_documents", False):

@@ -74,8 +74,7 @@ def test_calls_of_tools() -> None:
 def test_rows_to_reply_to() -> None:
     chat = find_format(["messages"])
     assert len(chat.read({"messages": ASKED[:2]}, answered=False).messages) == 2
-    with pytest.raises(UserError, match="of assistant already"):
-        chat.read({"messages": ASKED}, answered=False)
+    assert list(chat.read({"messages": ASKED}, answered=False).messages) == ASKED[:2]
     assert len(find_format(["instruction", "output"]).read({"instruction": "Go", "output": ""}, False).messages) == 1
 
 
@@ -104,9 +103,9 @@ def test_what_is_wrong_is_named(messages: Any, message: str) -> None:
 
 
 def test_columns_that_are_no_format() -> None:
-    with pytest.raises(UserError, match="no format of conversations has the columns .*'question'.*chat_columns"):
+    with pytest.raises(UserError, match=r"no format of conversations has the columns .*'question'.*chat_columns"):
         find_format(["question", "reply"])
-    with pytest.raises(UserError, match="no column 'dialoge'.*did you mean 'dialogue'"):
+    with pytest.raises(UserError, match=r"no column 'dialoge'.*did you mean 'dialogue'"):
         find_format(["dialogue"], {"messages": "dialoge"})
     with pytest.raises(UserError, match="no format has 'mesages' — did you mean 'messages'"):
         find_format(["dialogue"], {"mesages": "dialogue"})
