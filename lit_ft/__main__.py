@@ -29,6 +29,10 @@ def _command(words: list[str]) -> Callable[[], object]:
         from lit_ft.commands.quickstart import quickstart
 
         return quickstart
+    if words == ["chat"]:
+        from lit_ft.commands.chat import chat
+
+        return chat
     if words == ["export"]:
         from lit_ft.commands.export import export
 
