@@ -26,7 +26,8 @@ LEFT = (
 
 
 ALIKE = {
-    "causal_lm/wikitext2", "masked_lm/wikitext2", "masked_lm/line_by_line", "multiple_choice/race",
+    "causal_lm/wikitext2", "instruction_tuning/files", "instruction_tuning/messages", "instruction_tuning/sharegpt",
+    "masked_lm/wikitext2", "masked_lm/line_by_line", "multiple_choice/race",
     "multiple_choice/swag", "question_answering/squad", "summarization/cnn_dailymail", "summarization/files",
     "summarization/samsum", "summarization/xsum", "text_classification/ag_news", "text_classification/cola",
     "text_classification/imdb", "text_to_text/files", "text_to_text/paraphrase", "token_classification/conll2003",

@@ -47,6 +47,9 @@ TASKS: dict[str, Any] = {
 }  # fmt: skip
 
 
+ALIKE = [("classification", "rsLoRA"), ("writing", "IA3"), ("causal", "DoRA")]
+
+
 def with_adapter(task: Any, peft: Any, **more: Any) -> Callable[..., tuple[Any, Any]]:
     def make(model: str, **options: Any) -> tuple[Any, Any]:
         module, data = task(model, **options)
@@ -76,9 +79,12 @@ def model_for(task: str, tiny: Callable[..., str], folder: Path) -> str:
 
 @pytest.mark.parametrize(
     ("task", "kind"),
-    [*((task, "LORA") for task in TASKS), *(("classification", kind) for kind in KINDS if kind != "LORA"),
-     ("writing", "IA3"), ("causal", "DoRA")],
-)  # fmt: skip
+    [
+        *((task, "LORA") for task in TASKS),
+        *(("classification", kind) for kind in ("DoRA", "IA3")),
+        *(pytest.param(*pair, marks=pytest.mark.soak) for pair in ALIKE),
+    ],
+)
 def test_every_task(tiny: Callable[..., str], tmp_path: Path, task: str, kind: str) -> None:
     model = model_for(task, tiny, tmp_path)
     module, data = with_adapter(TASKS[task], KINDS[kind])(model)
