@@ -223,7 +223,7 @@ def test_export_on_improvement_and_parquet(run: Run) -> None:
     assert frame["scores"][0].keys() == set(fitted.model.description["labels"])
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize("precision", [pytest.param("bf16-mixed", marks=pytest.mark.soak), "bf16-true"])
 def test_low_precision_trains_scores_and_exports(precision: str, run: Run) -> None:
     fitted = run("fit", f"--trainer.precision={precision}")
     assert 1.5 < float(fitted.trainer.callback_metrics["val_loss"]) < 2.5

@@ -145,7 +145,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         find_checkpoint("last", tmp_path)
 
 
-@pytest.mark.parametrize("option", ["warn", "stop"])
+@pytest.mark.parametrize("option", ["warn", pytest.param("stop", marks=pytest.mark.soak)])
 def test_a_full_disk(tiny: Callable[..., str], tmp_path: Path, option: str) -> None:
     process = start(tiny("bert"), tmp_path, f"--checkpoint.on_failure={option}", "--limit_after=step 4 begins")
     output, _ = process.communicate(timeout=300)

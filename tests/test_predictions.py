@@ -215,7 +215,7 @@ trainer.predict(module_of(model), data_of(model, max_seq_length=12, stride=2), r
 """
 
 
-@pytest.mark.parametrize(("kind", "limit"), [("jsonl", 1.0), ("parquet", 5)])
+@pytest.mark.parametrize(("kind", "limit"), [("jsonl", 1.0), pytest.param("parquet", 5, marks=pytest.mark.soak)])
 def test_two_processes_write_in_input_order(kind: str, limit: float, tiny: Callable[..., str], tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", SCRIPT, tiny("bert"), str(tmp_path), kind, str(limit)]

@@ -154,7 +154,7 @@ def test_a_file_that_changes_between_preparation_and_training_is_an_error(tiny, 
         )
 
 
-@pytest.mark.parametrize("options", [{}, {"max_tokens_per_batch": 200}])
+@pytest.mark.parametrize("options", [{}, pytest.param({"max_tokens_per_batch": 200}, marks=pytest.mark.soak)])
 def test_spawned_loader_processes_on_the_first_start(options: dict, tiny, tmp_path: Path) -> None:
     data = TextClassificationDataModule(
         model_name_or_path=tiny("bert"), train_file=write(tmp_path / "t.jsonl", ROWS), text_column_names="text",
@@ -165,7 +165,7 @@ def test_spawned_loader_processes_on_the_first_start(options: dict, tiny, tmp_pa
     assert sum(len(batch["labels"]) for batch in data.train_dataloader()) == 38
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.soak)])
 def test_loader_processes_give_the_batches_of_the_main_one(tiny, tmp_path: Path, context: str) -> None:
     options = {
         "model_name_or_path": tiny("bert"),

@@ -189,12 +189,12 @@ def check(task: Any, model: str, folder: Path, trainer: dict[str, Any], **data: 
     "trainer",
     [
         {},
-        {"val_check_interval": 3},
-        {"accumulate_grad_batches": 3},
+        pytest.param({"val_check_interval": 3}, marks=pytest.mark.soak),
+        pytest.param({"accumulate_grad_batches": 3}, marks=pytest.mark.soak),
         {"accumulate_grad_batches": 3, "val_check_interval": 4},
         {"val_check_interval": 5, "check_val_every_n_epoch": None},
         {"max_steps": 13, "val_check_interval": 4},
-        {"limit_train_batches": 5},
+        pytest.param({"limit_train_batches": 5}, marks=pytest.mark.soak),
     ],
     ids=str,
 )
@@ -208,7 +208,7 @@ def test_classification(tiny: Any, tmp_path: Path, trainer: dict[str, Any], work
     "data",
     [
         {},
-        {"train_sampling_strategy": "group_by_length"},
+        pytest.param({"train_sampling_strategy": "group_by_length"}, marks=pytest.mark.soak),
         pytest.param({"max_tokens_per_batch": 200}, marks=pytest.mark.soak),
     ],
     ids=str,
@@ -239,7 +239,7 @@ def test_text_to_text(tmp_path: Path, data: dict[str, Any]) -> None:
     check(writing, model, tmp_path, {"val_check_interval": 3}, **data)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.soak)])
 def test_stream(tiny: Any, tmp_path: Path, workers: int) -> None:
     trainer = {"max_steps": 14, "max_epochs": -1, "val_check_interval": 4}
     check(

@@ -231,7 +231,7 @@ def test_frozen_parameters_stay(headed: str, trainer: Fit) -> None:
     for name, value in module.model.state_dict().items():
         assert torch.equal(value, before[name]) == name.startswith("bert."), name
     everything = TextClassificationModule(model_name_or_path=headed, freeze=["."])
-    with pytest.raises(UserError, match="nothing to train"):
+    with pytest.raises(UserError, match="nothing is left to train"):
         trainer(max_steps=1, limit_val_batches=0).fit(everything, data)
 
 
