@@ -35,6 +35,9 @@ SHARED = {
     "language_modeling",
     "seq2seq",
     "causal_lm",
+    "chats",
+    "replying",
+    "reference",
 }
 """Files of the wings that are no task."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))
@@ -98,8 +101,11 @@ def test_public_names_are_importable_and_lazy() -> None:
         "MaskedLMModule",
         "MultipleChoiceDataModule",
         "MultipleChoiceModule",
+        "PreferenceDataModule",
+        "PreferenceModule",
         "QuestionAnsweringDataModule",
         "QuestionAnsweringModule",
+        "RewardModule",
         "Seq2SeqDataModule",
         "Seq2SeqModule",
         "SummarizationDataModule",

@@ -114,14 +114,14 @@ KNOWN = tuple(dict.fromkeys(name for needed, possible in FORMATS.values() for na
 
 
 def _messages(cells: Row, answered: bool) -> Conversation:
-    return Conversation(_turns(cells["messages"], "messages", "role", "content"), _tools(cells.get("tools")))
+    return Conversation(turns(cells["messages"], "messages", "role", "content"), read_tools(cells.get("tools")))
 
 
 def _sharegpt(cells: Row, answered: bool) -> Conversation:
-    found = _turns(cells["conversations"], "conversations", "from", "value")
+    found = turns(cells["conversations"], "conversations", "from", "value")
     system = cells.get("system")
     begin = ({"role": "system", "content": str(system)},) if system else ()
-    return Conversation((*begin, *found), _tools(cells.get("tools")))
+    return Conversation((*begin, *found), read_tools(cells.get("tools")))
 
 
 def _alpaca(cells: Row, answered: bool) -> Conversation:
@@ -132,24 +132,24 @@ def _alpaca(cells: Row, answered: bool) -> Conversation:
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
             raise UserError(f"history holds {shorten(pair)}, not pairs of question and answer")
         made += [{"role": "user", "content": str(pair[0])}, {"role": "assistant", "content": str(pair[1])}]
-    asked = [_string(cells["instruction"], "instruction")]
+    asked = [read_string(cells["instruction"], "instruction")]
     if cells.get("input"):
-        asked.append(_string(cells["input"], "input"))
+        asked.append(read_string(cells["input"], "input"))
     made.append({"role": "user", "content": "\n".join(asked)})
     if answered or cells.get("output"):
-        made.append({"role": "assistant", "content": _string(cells.get("output"), "output")})
+        made.append({"role": "assistant", "content": read_string(cells.get("output"), "output")})
     return Conversation(tuple(made))
 
 
 def _prompt_completion(cells: Row, answered: bool) -> Conversation:
-    made = _said(cells["prompt"], "prompt", "user")
+    made = said(cells["prompt"], "prompt", "user")
     if answered or cells.get("completion"):
-        made += _said(cells.get("completion"), "completion", "assistant")
-    return Conversation(tuple(made), _tools(cells.get("tools")))
+        made += said(cells.get("completion"), "completion", "assistant")
+    return Conversation(tuple(made), read_tools(cells.get("tools")))
 
 
 def _text(cells: Row, answered: bool) -> Conversation:
-    return Conversation(text=_string(cells["text"], "text"))
+    return Conversation(text=read_string(cells["text"], "text"))
 
 
 READERS: dict[Name, Callable[[Row, bool], Conversation]] = {
@@ -158,13 +158,14 @@ READERS: dict[Name, Callable[[Row, bool], Conversation]] = {
 }  # fmt: skip
 
 
-def _said(cell: Any, column: str, role: str) -> list[Message]:
+def said(cell: Any, column: str, role: str) -> list[Message]:
+    """Reads what somebody says: a text, or a list of turns."""
     if isinstance(cell, str):
         return [{"role": role, "content": cell}]
-    return list(_turns(cell, column, "role", "content"))
+    return list(turns(cell, column, "role", "content"))
 
 
-def _turns(cell: Any, column: str, role_key: str, content_key: str) -> tuple[Message, ...]:
+def turns(cell: Any, column: str, role_key: str, content_key: str) -> tuple[Message, ...]:
     """Reads a list of turns; either way of naming role and content will do."""
     if isinstance(cell, str):
         cell = _json(cell, column)
@@ -206,7 +207,8 @@ def _call(call: Any, place: str) -> dict[str, Any]:
     return dict(call) if "function" in call else {"type": "function", "function": dict(call)}
 
 
-def _tools(cell: Any) -> tuple[Any, ...]:
+def read_tools(cell: Any) -> tuple[Any, ...]:
+    """Reads descriptions of tools: a list, or one as JSON."""
     if not cell:
         return ()
     found = _json(cell, "tools") if isinstance(cell, str) else cell
@@ -222,7 +224,8 @@ def _json(text: Any, place: str) -> Any:
         raise UserError(f"{place} holds {shorten(text)}, which is no JSON: {error}") from None
 
 
-def _string(cell: Any, column: str) -> str:
+def read_string(cell: Any, column: str) -> str:
+    """Returns a cell that has to be a text."""
     if not isinstance(cell, str):
         raise UserError(f"{column} is {shorten(cell)}, not text")
     return cell

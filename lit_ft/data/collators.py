@@ -56,6 +56,7 @@ def pad_sequences(
     most: int = 0,
     max_length: int | None = None,
     pad_to_multiple_of: int | None = None,
+    padding_side: Literal["left", "right"] | None = None,
 ) -> Batch:
     """Pads features that hold several sequences each, laid end to end, as `DataCollatorForMultipleChoice` does.
 
@@ -65,6 +66,7 @@ def pad_sequences(
         most: room for at least this many sequences a feature.
         max_length: as of `pad`.
         pad_to_multiple_of: as of `pad`.
+        padding_side: as of `pad`.
 
     Returns:
         What `pad` returns, `[batch, sequences, seq]`; the attention mask of a missing sequence is all zeros.
@@ -80,7 +82,7 @@ def pad_sequences(
             if name in feature
         }
         parts += [{name: values[at] for name, values in columns.items()} for at in range(most)]
-    flat = pad(parts, tokenizer, max_length, pad_to_multiple_of)
+    flat = pad(parts, tokenizer, max_length, pad_to_multiple_of, padding_side)
     return {name: value.view(len(features), most, -1) for name, value in flat.items()}
 
 

@@ -27,6 +27,9 @@ BATCH = 2048
 MOST_TEXT = 1 << 21
 """Characters that are encoded at a time, where rows are long."""
 
+TOLD = ("unknown_label", "ill_formed_tags", "equal_replies")
+"""Kinds of bad rows that a task tells by a column of that name."""
+
 Batch = dict[str, list[Any]]
 
 
@@ -155,13 +158,12 @@ def checked(
         return np.bincount(row, weights=counts, minlength=size).astype(np.int64)
 
     none = np.zeros(len(row))
-    told = ("tokens_cut", "unknown_label", "ill_formed_tags")
-    cut, unknown_label, ill_formed = (of_rows(columns.pop(name, none)) for name in told)
+    cut, *others = (of_rows(columns.pop(name, none)) for name in ("tokens_cut", *TOLD))
     unknown = of_rows(ids.sums(ids.values == (-1 if unknown_id is None else unknown_id)))
     tokens = of_rows(ids.lengths)
     marks = row_marks(content.texts, content.labels)
-    seen = {"cut": cut > 0, "unknown_label": unknown_label > 0, "ill_formed_tags": ill_formed > 0}
-    seen["unknown_tokens"] = unknown > MOST_UNKNOWN * tokens
+    seen = {"cut": cut > 0, "unknown_tokens": unknown > MOST_UNKNOWN * tokens}
+    seen |= {name: counts > 0 for name, counts in zip(TOLD, others, strict=True)}
     for kind, which in seen.items():
         marks = marks.flagged(kind, which)
     return {**columns, "row": row}, cut, marks

@@ -62,6 +62,7 @@ KINDS: dict[str, BadRows] = {
     ),
     "unknown_label": BadRows("have a label that train does not have", "mend it", default="error", may=_NOT_KEPT),
     "ill_formed_tags": BadRows("have tags that their scheme does not allow", "mend them"),
+    "equal_replies": BadRows("have the same reply as chosen and as rejected", "nothing can be learned from them"),
     "unknown_tokens": BadRows("consist of unknown tokens by more than a fifth", "take a tokenizer of their language"),
     "cut": BadRows("are longer than max_seq_length", "raise max_seq_length"),
     "contradicting_labels": BadRows(

@@ -24,6 +24,7 @@ OF_A_ROW = (
     "unknown_tokens",
     "cut",
     "ill_formed_tags",
+    "equal_replies",
 )
 """The kinds that a row shows by itself, in the order of their bits in `RowMarks.flags`; line ends come above them."""
 

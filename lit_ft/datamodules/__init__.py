@@ -5,6 +5,7 @@ from lit_ft.datamodules.causal_lm import CausalLMDataModule
 from lit_ft.datamodules.instruction_tuning import InstructionTuningDataModule
 from lit_ft.datamodules.masked_lm import MaskedLMDataModule
 from lit_ft.datamodules.multiple_choice import MultipleChoiceDataModule
+from lit_ft.datamodules.preference import PreferenceDataModule
 from lit_ft.datamodules.question_answering import QuestionAnsweringDataModule
 from lit_ft.datamodules.seq2seq import Seq2SeqDataModule
 from lit_ft.datamodules.summarization import SummarizationDataModule
@@ -17,6 +18,7 @@ __all__ = [
     "InstructionTuningDataModule",
     "MaskedLMDataModule",
     "MultipleChoiceDataModule",
+    "PreferenceDataModule",
     "QuestionAnsweringDataModule",
     "Seq2SeqDataModule",
     "SummarizationDataModule",

@@ -95,8 +95,8 @@ class PreparingDataModule(TokenizingDataModule):
         on_bad_rows: what to do with rows that are not as they should be, by kind: `keep`, `drop` or `error`. Kinds:
             `empty_text`, `duplicate`, `near_duplicate`, `seen_in_train`, `contradicting_labels`, `unlabelled`,
             `unknown_label`, `cut`, `unknown_tokens`, `mojibake`, `byte_order_mark`, `control_characters`,
-            `mixed_line_ends`, `ill_formed_tags` (of words). Default: keep, but `error` for training rows without a
-            label and unknown labels.
+            `mixed_line_ends`, `ill_formed_tags` (of words), `equal_replies` (of preferences). Default: keep, but
+            `error` for training rows without a label and unknown labels.
     """
 
     loading_options: ClassVar[frozenset[str]] = frozenset(
@@ -221,7 +221,8 @@ class PreparingDataModule(TokenizingDataModule):
         Returns:
             Columns of features, each an array, a `Ragged` or a list; `row` is the index, in this batch, of the row that
             each feature came from; `tokens_cut` the tokens lost in it, `unknown_label` whether its label is none of the
-            names, `ill_formed_tags` whether its tags are not as their scheme has them (counted, then dropped).
+            names, `ill_formed_tags` whether its tags are not as their scheme has them, `equal_replies` whether there is
+            nothing to prefer (counted, then dropped).
 
         Raises:
             RowError: a row cannot be used.

@@ -5,7 +5,9 @@ from lit_ft.modules.causal_lm import CausalLMModule
 from lit_ft.modules.instruction_tuning import InstructionTuningModule
 from lit_ft.modules.masked_lm import MaskedLMModule
 from lit_ft.modules.multiple_choice import MultipleChoiceModule
+from lit_ft.modules.preference import PreferenceModule
 from lit_ft.modules.question_answering import QuestionAnsweringModule
+from lit_ft.modules.reward import RewardModule
 from lit_ft.modules.seq2seq import Seq2SeqModule
 from lit_ft.modules.summarization import SummarizationModule
 from lit_ft.modules.text_classification import TextClassificationModule
@@ -17,7 +19,9 @@ __all__ = [
     "InstructionTuningModule",
     "MaskedLMModule",
     "MultipleChoiceModule",
+    "PreferenceModule",
     "QuestionAnsweringModule",
+    "RewardModule",
     "Seq2SeqModule",
     "SummarizationModule",
     "TextClassificationModule",

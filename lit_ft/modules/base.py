@@ -167,6 +167,10 @@ class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseR
     def merge(self, parts: list[Part]) -> Part:
         """Makes one dict per row of its windows' parts."""
 
+    def progress(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        """Returns what is logged of each training batch beside its loss."""
+        return {}
+
     def evaluation_loss(self, outputs: Any, batch: Batch, rows: list[Part]) -> tuple[Tensor, Tensor]:
         """Returns the summed loss of a batch and its count, of features or, where windows are merged, of `rows`."""
         return self.loss(outputs, batch)
@@ -304,8 +308,11 @@ class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseR
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the loss to call backward on; logs `train_loss`."""
-        total, count = self.loss(self.outputs(batch), batch)
-        self.log("train_loss", mean(total, count).detach(), prog_bar=True, batch_size=len(batch["input_ids"]))
+        outputs, size = self.outputs(batch), len(batch["input_ids"])
+        total, count = self.loss(outputs, batch)
+        self.log("train_loss", mean(total, count).detach(), prog_bar=True, batch_size=size)
+        for name, value in self.progress(outputs, batch).items():
+            self.log(f"train_{name}", value, batch_size=size)
         return self._normaliser.loss(self, total, count)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

@@ -4,7 +4,8 @@ PEFT takes seconds to import; nothing here does so before an adapter is asked fo
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +173,28 @@ def _has_targets(made: "PeftConfig", config: PreTrainedConfig) -> bool:
 
 def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, (set, frozenset)) else getattr(value, "value", str(value))
+
+
+@contextmanager
+def without_adapter(model: nn.Module) -> Iterator[None]:
+    """Has a model run as it was before it got its adapter.
+
+    transformers' `disable_adapters` would also say anew which weights are trained.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import AuxiliaryTrainingWrapper
+
+    parts: list[Any] = [
+        part for part in model.modules() if isinstance(part, (BaseTunerLayer, AuxiliaryTrainingWrapper))
+    ]
+    before = [part._disable_adapters for part in parts]
+    try:
+        for part in parts:
+            part._disable_adapters = True
+        yield
+    finally:
+        for part, state in zip(parts, before, strict=True):
+            part._disable_adapters = state
 
 
 def load_weights(model: PreTrainedModel, folder: str) -> None:

@@ -1,0 +1,153 @@
+"""Pairs of replies, one better than the other, or replies that are judged good or bad, as batches to compare."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from lit_ft.data.chats import Conversation
+from lit_ft.data.collators import Batch, Feature, pad_sequences
+from lit_ft.data.featurizing import RowContent
+from lit_ft.data.labels import IGNORED
+from lit_ft.data.preferences import LABEL, Preference, PreferenceFormat, find_preferences
+from lit_ft.data.ragged import Ragged
+from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.samplers import FILLER, Key, LengthSortedSampler
+from lit_ft.datamodules.chats import ChatDataModule
+from lit_ft.errors import RowError, UserError
+
+PARTS: tuple[Kind, ...] = ("train", "validation")
+"""Splits of a fit."""
+
+
+class PreferenceDataModule(ChatDataModule):
+    """Preferences -> batches of `input_ids`, `attention_mask` and `labels`, `[2 * batch, seq]`, chosen replies first.
+
+    Formats, told by their columns: `chosen` and `rejected`, each a reply to `prompt`, `messages`, `conversations` or
+    `instruction` and `input`, or a list of messages that holds both; or single replies with `label` (true = a good
+    one): `prompt` and `completion`, `messages`, or `conversations`. Batches of single replies are `[batch, seq]`, and
+    `desirable` `[batch]` says which are good. Labels are -100 but at the replies that are compared and the tokens that
+    end them.
+
+    Args:
+        kwargs: options of every data module of conversations.
+
+    Raises:
+        UserError: the rows do not fit; the message names file, row and fix.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._formats: dict[Kind, PreferenceFormat] = {}
+
+    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Tells the formats; see the base."""
+        for kind, sets in raw.items():
+            for rows in sets.values():
+                try:
+                    found = find_preferences(
+                        list(rows.data.column_names), self.hparams["chat_columns"], judged=kind != "predict"
+                    )
+                except UserError as error:
+                    raise UserError(f"{rows.place}: {error}") from None
+                if self._formats.setdefault(kind, found) != found:
+                    raise UserError(f"the {kind} sets are in different formats: {self._formats[kind]}, {found}")
+                self.notes.append(f"{rows.place}: {found.name} ({', '.join(found.columns.values())})")
+        paired = {kind: found.paired for kind, found in self._formats.items() if kind in raw}
+        if len({*paired.values()}) > 1:
+            raise UserError(f"some sets are pairs of replies, others single replies: {paired}")
+        self.description = {**self.describe_chats(known), "paired": next(iter(paired.values()))}
+        return self.description
+
+    def input_columns(self, split: Kind) -> list[str]:
+        """Those of the format; see the base."""
+        return list(self._formats[split].columns.values())
+
+    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+        """What is said on either side, and the judgement; see the base."""
+        found = self._preferences(rows, split)
+        texts: list[list[str | None]] = [[_said(each.chosen) for each in found]]
+        if self._formats[split].paired:
+            texts.append([_said(each.rejected) for each in found])
+        judged = [each.desirable for each in found]
+        return RowContent(texts, None if None in judged else [str(each) for each in judged])
+
+    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+        """Renders and encodes both conversations of each row, laid end to end; see the base."""
+        found, most, shape = self._preferences(rows, split), self.longest_feature, self._formats[split]
+        sides = [each for row in found for each in (row.chosen, row.rejected) if each is not None]
+        size = 2 if shape.paired else 1
+        ids, learned = self._encoded(sides, size)
+        part = slice(-most, None) if self.hparams["truncation_side"] == "last" else slice(most)
+        kept, marks = [each[part] for each in ids], [each[part].astype(int) for each in learned]
+        cut = [len(whole) - len(rest) for whole, rest in zip(ids, kept, strict=True)]
+        features: dict[str, Any] = {
+            "input_ids": Ragged.of(_joined(kept, size)),
+            "learned": Ragged.of(_joined(marks, size)),
+            "sequences": Ragged.of(np.array([len(each) for each in kept]).reshape(-1, size).tolist()),
+            "row": np.arange(len(found)),
+            "tokens_cut": np.array(cut, np.int64).reshape(-1, size).sum(1),
+            "equal_replies": np.array([row.equal for row in found]),
+        }
+        if LABEL in shape.columns:
+            features["desirable"] = np.array([bool(row.desirable) for row in found])
+        return features
+
+    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+        """Pads the replies on the right, the chosen ones first; see the base."""
+        options = self.hparams
+        batch = pad_sequences(features, self.tokenizer, 0, self.static_length, options["pad_to_multiple_of"], "right")
+        batch = {name: value.transpose(0, 1).flatten(0, 1) for name, value in batch.items()}
+        marks = pad_sequences(
+            [{**feature, "input_ids": feature["learned"]} for feature in features],
+            self.tokenizer, 0, self.static_length, options["pad_to_multiple_of"], "right",
+        )["input_ids"].transpose(0, 1).flatten(0, 1)  # fmt: skip
+        learned = (marks > 0) & batch["attention_mask"].bool()
+        learned[torch.tensor([key[1] == FILLER for key in keys]).repeat(len(learned) // len(features))] = False
+        batch["labels"] = torch.where(learned, batch["input_ids"], IGNORED)
+        if "desirable" in features[0]:
+            batch["desirable"] = torch.tensor([bool(feature["desirable"]) for feature in features])
+        return batch
+
+    def every_batch(self) -> Iterator[Batch]:
+        """Batches of all training and validation rows, each row once: this process's share of them."""
+        size = self.hparams["eval_batch_size"] or self.hparams["batch_size"]
+        for kind in PARTS:
+            for data in self.features.get(kind, {}).values():
+                sampler = LengthSortedSampler(np.arange(len(data)), data.store.widths(), size, 1.0, *self.processes)
+                yield from DataLoader(
+                    data, batch_size=size, sampler=sampler, collate_fn=lambda features: self.batch_of("train", features)
+                )
+
+    def _shown(self, feature: Feature) -> str:
+        sides = np.split(feature["input_ids"], np.cumsum(feature["sequences"])[:-1])
+        marks = np.split(feature["learned"], np.cumsum(feature["sequences"])[:-1])
+        replies = [self.tokenizer.decode(ids[mark > 0])[:200] for ids, mark in zip(sides, marks, strict=True)]
+        return f"{self.tokenizer.decode(sides[0])[:300]!r}, of which is compared: {' | '.join(map(repr, replies))}"
+
+    def _encoded(self, sides: list[Conversation], per_row: int) -> tuple[list[Any], list[Any]]:
+        try:
+            return self.encoder(sides)
+        except RowError as error:
+            raise RowError(error.row // per_row, str(error)) from None
+
+    def _preferences(self, rows: dict[str, list[Any]], split: Kind) -> list[Preference]:
+        found, names = [], list(rows)
+        for number, cells in enumerate(zip(*rows.values(), strict=True)):
+            try:
+                found.append(self._formats[split].read(dict(zip(names, cells, strict=True))))
+            except UserError as error:
+                raise RowError(number, str(error)) from None
+        return found
+
+
+def _joined(sides: list[Any], size: int) -> list[list[int]]:
+    """Lays the sides of each row end to end."""
+    return [np.concatenate(sides[at : at + size]).tolist() for at in range(0, len(sides), size)]
+
+
+def _said(conversation: Conversation | None) -> str:
+    messages = () if conversation is None else conversation.messages
+    return "\n".join(f"{each['role']}: {each['content']}" for each in messages)

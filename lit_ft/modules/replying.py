@@ -1,0 +1,57 @@
+"""Causal language models that reply: what ends a reply, and samples of replies; a base of tasks, not a task."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from transformers import PreTrainedModel
+
+from lit_ft.data.chat_encoding import ChatEncoder
+from lit_ft.data.chat_rendering import ChatRenderer
+from lit_ft.data.chats import Conversation
+from lit_ft.modules.causal_lm import CausalLMModule
+
+
+class ReplyingModule(CausalLMModule):
+    """Learns from conversations; use a task's own class, not this one.
+
+    A reply ends with the token that ends replies in the chat template, which is in the exported
+    `generation_config.json`, too.
+
+    Args:
+        kwargs: options of `CausalLMModule`; `sample_prompts` are what users say, each a conversation of its own.
+    """
+
+    length_option = "max_seq_length"
+    card_example = """from transformers import pipeline
+
+reply = pipeline("text-generation", "this/folder")
+reply([{"role": "user", "content": "A question"}], max_new_tokens=200)"""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def build(self) -> PreTrainedModel:
+        """Builds the model, which ends its replies as the chat template does; see the base."""
+        model, end = super().build(), self.description.get("end_of_reply")
+        known = model.generation_config.eos_token_id
+        ends = known if isinstance(known, list) else [] if known is None else [known]
+        if end is not None and end not in ends:
+            model.generation_config.eos_token_id = [*ends, end]
+        return model
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Replies to `sample_prompts`, one by one."""
+        prompts = self.hparams["sample_prompts"]
+        if not prompts:
+            return []
+        assert self.tokenizer is not None
+        encoder = ChatEncoder(self.tokenizer, ChatRenderer(self.tokenizer))
+        made = []
+        with isolate_rng():  # or what follows in training would depend on the samples
+            for prompt in prompts:
+                asked = Conversation(({"role": "user", "content": prompt},))
+                ids = torch.from_numpy(encoder.prompts([asked])[0])[None].to(self.device)
+                texts = self.generate({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+                made.append({"prompt": prompt, "generated_text": texts[0][0]})
+        return made

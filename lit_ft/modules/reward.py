@@ -1,0 +1,115 @@
+"""Reward models: a number for a conversation, learned from pairs of replies."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+
+from lit_ft.data.labels import IGNORED
+from lit_ft.data.merging import Part
+from lit_ft.errors import UserError
+from lit_ft.metrics.preferences import RewardScores, names
+from lit_ft.modules.base import Batch, Description, TransformerModule
+from lit_ft.ops.building import SEQUENCE_HEAD, check_head
+
+NAME = "reward"
+"""The only label of the head."""
+
+
+class RewardModule(TransformerModule):
+    """Gives chosen replies more than rejected ones (Bradley-Terry); batches are those of `PreferenceDataModule`.
+
+    Metrics: `reward_chosen`, `reward_rejected`, `reward_margin` and `reward_accuracy`, how often the chosen reply gets
+    more. Predictions are the rewards of the replies at hand, of single replies (no `chosen` and `rejected`), too.
+
+    Args:
+        center_rewards_coefficient: weight of the squared sum of a pair's rewards, which keeps them around 0
+            (arXiv 2312.09244).
+        kwargs: options of every module.
+    """
+
+    auto_class = AutoModelForSequenceClassification
+    pipeline_tag = "text-classification"
+    card_example = """from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("this/folder")
+model = AutoModelForSequenceClassification.from_pretrained("this/folder")
+chat = [{"role": "user", "content": "A question"}, {"role": "assistant", "content": "A reply"}]
+inputs = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)
+reward = model(input_ids=inputs["input_ids"]).logits[0, 0]"""
+
+    def __init__(self, *, center_rewards_coefficient: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if center_rewards_coefficient < 0:
+            raise UserError(f"center_rewards_coefficient is {center_rewards_coefficient}; it must be at least 0")
+
+    def setup(self, stage: str) -> None:
+        """Makes sure that there are pairs, and no head for something else; see the base."""
+        super().setup(stage)
+        if self.description.get("paired") is False and stage != "predict":
+            raise UserError("rewards are learned from pairs: give rows with chosen and rejected")
+        config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
+        check_head(config, [NAME], SEQUENCE_HEAD, self.hparams["ignore_mismatched_sizes"])
+
+    def config_kwargs(self, description: Description) -> dict[str, Any]:
+        """One number for each row; see the base."""
+        kwargs: dict[str, Any] = {"id2label": {0: NAME}, "label2id": {NAME: 0}, "problem_type": "regression"}
+        if self.tokenizer is not None and self.source.config().pad_token_id is None:
+            kwargs["pad_token_id"] = self.tokenizer.pad_token_id  # decoders look for the last token that is none
+        return kwargs
+
+    def model_inputs(self, batch: Batch) -> Batch:
+        """Leaves out how replies are judged, too; see the base."""
+        return {name: value for name, value in super().model_inputs(batch).items() if name != "desirable"}
+
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The chosen reply's logarithmic odds of being the better one; see the base."""
+        chosen, rejected = outputs.logits.float().squeeze(-1).chunk(2)
+        losses = -F.logsigmoid(chosen - rejected)
+        if self.hparams["center_rewards_coefficient"]:
+            losses = losses + self.hparams["center_rewards_coefficient"] * (chosen + rejected) ** 2
+        there = (batch["labels"] != IGNORED).any(1).view(2, -1).all(0)  # none in rows that fill up a batch
+        return torch.where(there, losses, 0.0).sum(), there.sum()
+
+    def progress(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        """The rewards of a training batch; see the base."""
+        metric = RewardScores(True, sync_on_compute=False).to(self.device)
+        self.update(metric, self.decode(outputs, batch))
+        return metric.compute()  # type: ignore[no-any-return]
+
+    def decode(self, outputs: Any, batch: Batch) -> list[Part]:
+        """Takes the rewards of each row; see the base."""
+        rewards = outputs.logits.detach().float().squeeze(-1)
+        if self.description.get("paired") is False:
+            return [{"reward": each} for each in rewards]
+        return [
+            {"chosen_reward": chosen, "rejected_reward": rejected}
+            for chosen, rejected in zip(*rewards.chunk(2), strict=True)
+        ]
+
+    def merge(self, parts: list[Part]) -> Part:
+        """A row is one feature."""
+        return parts[0]
+
+    def metrics(self, description: Description, stage: str) -> RewardScores:
+        """Means of rewards; see the base."""
+        return RewardScores(True).to(self.device)
+
+    def update(self, metrics: RewardScores, rows: list[Part]) -> None:
+        """Adds the rewards of each row; see the base."""
+        if rows:
+            metrics.update(*(torch.stack([row[f"{side}_reward"] for row in rows]) for side in ("chosen", "rejected")))
+
+    def compute(self, metrics: RewardScores) -> dict[str, Tensor]:
+        """Returns the metrics; see the base."""
+        return metrics.compute()  # type: ignore[no-any-return]
+
+    def metric_names(self, description: Description) -> list[str]:
+        """Names of the metrics; see the base."""
+        return names(paired=True)
+
+    def prediction(self, row: Part) -> dict[str, Any]:
+        """Returns the rewards; see the base."""
+        return {name: float(value) for name, value in row.items()}

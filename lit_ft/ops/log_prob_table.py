@@ -1,0 +1,58 @@
+"""Log-probabilities of replies in a memory-mapped file, found again by the tokens themselves.
+
+So it does not matter in which order, set or batch a reply comes, nor how long the row is that it is padded to.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from xxhash import xxh3_64_intdigest
+
+from lit_ft.data.labels import IGNORED
+from lit_ft.data.ragged import Array
+from lit_ft.data.twins import on_cpu
+
+KEYS, VALUES = "keys.npy", "log_probs.npy"
+
+
+def keys_of(batch: dict[str, Any]) -> Array:
+    """Returns a hash of each row's tokens and of which of them are labelled, `[rows]` uint64."""
+    ids, labels = (on_cpu(batch[name]).numpy() for name in ("input_ids", "labels"))
+    mask = batch.get("attention_mask")
+    real = np.ones_like(ids, bool) if mask is None else on_cpu(mask).numpy().astype(bool)
+    hashes = (
+        xxh3_64_intdigest(row[there].tobytes() + (label[there] != IGNORED).tobytes())
+        for row, label, there in zip(ids, labels, real, strict=True)
+    )
+    return np.fromiter(hashes, np.uint64, len(ids))
+
+
+class LogProbTable:
+    """What `write` left in a folder.
+
+    Args:
+        folder: with the two files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._keys, self._values = (np.load(folder / name, mmap_mode="r") for name in (KEYS, VALUES))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, keys: Array) -> Tensor | None:
+        """Returns the log-probabilities of these rows, `[rows]` float32 on the CPU; `None` where one is not there."""
+        place = np.searchsorted(self._keys, keys)
+        if not len(self) or (self._keys[np.minimum(place, len(self) - 1)] != keys).any():
+            return None
+        return torch.from_numpy(np.array(self._values[place], np.float32))
+
+    @staticmethod
+    def write(folder: Path, keys: Array, values: Array) -> None:
+        """Writes log-probabilities `[rows]` by their keys `[rows]`, in any order, and the same more than once."""
+        unique, first = np.unique(keys, return_index=True)
+        np.save(folder / KEYS, unique)
+        np.save(folder / VALUES, values[first].astype(np.float32))
