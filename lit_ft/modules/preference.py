@@ -173,7 +173,9 @@ class PreferenceModule(ReferenceModule, ReplyingModule):
         """The rewards of a training batch; see the base."""
         metric = self._metric(sync_on_compute=False)
         self.update(metric, self.decode(outputs, batch))  # type: ignore[arg-type]
-        return metric.compute()  # type: ignore[no-any-return]
+        values = metric.compute()
+        # a batch of single replies may have none that are good, or bad
+        return values if metric.paired else {name: value for name, value in values.items() if not value.isnan()}
 
     # Evaluation
 

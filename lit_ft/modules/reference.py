@@ -126,7 +126,8 @@ class ReferenceModule(StandaloneModule):
         """The model that training began with, once more; it is no part of this module, nor of checkpoints."""
         if "_twin_module" not in self.__dict__:
             assert self.model is not None
-            twin = type(self)(**self.hparams)
+            # LightningCLI adds keys of its own
+            twin = type(self)(**{name: value for name, value in self.hparams.items() if not name.startswith("_")})
             twin.description, twin.restored_tokenizer = self.description, self.tokenizer
             twin._trainer, twin._device_mesh = self._trainer, self._device_mesh
             if self._reference_digest is None and not is_sharded(self.model):  # exact, fresh weights included
