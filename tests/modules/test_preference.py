@@ -1,5 +1,6 @@
 """Preference optimisation against TRL's trainers on the same rows in order, and the ways to have a reference."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -210,3 +211,72 @@ def test_what_does_not_fit_is_refused_by_name(model: str, tmp_path: Path) -> Non
     module, trainer = PreferenceModule(model_type="llama", tokenizer_name=model), Trainer(max_steps=1, **QUIET)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="set model_name_or_path"):
         trainer.fit(module, data(model, pair_rows(8), tmp_path))
+
+
+def goes_on(model: str, folder: Path, stop: int | None, **options: Any) -> list[float]:
+    """Losses of a run of 8 steps, which is stopped on its way and goes on from its checkpoint."""
+    losses: list[float] = []
+    made = data(model, pair_rows(16), folder)
+    for last, path in [(stop, None), (8, folder / "stopped.ckpt")] if stop else [(8, None)]:
+        torch.manual_seed(1)
+        module = PreferenceModule(model_name_or_path=model, learning_rate=RATE, lr_scheduler_type="constant", **options)
+        if path is not None:
+            module = PreferenceModule.load_from_checkpoint(path, weights_only=True)
+        curve = Curve()
+        trainer = Trainer(max_steps=last, max_epochs=2, callbacks=[curve], limit_val_batches=0, **QUIET)  # type: ignore[arg-type]
+        trainer.fit(module, made, ckpt_path=path, weights_only=True)
+        losses += curve.losses
+        if stop:
+            trainer.save_checkpoint(folder / "stopped.ckpt")
+    return losses
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"precompute_ref_log_probs": False}, {"peft": LORA}],
+    ids=["precomputed", "second model", "adapter off"],
+)
+def test_a_run_that_goes_on_is_compared_with_the_model_it_began_with(
+    model: str, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = goes_on(model, tmp_path, None, **options)
+    assert len(straight) == 8
+    if not options:  # nothing of the first run's file is left
+        monkeypatch.setattr("lit_ft.modules.reference.find", lambda *_: None)
+    assert goes_on(model, tmp_path, 3, **options) == pytest.approx(straight, abs=1e-6)
+
+
+def test_another_model_in_the_place_of_the_reference_is_noticed(model: str, tmp_path: Path) -> None:
+    other = shutil.copytree(model, tmp_path / "model")
+    goes_on(str(other), tmp_path, 3, precompute_ref_log_probs=False)
+    weights = AutoModelForCausalLM.from_pretrained(other)
+    weights.model.norm.weight.data += 0.5
+    weights.save_pretrained(other)
+    module = PreferenceModule.load_from_checkpoint(tmp_path / "stopped.ckpt", weights_only=True)
+    trainer = Trainer(**QUIET)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="has other weights now"):
+        trainer.validate(module, data(str(other), pair_rows(4), tmp_path))
+
+
+def test_predictions_are_the_rewards_of_the_rows_in_their_order(model: str, tmp_path: Path) -> None:
+    rows = pair_rows(7)
+    _, module = ours(model, rows, tmp_path)
+    trainer = Trainer(**QUIET)  # type: ignore[arg-type]
+    found = [row for batch in trainer.predict(module, data(model, rows, tmp_path)) or () for row in batch]
+    assert [row["chosen"] for row in found] == [row["chosen"] for row in rows]
+    begin = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    for row in found:
+        assert row["chosen_reward"] == pytest.approx(
+            0.1 * (row["chosen_log_prob"] - reference(begin, row, model)), abs=1e-4
+        )
+
+
+@torch.no_grad()
+def reference(model: Any, row: dict[str, Any], folder: str) -> float:
+    """The log-probability of a chosen reply, token by token."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    asked = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
+    ids = tokenizer.apply_chat_template(row["prompt"] + row["chosen"], return_dict=True)["input_ids"]
+    logits = model(input_ids=torch.tensor([ids])).logits[0].float()
+    each = torch.log_softmax(logits, -1)
+    return float(sum(each[place - 1, ids[place]] for place in range(len(asked), len(ids))))
