@@ -1,9 +1,17 @@
 """Causal language models that learn replies; predicting is replying."""
 
-from typing import Any
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
 
 from lit_ft.data.merging import Part
+from lit_ft.errors import UserError, did_you_mean
+from lit_ft.modules.base import Batch
+from lit_ft.modules.language_modeling import LabelledStates
 from lit_ft.modules.replying import ReplyingModule
+from lit_ft.ops.neftune import noisy_embeddings
+from lit_ft.ops.token_loss import token_loss
 
 
 class InstructionTuningModule(ReplyingModule):
@@ -13,11 +21,40 @@ class InstructionTuningModule(ReplyingModule):
     several are asked for).
 
     Args:
+        loss_weighting: `token` (every labelled token counts alike, long replies more) or `example` (every conversation
+            counts alike); of the training loss.
+        neftune_noise_alpha: strength of the noise on embeddings while training (NEFTune): 5 to 15, 0 = none.
         kwargs: options of `CausalLMModule`; `sample_prompts` are what users say, each a conversation of its own.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        loss_weighting: Literal["token", "example"] = "token",
+        neftune_noise_alpha: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        if loss_weighting not in (known := ("token", "example")):
+            hint = did_you_mean(loss_weighting, known)
+            raise UserError(f"loss_weighting is {loss_weighting!r}; it must be token or example{hint}")
+        if neftune_noise_alpha < 0:
+            raise UserError(f"neftune_noise_alpha is {neftune_noise_alpha}; it must be at least 0")
+
+    def states(self, inputs: dict[str, Any], targets: Tensor, rows: Tensor, sequences: Tensor) -> LabelledStates:
+        """Runs the model on embeddings with noise, if it is trained; see the base."""
+        assert self.model is not None
+        with noisy_embeddings(self.model, self.hparams["neftune_noise_alpha"], inputs):
+            return super().states(inputs, targets, rows, sequences)
+
+    def loss(self, outputs: LabelledStates, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the labelled tokens, by token or by conversation; see the base."""
+        if self.hparams["loss_weighting"] == "token":
+            return super().loss(outputs, batch)
+        tokens = torch.bincount(outputs.sequence)
+        weights = (1 / tokens.clamp(min=1).float())[outputs.sequence]
+        total = token_loss(self.halves, outputs.hidden, outputs.targets, weights=weights)
+        return total, (tokens > 0).sum().float()
 
     def predict_parts(self, batch: Any) -> list[Part]:
         """Replies to each conversation; see the base."""

@@ -39,11 +39,13 @@ class LabelledStates:
         hidden: last hidden states at the labelled positions, `[n, hidden]` (or logits, where a model does not split).
         targets: the tokens to be predicted there, `[n]`.
         feature: which row of the batch each is of, `[n]`.
+        sequence: which sequence each is of, `[n]`: the row, or one of the documents that share rows.
     """
 
     hidden: Tensor
     targets: Tensor
     feature: Tensor
+    sequence: Tensor
 
 
 class LanguageModelingModule(TransformerModule):
@@ -171,7 +173,7 @@ class LanguageModelingModule(TransformerModule):
             return self.labelled_flat(free.flat(inputs, layout), targets, layout)
         rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)
         with free:
-            return self._states(inputs, targets, rows)
+            return self.states(inputs, targets, rows, rows)
 
     def labelled_flat(self, inputs: dict[str, Any], targets: Tensor, layout: Layout) -> LabelledStates:
         """Runs the model on a flat row.
@@ -183,9 +185,19 @@ class LanguageModelingModule(TransformerModule):
         """
         _ = self.halves
         with running_flat():
-            return self._states(inputs, layout.flatten(targets), layout.row_of_token())
+            flat, lengths = layout.flatten(targets), torch.tensor(layout.sequences.lengths)
+            of_token = torch.repeat_interleave(lengths)[None]
+            return self.states(inputs, flat, layout.row_of_token(), of_token)
 
-    def _states(self, inputs: dict[str, Any], targets: Tensor, rows: Tensor) -> LabelledStates:
+    def states(self, inputs: dict[str, Any], targets: Tensor, rows: Tensor, sequences: Tensor) -> LabelledStates:
+        """Runs the model; takes the hidden states where there is something to predict.
+
+        Args:
+            inputs: keywords of the model's forward.
+            targets: what each position predicts, -100 = nothing; `[batch, seq]`, or of a flat row `[1, total]`.
+            rows: which row of the batch each position is of, likewise.
+            sequences: which sequence, likewise.
+        """
         targets, halves, device = on_cpu(targets), self.halves, inputs["input_ids"].device
         wanted = targets != IGNORED
         if isinstance(halves, SplitModel):
@@ -193,7 +205,8 @@ class LanguageModelingModule(TransformerModule):
             at = halves.hidden(**inputs).flatten(0, 1).index_select(0, place)
         else:
             at = halves.logits_at(wanted.to(device), **inputs)
-        chosen = (each[wanted].to(device, non_blocking=True) for each in (targets, rows.cpu()))
+        places = (targets, rows.cpu(), sequences.cpu())
+        chosen = (each[wanted].to(device, non_blocking=True) for each in places)
         return LabelledStates(at, *chosen)
 
     @property

@@ -4,19 +4,14 @@ The logits of one chunk are all that ever exists: each chunk's gradients are tak
 backward only multiplies them. Float32 from the log-sum-exp on, whatever the head computes in.
 """
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_ft.ops.head_gradients import Halves, HeadGradients
 from lit_ft.ops.liger import liger_loss
-from lit_ft.ops.logits_only import LogitsOnly
-from lit_ft.ops.projection import SharedProjection
-from lit_ft.ops.split_model import SplitModel
-
-Halves = SplitModel | LogitsOnly
 
 CPU_ROWS = 256
 """Rows per chunk on a CPU: a GEMM of that height runs at full speed, and memory is what a higher one costs."""
@@ -25,7 +20,9 @@ GPU_ROWS = 2048
 """Rows per chunk on an accelerator, which shorter matrices would leave idle."""
 
 
-def token_loss(split: Halves, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+def token_loss(
+    split: Halves, hidden: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
+) -> Tensor:
     """Sums the cross-entropy over labelled positions.
 
     Args:
@@ -33,19 +30,21 @@ def token_loss(split: Halves, hidden: Tensor, targets: Tensor, smoothing: float 
         hidden: last hidden state at the labelled positions, `[n, hidden]`.
         targets: token ids `[n]`; all of them count.
         smoothing: share of the target that is spread over the whole vocabulary.
+        weights: how much each position counts, `[n]`. Default: 1.
 
     Returns:
         The sum, a float32 scalar; 0 with a graph where n is 0, for other processes wait for these gradients.
     """
     parameters = split.head_parameters()
     if not torch.is_grad_enabled() or not (hidden.requires_grad or parameters):
-        return token_scores(split, hidden, targets, smoothing)[0].sum()
+        losses = token_scores(split, hidden, targets, smoothing)[0]
+        return (losses if weights is None else losses * weights).sum()
     if not len(targets):
         return sum((part.flatten()[:0].sum() for part in [hidden, *parameters]), start=hidden.new_zeros(())).float()
-    fused = None if smoothing else liger_loss(split, hidden, targets)
+    fused = None if smoothing or weights is not None else liger_loss(split, hidden, targets)
     if fused is not None:
         return fused
-    total: Tensor = _ChunkedLoss.apply(split, hidden, targets, smoothing, *parameters)
+    total: Tensor = _ChunkedLoss.apply(split, hidden, targets, smoothing, weights, *parameters)
     return total
 
 
@@ -78,45 +77,39 @@ def chunk_rows(device: torch.device) -> int:
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """(split, hidden, targets, label smoothing, *head parameters) -> sum of cross-entropy."""
+    """(split, hidden, targets, label smoothing, weights, *head parameters) -> sum of cross-entropy."""
 
     @staticmethod
     def forward(
-        ctx: Any, split: Halves, hidden: Tensor, targets: Tensor, smoothing: float, *parameters: nn.Parameter
+        ctx: Any,
+        split: Halves,
+        hidden: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        weights: Tensor | None,
+        *parameters: nn.Parameter,
     ) -> Tensor:
         rows = min(chunk_rows(hidden.device), len(targets))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        hidden_gradient = torch.empty_like(hidden) if hidden.requires_grad else None
-        sums: list[Tensor | None] = [None] * len(parameters)
-        projection, memory = SharedProjection.of(parameters, rows), None
+        gradients, memory = HeadGradients(split, hidden, parameters, rows), None
         for start in range(0, len(targets), rows):
-            chunk, wanted = hidden[start : start + rows].detach(), targets[start : start + rows, None]
-            with torch.enable_grad(), projection or nullcontext():
-                logits = split.logits(chunk.requires_grad_(hidden_gradient is not None))
+            wanted = targets[start : start + rows, None]
+            share = 1.0 if weights is None else weights[start : start + rows, None]
+            logits = gradients.logits(start)
             if memory is None:
                 memory = torch.empty_like(logits, dtype=torch.float32, requires_grad=False)
-            slopes = torch.log_softmax(logits.detach(), -1, torch.float32, out=memory[: len(chunk)])
-            total -= (1 - smoothing) * slopes.gather(1, wanted).sum()
+            slopes = torch.log_softmax(logits.detach(), -1, torch.float32, out=memory[: len(wanted)])
+            total -= (1 - smoothing) * (slopes.gather(1, wanted) * share).sum()
             even = smoothing / slopes.shape[1]
             if smoothing:
-                total -= even * slopes.sum()
+                total -= even * (slopes.sum(1, keepdim=True) * share).sum()
             slopes.exp_().scatter_add_(1, wanted, slopes.new_full((), smoothing - 1.0).expand(wanted.shape))
             if smoothing:
                 slopes -= even
-            inputs = parameters if hidden_gradient is None else (chunk, *parameters)
-            gradients = list(torch.autograd.grad(logits, inputs, slopes.to(logits.dtype), allow_unused=True))
-            if hidden_gradient is not None:
-                hidden_gradient[start : start + rows] = gradients.pop(0)
-            for number, gradient in enumerate(gradients):
-                so_far = sums[number]
-                if gradient is not None:
-                    # the first one is the buffer: no zeros to fill, and no second buffer where one chunk is all
-                    sums[number] = gradient.float() if so_far is None else so_far.add_(gradient)
-        if projection is not None and projection.gradient is not None:
-            number = next(number for number, each in enumerate(parameters) if each is projection.weight)
-            so_far = sums[number]
-            sums[number] = projection.gradient if so_far is None else so_far.add_(projection.gradient)
-        ctx.gradients = (hidden_gradient, *sums)
+            if weights is not None:
+                slopes *= share
+            gradients.add(logits, slopes)
+        ctx.gradients = gradients.result()
         ctx.dtypes = [hidden.dtype, *(parameter.dtype for parameter in parameters)]
         return total
 
@@ -130,4 +123,4 @@ class _ChunkedLoss(torch.autograd.Function):
             None if gradient is None else gradient.mul_(outer[0]).to(dtype)
             for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
         ]
-        return None, hidden, None, None, *weights
+        return None, hidden, None, None, None, *weights

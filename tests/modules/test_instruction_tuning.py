@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, pipeline
+from transformers.integrations.neftune import neftune_post_forward_hook
 
 from lit_ft import InstructionTuningDataModule, InstructionTuningModule, cli
+from lit_ft.ops.neftune import noisy_embeddings
+from lit_ft.ops.sequences import Sequences
 from tests.conversations import chat_rows, conversation, make_chat_model, write_rows
 
 
@@ -39,6 +42,92 @@ def test_the_loss_is_transformers(model: str, tmp_path: Path, packing: Any) -> N
             given["position_ids"] = batch["position_ids"]
         expected = other(**given, use_cache=False).loss  # with a cache they keep nothing apart
         torch.testing.assert_close(total / count, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("packing", ["none", "best_fit"])
+@pytest.mark.parametrize("padding_free", ["auto", "off"])
+def test_conversations_may_count_alike(model: str, tmp_path: Path, packing: Any, padding_free: Any) -> None:
+    if packing == "best_fit" and padding_free == "off":
+        pytest.skip("documents are kept apart by running flat")
+    rows = chat_rows(8)
+    options: dict[str, Any] = {
+        "model_name_or_path": model, "train_file": write_rows(tmp_path / "rows.jsonl", rows), "batch_size": 8,
+        "validation_split_percentage": 0, "max_seq_length": 400,
+    }  # fmt: skip
+    data = InstructionTuningDataModule(packing=packing, **options)
+    data.setup("fit")
+    module = InstructionTuningModule(model_name_or_path=model, loss_weighting="example", padding_free=padding_free)
+    module.description = data.description
+    net = module.build()
+    total, count = torch.zeros(()), torch.zeros(())
+    for batch in data.train_dataloader():
+        both = module.loss(module.outputs(batch), batch)
+        total, count = total + both[0], count + both[1]
+    (total / count).backward()
+    found = {name: value.grad.clone() for name, value in net.named_parameters() if value.grad is not None}
+
+    net.zero_grad()
+    alone = InstructionTuningDataModule(packing="none", **{**options, "batch_size": 1})
+    alone.setup("fit")
+    net.train()
+    losses = [net(**batch, use_cache=False).loss for batch in alone.train_dataloader()]
+    assert int(count) == len(losses) == 8
+    expected = torch.stack(losses).mean()
+    expected.backward()
+    torch.testing.assert_close(total / count, expected, rtol=1e-4, atol=1e-5)
+    for name, value in net.named_parameters():
+        if value.grad is not None:
+            torch.testing.assert_close(found[name], value.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_noise_on_embeddings_is_transformers_where_rows_are_full(model: str) -> None:
+    net = AutoModelForCausalLM.from_pretrained(model)
+    embeddings, ids = net.get_input_embeddings(), torch.randint(5, 90, (3, 11))
+    embeddings.neftune_noise_alpha = 5.0
+    torch.manual_seed(3)
+    expected = neftune_post_forward_hook(embeddings.train(), None, embeddings(ids))
+    torch.manual_seed(3)
+    with noisy_embeddings(net.train(), 5.0, {"input_ids": ids}):
+        torch.testing.assert_close(embeddings(ids), expected)
+    plain = embeddings(ids)
+    with noisy_embeddings(net.eval(), 5.0, {"input_ids": ids}):
+        assert torch.equal(embeddings(ids), plain)
+
+
+def test_noise_is_that_of_each_sequence_padded_or_end_to_end(model: str) -> None:
+    net = AutoModelForCausalLM.from_pretrained(model).train()
+    embeddings, lengths = net.get_input_embeddings(), [2, 50, 8]
+    mask = (torch.arange(50) < torch.tensor(lengths)[:, None]).long()
+    ids = torch.ones_like(mask)
+    size = embeddings.weight.shape[1]
+    with noisy_embeddings(net, 4.0, {"input_ids": ids, "attention_mask": mask}):
+        padded, flat = embeddings(ids), embeddings(ids[mask.bool()][None])
+    plain = embeddings(ids[:1, :1])[0, 0]
+    for noise in (padded[mask.bool()] - plain, flat[0] - plain):
+        for part, length in zip(noise.split(lengths), lengths, strict=True):
+            most = 4.0 / (length * size) ** 0.5
+            assert float(part.abs().max()) <= most
+            assert float(part.abs().max()) > 0.9 * most
+    with noisy_embeddings(net, 4.0, {"input_ids": ids, "sequence_lengths": Sequences(lengths)}):
+        noise = embeddings(ids[mask.bool()][None])[0] - plain
+    assert float(noise[:2].abs().max()) > 4 * float(noise[2:52].abs().max())
+
+
+def test_noise_is_there_in_training_and_only_there(model: str, tmp_path: Path) -> None:
+    data = InstructionTuningDataModule(
+        model_name_or_path=model, train_file=write_rows(tmp_path / "rows.jsonl", chat_rows(4)), batch_size=4,
+        validation_split_percentage=0, max_seq_length=400,
+    )  # fmt: skip
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    module = InstructionTuningModule(model_name_or_path=model, neftune_noise_alpha=5.0)
+    module.description = data.description
+    net = module.build()
+    losses = [float(module.loss(module.outputs(batch), batch)[0]) for _ in range(2)]
+    assert losses[0] != losses[1]
+    net.eval()
+    losses = [float(module.loss(module.outputs(batch), batch)[0]) for _ in range(2)]
+    assert losses[0] == losses[1]
 
 
 def test_from_yaml_to_replies(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
