@@ -53,6 +53,11 @@ class ChatFormat:
     name: Name
     columns: dict[str, str]
 
+    @property
+    def title(self) -> str:
+        """What rows of it are, for people."""
+        return f"conversations in the format {self.name}"
+
     def read(self, row: Row, answered: bool = True) -> Conversation:
         """Reads a row.
 

@@ -58,11 +58,15 @@ class PairFormat:
     """
 
     columns: dict[str, str]
-    name = "pairs of replies"
+    title = "pairs of replies"
     paired = True
 
-    def read(self, row: Row) -> Preference:
+    def read(self, row: Row, judged: bool = True) -> Preference:
         """Reads a row.
+
+        Args:
+            row: its columns.
+            judged: whether it has to be judged, which pairs always are.
 
         Raises:
             UserError: it is none of this format; the message says what is wrong.
@@ -112,8 +116,8 @@ class JudgedFormat:
     paired = False
 
     @property
-    def name(self) -> str:
-        """What it is called."""
+    def title(self) -> str:
+        """What rows of it are, for people."""
         return "judged replies" if self.label else "replies"
 
     @property
@@ -121,7 +125,7 @@ class JudgedFormat:
         """The columns it reads."""
         return {**self.conversation.columns, **({LABEL: self.label} if self.label else {})}
 
-    def read(self, row: Row) -> Preference:
+    def read(self, row: Row, judged: bool = True) -> Preference:
         """Reads a row; see `PairFormat.read`."""
         made = self.conversation.read(row)
         if made.text is not None:

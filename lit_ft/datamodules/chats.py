@@ -1,5 +1,6 @@
 """What data modules of conversations share: the chat template, the formats' columns, the most tokens of a row."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -10,9 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from lit_ft.data.chat_encoding import ChatEncoder, check_tokens, read_template
 from lit_ft.data.chat_rendering import ChatRenderer
 from lit_ft.data.ragged import Array, Column, Ragged
+from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.store import FeatureStore
 from lit_ft.datamodules.base import TransformerDataModule
-from lit_ft.errors import UserError
+from lit_ft.errors import RowError, UserError
 from lit_ft.ops.positions import hard_limit, longest_input
 
 LONGEST = 2048
@@ -46,15 +48,55 @@ class ChatDataModule(TransformerDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(max_seq_length=max_seq_length, stride=None, **kwargs)
+        self._columns: dict[Kind, list[str] | None] = {}
 
-    def describe_chats(self, known: dict[str, Any]) -> dict[str, Any]:
-        """Returns what the module has to know of any conversations; says what the tokenizer does not know."""
+    @abstractmethod
+    def find_format(self, columns: Sequence[str], split: Kind) -> Any:
+        """Tells by the names of columns how rows hold what they hold; it has a `title`, `columns` and `read(row)`.
+
+        Raises:
+            UserError: there is no such format.
+        """
+
+    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Tells the formats, which may differ from set to set; says what the tokenizer does not know; see the base."""
+        self._columns = {}
+        for kind, sets in raw.items():
+            for rows in sets.values():
+                try:
+                    found = self.find_format(rows.data.column_names, kind)
+                except UserError as error:
+                    raise UserError(f"{rows.place}: {error}") from None
+                columns = list(found.columns.values())
+                self.notes.append(f"{rows.place}: {found.title} ({', '.join(columns)})")
+                if self._columns.setdefault(kind, columns) != columns:
+                    self._columns[kind] = None
         if loose := check_tokens(self.tokenizer, self.renderer):
             self.notes.append(
                 f"the tokenizer has no token {', '.join(loose)} of the chat template, and writes it in pieces: "
                 f"model.add_tokens: {loose}, or another chat_template"
             )
-        return {**known, "length": self.longest_feature, "end_of_reply": self.encoder.end_of_reply()}
+        self.description = {**known, "length": self.longest_feature, "end_of_reply": self.encoder.end_of_reply()}
+        return self.description
+
+    def input_columns(self, split: Kind) -> list[str] | None:
+        """Those of the format, where all sets have one; see the base."""
+        return self._columns.get(split)
+
+    def read_rows(self, rows: dict[str, list[Any]], split: Kind) -> list[Any]:
+        """Reads a batch of rows by their format.
+
+        Raises:
+            RowError: one is none of it.
+        """
+        found, names = [], list(rows)
+        shape = self.find_format(names, split)
+        for number, cells in enumerate(zip(*rows.values(), strict=True)):
+            try:
+                found.append(shape.read(dict(zip(names, cells, strict=True)), split != "predict"))
+            except UserError as error:
+                raise RowError(number, str(error)) from None
+        return found
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """Counts rows without anything to learn; see the base.

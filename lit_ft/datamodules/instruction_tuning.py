@@ -1,5 +1,6 @@
 """Conversations to learn replies from: formats told by their columns, the chat template, labels on replies alone."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -7,15 +8,15 @@ import numpy as np
 from lit_ft.data.blocks import TextBlocks
 from lit_ft.data.causal_batches import causal_batch
 from lit_ft.data.chat_rendering import TrainOn
-from lit_ft.data.chats import ChatFormat, Conversation, find_format
+from lit_ft.data.chats import ChatFormat, find_format
 from lit_ft.data.collators import Batch, Feature, pad
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.packing import BestFit
 from lit_ft.data.ragged import Ragged
-from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.raw import Kind
 from lit_ft.data.samplers import Key
 from lit_ft.datamodules.chats import ChatDataModule
-from lit_ft.errors import RowError, UserError, did_you_mean
+from lit_ft.errors import UserError, did_you_mean
 
 Packing = Literal["none", "best_fit"]
 
@@ -53,38 +54,24 @@ class InstructionTuningDataModule(ChatDataModule):
         ):
             if value not in known:
                 raise UserError(f"{option} is {value!r}; choices: {', '.join(known)}{did_you_mean(value, known)}")
-        self._formats: dict[Kind, ChatFormat] = {}
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
-        """Tells the formats; see the base."""
-        for kind, sets in raw.items():
-            for rows in sets.values():
-                try:
-                    found = find_format(self._present(rows, kind), self.hparams["chat_columns"])
-                except UserError as error:
-                    raise UserError(f"{rows.place}: {error}") from None
-                if self._formats.setdefault(kind, found) != found:
-                    raise UserError(f"the {kind} sets are in different formats: {self._formats[kind]}, {found}")
-                columns = ", ".join(found.columns.values())
-                self.notes.append(f"{rows.place}: conversations in the format {found.name} ({columns})")
-        self.description = self.describe_chats(known)
-        return self.description
-
-    def input_columns(self, split: Kind) -> list[str]:
-        """Those of the format; see the base."""
-        return list(self._formats[split].columns.values())
+    def find_format(self, columns: Sequence[str], split: Kind) -> ChatFormat:
+        """Tells how conversations are held; see the base."""
+        # of rows to reply to the reply may be missing
+        missing = sorted({"output", "completion"} - {*columns}) if split == "predict" else []
+        return find_format([*columns, *missing], self.hparams["chat_columns"])
 
     def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
         """All that is said; see the base."""
         said: list[str | None] = [
             conversation.text or "\n".join(f"{each['role']}: {each['content']}" for each in conversation.messages)
-            for conversation in self._conversations(rows, split)
+            for conversation in self.read_rows(rows, split)
         ]
         return RowContent([said], None)
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Renders and encodes conversations, cut to their length; see the base."""
-        conversations, most = self._conversations(rows, split), self.longest_feature
+        conversations, most = self.read_rows(rows, split), self.longest_feature
         if split == "predict":
             prompts = self.encoder.prompts(conversations)
             kept = [ids[-most:] for ids in prompts]
@@ -116,17 +103,3 @@ class InstructionTuningDataModule(ChatDataModule):
     def _shown(self, feature: Feature) -> str:
         learned = feature["input_ids"][feature["learned"] > 0]
         return f"{super()._shown(feature)}, of which is learned: {self.tokenizer.decode(learned)[:300]!r}"
-
-    def _present(self, rows: RawRows, kind: Kind) -> list[str]:
-        present = list(rows.data.column_names)
-        # of rows to reply to the reply may be missing
-        return [*present, *({"output", "completion"} - {*present})] if kind == "predict" else present
-
-    def _conversations(self, rows: dict[str, list[Any]], split: Kind) -> list[Conversation]:
-        found, names = [], list(rows)
-        for number, cells in enumerate(zip(*rows.values(), strict=True)):
-            try:
-                found.append(self._formats[split].read(dict(zip(names, cells, strict=True)), split != "predict"))
-            except UserError as error:
-                raise RowError(number, str(error)) from None
-        return found

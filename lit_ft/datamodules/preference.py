@@ -1,6 +1,6 @@
 """Pairs of replies, one better than the other, or replies that are judged good or bad, as batches to compare."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,43 +40,41 @@ class PreferenceDataModule(ChatDataModule):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._formats: dict[Kind, PreferenceFormat] = {}
+
+    def find_format(self, columns: Sequence[str], split: Kind) -> PreferenceFormat:
+        """Tells how preferences are held; see the base."""
+        return find_preferences(columns, self.hparams["chat_columns"], judged=split != "predict")
 
     def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
-        """Tells the formats; see the base."""
-        for kind, sets in raw.items():
-            for rows in sets.values():
-                try:
-                    found = find_preferences(
-                        list(rows.data.column_names), self.hparams["chat_columns"], judged=kind != "predict"
-                    )
-                except UserError as error:
-                    raise UserError(f"{rows.place}: {error}") from None
-                if self._formats.setdefault(kind, found) != found:
-                    raise UserError(f"the {kind} sets are in different formats: {self._formats[kind]}, {found}")
-                self.notes.append(f"{rows.place}: {found.name} ({', '.join(found.columns.values())})")
-        paired = {kind: found.paired for kind, found in self._formats.items() if kind in raw}
-        if len({*paired.values()}) > 1:
-            raise UserError(f"some sets are pairs of replies, others single replies: {paired}")
-        self.description = {**self.describe_chats(known), "paired": next(iter(paired.values()))}
-        return self.description
+        """Tells the formats, and whether there are pairs; see the base.
 
-    def input_columns(self, split: Kind) -> list[str]:
-        """Those of the format; see the base."""
-        return list(self._formats[split].columns.values())
+        Raises:
+            UserError: some sets are pairs, and others are not.
+        """
+        description = super().describe(raw, known)
+        kinds = {
+            rows.place: self.find_format(rows.data.column_names, kind).paired
+            for kind, sets in raw.items()
+            for rows in sets.values()
+        }
+        if len({*kinds.values()}) > 1:
+            one, other = (next(place for place, paired in kinds.items() if paired is each) for each in (True, False))
+            raise UserError(f"{one} holds pairs of replies, {other} single ones: they cannot be learned together")
+        self.description = {**description, "paired": next(iter(kinds.values()))}
+        return self.description
 
     def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
         """What is said on either side, and the judgement; see the base."""
-        found = self._preferences(rows, split)
+        found: list[Preference] = self.read_rows(rows, split)
         texts: list[list[str | None]] = [[_said(each.chosen) for each in found]]
-        if self._formats[split].paired:
+        if any(each.rejected is not None for each in found):
             texts.append([_said(each.rejected) for each in found])
         judged = [each.desirable for each in found]
         return RowContent(texts, None if None in judged else [str(each) for each in judged])
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Renders and encodes both conversations of each row, laid end to end; see the base."""
-        found, most, shape = self._preferences(rows, split), self.longest_feature, self._formats[split]
+        found, most, shape = self.read_rows(rows, split), self.longest_feature, self.find_format(list(rows), split)
         sides = [each for row in found for each in (row.chosen, row.rejected) if each is not None]
         size = 2 if shape.paired else 1
         ids, learned = self._encoded(sides, size)
@@ -132,15 +130,6 @@ class PreferenceDataModule(ChatDataModule):
             return self.encoder(sides)
         except RowError as error:
             raise RowError(error.row // per_row, str(error)) from None
-
-    def _preferences(self, rows: dict[str, list[Any]], split: Kind) -> list[Preference]:
-        found, names = [], list(rows)
-        for number, cells in enumerate(zip(*rows.values(), strict=True)):
-            try:
-                found.append(self._formats[split].read(dict(zip(names, cells, strict=True))))
-            except UserError as error:
-                raise RowError(number, str(error)) from None
-        return found
 
 
 def _joined(sides: list[Any], size: int) -> list[list[int]]:

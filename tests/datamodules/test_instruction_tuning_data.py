@@ -172,3 +172,30 @@ def test_marks_that_are_no_tokens_are_told(tiny: Any, tmp_path: Path, caplog: py
     assert "the tokenizer has no token <|im_end|>, <|im_start|>" in caplog.text
     data = prepared(tiny("llama"), train_file=path, chat_template="chatml", add_tokens=["<|im_end|>", "<|im_start|>"])
     assert data.tokenizer.convert_tokens_to_ids("<|im_end|>") in rows_of(data)[0][1]
+
+
+def test_sources_of_different_formats_are_mixed_by_their_shares(model: str, tmp_path: Path) -> None:
+    names = {"user": "human", "assistant": "gpt"}
+    said = [conversation(number) for number in range(60)]
+    rows: dict[str, list[dict[str, Any]]] = {
+        "openai": [{"messages": each, "id": at} for at, each in enumerate(said[:20])],
+        "sharegpt": [
+            {"conversations": [{"from": names[one["role"]], "value": one["content"]} for one in each]}
+            for each in said[20:40]
+        ],
+        "alpaca": [{"instruction": asked["content"], "output": reply["content"]} for asked, reply in said[40:]],
+    }
+    data = InstructionTuningDataModule(
+        model_name_or_path=model, max_seq_length=400, batch_size=10, data_seed=1,
+        sources={name: {"train_file": write_rows(tmp_path / f"{name}.jsonl", each)} for name, each in rows.items()},
+        probabilities=[0.6, 0.2, 0.2], validation_split_percentage=0,
+    )  # fmt: skip
+    data.setup("fit")
+    texts = data.tokenizer.batch_decode([ids for batch in data.train_dataloader() for ids in batch["input_ids"]])
+    starts = ["".join(each[0]["content"].lower().split()) for each in said]
+    found = ["".join(text.replace("##", "").split()) for text in texts]
+    source = [next(at for at, start in enumerate(starts) if start in text) // 20 for text in found]
+    assert {*source} == {0, 1, 2}
+    assert source.count(0) > 1.5 * max(source.count(1), source.count(2))
+    for text in found:
+        assert text.count("<|im_end|>") == 2
