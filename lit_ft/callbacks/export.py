@@ -138,7 +138,8 @@ def _check(module: Any, state: dict[str, Tensor], folder: Path, sample: dict[str
     training, device = model.training, next(model.parameters()).device
     model.eval()
     here = {name: value.to(device) for name, value in sample.items()}
-    weights = {name: value.to(device) for name, value in state.items()}
+    # weights of a few bits are what they were, and no plain tensors
+    weights = {name: value.to(device) for name, value in state.items() if value.is_floating_point()}
     # tied weights come under both their names, each a tensor of its own once it is loaded
     ours = module.scores(torch.func.functional_call(model, weights, kwargs=here, tie_weights=False)).float().cpu()
     model.train(training)

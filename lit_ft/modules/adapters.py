@@ -12,6 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from lit_ft.errors import UserError
 from lit_ft.ops.adapters import SUBFOLDER, inject, is_adapter, load_weights, merged, opened, read_settings
 from lit_ft.ops.building import ModelSource
+from lit_ft.ops.quantizing import heads, placed, read_quantization, settle
 
 log = logging.getLogger("lit_ft")
 
@@ -48,6 +49,8 @@ class AdapterModule(LightningModule):
             )
         if self.source.model_name_or_path is None:
             raise UserError("peft adapts a pretrained model: set model_name_or_path, or leave peft out")
+        if self.hparams["quantization"]:
+            settle(model, fresh)
         settings = read_settings(option) if restored is None else restored
         found, saved = inject(model, settings, self.auto_class.__name__, fresh if restored is None else ())
         if restored is None and isinstance(option, str):
@@ -63,7 +66,7 @@ class AdapterModule(LightningModule):
         log.info(f"{found['peft_type']} of {targets}{beside}: {trained:,} of {total:,} weights are trained")
 
     def reopened(self, folder: Path) -> nn.Module:
-        """Opens a folder that this module was exported to, in float32, as its users will."""
+        """Opens a folder that this module was exported to, in float32 (or a few bits), as its users will."""
         if not is_adapter(folder):
             return self.auto_class.from_pretrained(folder, dtype=torch.float32)  # type: ignore[no-any-return]
         return opened(self._pretrained(AutoConfig.from_pretrained(folder, subfolder=SUBFOLDER), torch.float32), folder)
@@ -76,7 +79,33 @@ class AdapterModule(LightningModule):
             folder: of the adapter.
         """
         assert self.model is not None
+        if self.hparams["quantization"]:
+            raise UserError(
+                "quantization: weights of a few bits cannot take an adapter: export it without merging, and merge it "
+                "into the model as it is with PEFT's merge_and_unload"
+            )
         return merged(self._pretrained(config, self.model.dtype), folder)
 
     def _pretrained(self, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-        return self.source.build(self.auto_class, config, True, dtype=dtype)[0]
+        model = self.source.build(self.auto_class, config, True, dtype=dtype, **self.quantized(config))[0]
+        if self.hparams["quantization"]:
+            settle(model)
+        return model
+
+    def quantized(self, config: PreTrainedConfig) -> dict[str, Any]:
+        """Returns what `from_pretrained` has to know to load the weights in a few bits, if they shall be.
+
+        Args:
+            config: of the model.
+
+        Raises:
+            UserError: the option cannot be met; the message says why.
+        """
+        option = self.hparams["quantization"]
+        if option is None:
+            return {}
+        if self._device_mesh is not None:
+            raise UserError("quantization: weights of a few bits are not shared out: use ddp, or leave it out")
+        adapted = self.hparams["peft"] is not None or self.source.adapter is not None
+        beside = heads(self.auto_class, config, self.source.trust_remote_code)
+        return {"quantization_config": read_quantization(option, adapted, self.source.gguf_file, beside), **placed()}

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from lit_ft.data.merging import Part
 from lit_ft.data.tokenization import add_tokens_to, load_tokenizer
 from lit_ft.modules.adamw import AdamWModule
 from lit_ft.modules.adapters import AdapterModule
-from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
+from lit_ft.modules.evaluating import EvaluatingModule
+from lit_ft.modules.evaluation import EvaluationSet
 from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.modules.padding import PaddingFreeModule, check_option
 from lit_ft.modules.parallel import share_out
@@ -32,7 +32,9 @@ SAMPLE = 4
 """Rows of a sample."""
 
 
-class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseRandomness, StandaloneModule):
+class TransformerModule(
+    EvaluatingModule, AdamWModule, PaddingFreeModule, AdapterModule, StepwiseRandomness, StandaloneModule
+):
     """A Hugging Face model in Lightning: `module.model` is the model itself, unpatched.
 
     A task writes `auto_class`, `config_kwargs`, `loss`, `decode`, `merge`, `metrics`, `update`, `compute` and
@@ -59,6 +61,8 @@ class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseR
         freeze: regular expressions; parameters whose name matches are not trained.
         peft: train an adapter instead of the weights: the keys of PEFT's `adapter_config.json`, such as
             `{peft_type: LORA, r: 8}`, or the folder of a saved adapter to go on with.
+        quantization: load the weights beside an adapter in a few bits: the keys of transformers' `BitsAndBytesConfig`,
+            such as `{load_in_4bit: true, bnb_4bit_quant_type: nf4}` (QLoRA).
         loraplus_lr_ratio: learning rate of LoRA's second matrices, as a multiple of the first ones' (LoRA+).
         save_trainable_only: leave frozen weights out of checkpoints; they are read from `model_name_or_path` again.
         padding_free: compute on real tokens only, with the same results: `auto` (where the model can, which is said
@@ -82,11 +86,6 @@ class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseR
     """Task name on the hub, for the model card."""
     card_example: str
     """How the exported folder is used, for the model card."""
-    monitor = "val_loss"
-    """The metric that the best checkpoint is chosen by, unless the user names another."""
-    monitor_mode: Literal["min", "max"] = "min"
-    label_names: tuple[str, ...] = ("labels",)
-    """What a batch calls its labels; the model itself never sees them."""
 
     def __init__(
         self,
@@ -108,6 +107,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseR
         gradient_checkpointing: bool = False,
         freeze: list[str] | None = None,
         peft: dict[str, Any] | str | None = None,
+        quantization: dict[str, Any] | None = None,
         loraplus_lr_ratio: float | None = None,
         save_trainable_only: bool = False,
         padding_free: Literal["auto", "on", "off"] | bool = "auto",
@@ -155,45 +155,9 @@ class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseR
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Returns values of the Hugging Face configuration, such as `id2label`."""
 
-    @abstractmethod
-    def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns the summed loss of a batch and the count to divide it by; rows without a label count nowhere."""
-
-    @abstractmethod
-    def decode(self, outputs: Any, batch: Batch) -> list[Part]:
-        """Returns one small dict per feature."""
-
-    @abstractmethod
-    def merge(self, parts: list[Part]) -> Part:
-        """Makes one dict per row of its windows' parts."""
-
     def progress(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         """Returns what is logged of each training batch beside its loss."""
         return {}
-
-    def evaluation_loss(self, outputs: Any, batch: Batch, rows: list[Part]) -> tuple[Tensor, Tensor]:
-        """Returns the summed loss of a batch and its count, of features or, where windows are merged, of `rows`."""
-        return self.loss(outputs, batch)
-
-    @abstractmethod
-    def metrics(self, description: Description, stage: str) -> Any:
-        """Makes the metrics of one evaluation set, on this module's device."""
-
-    @abstractmethod
-    def update(self, metrics: Any, rows: list[Part]) -> None:
-        """Scores merged rows."""
-
-    @abstractmethod
-    def compute(self, metrics: Any) -> dict[str, Tensor]:
-        """Returns the metrics by name, without a prefix; every process calls it."""
-
-    @abstractmethod
-    def metric_names(self, description: Description) -> list[str]:
-        """Returns the names that `compute` will return."""
-
-    @abstractmethod
-    def prediction(self, row: Part) -> dict[str, Any]:
-        """Returns what is written for a merged row, as plain values."""
 
     def model_inputs(self, batch: Batch) -> Batch:
         """Returns the forward's keywords: no label, so that the head's own loss is not computed beside ours."""
@@ -203,10 +167,6 @@ class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseR
     def outputs(self, batch: Batch) -> Any:
         """Runs the model on a batch; returns what `loss` and `decode` are given."""
         return self(**self.model_inputs(batch))
-
-    def predict_parts(self, batch: Batch) -> list[Part]:
-        """Returns one small dict per feature of a batch to predict."""
-        return self.decode(self.outputs(batch), batch)
 
     def scores(self, outputs: Any) -> Tensor:
         """Returns the scores that an exported folder must give, too."""
@@ -226,7 +186,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseR
         """Takes what the data module says of its rows; checks, before any weights are loaded, what needs it."""
         self.description = {**self.description, **getattr(self._datamodule, "description", {})}
         if stage == "fit":
-            self._check_monitors()
+            self.check_monitored()
             self._check_warmup()
 
     def configure_model(self) -> None:
@@ -258,6 +218,7 @@ class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseR
         kwargs: dict[str, Any] = {"dtype": weights_dtype(self.hparams["dtype"], precision)}
         if self.hparams["attn_implementation"] is not None:
             kwargs["attn_implementation"] = self.hparams["attn_implementation"]
+        kwargs |= self.quantized(config)
         fresh, loaded = list[str](), set[int]()
         if self.hf_config is not None and not self.needs_pretrained:
             model = self.auto_class.from_config(config, trust_remote_code=self.hparams["trust_remote_code"], **kwargs)
@@ -318,82 +279,3 @@ class TransformerModule(AdamWModule, PaddingFreeModule, AdapterModule, StepwiseR
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Makes the gradients those of one big batch; Lightning clips afterwards."""
         self._normaliser.rescale(self, optimizer)
-
-    def _check_monitors(self) -> None:
-        description = {**self.description, **getattr(self._datamodule, "description", {})}
-        if not description or not hasattr(self._datamodule, "set_names"):
-            return
-        sets = self._datamodule.set_names("validation")
-        names = {"loss", *self.metric_names(description)}
-        known = {
-            prefix + name for number in range(len(sets)) for prefix in prefixes("val", sets, number) for name in names
-        }
-        check_monitors(self.trainer, known | {"train_loss", *(self.hparams["logged_metrics"] or [])})
-
-    # Evaluation: prediction, plus scores
-
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Scores the rows whose last window is in this batch."""
-        self._evaluate(batch, "val", dataloader_idx)
-
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Scores the rows whose last window is in this batch."""
-        self._evaluate(batch, "test", dataloader_idx)
-
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, Any]]:
-        """Returns the rows whose last window is in this batch: the input's own columns and the prediction."""
-        rows = self._open("predict")[dataloader_idx].merger.add(self.predict_parts(batch), batch)
-        return [beside(info, self.prediction(self.merge(parts))) for parts, info in rows]
-
-    def on_validation_epoch_start(self) -> None:
-        """Starts afresh."""
-        self._sets.pop("val", None)
-
-    def on_test_epoch_start(self) -> None:
-        """Starts afresh."""
-        self._sets.pop("test", None)
-
-    def on_predict_epoch_start(self) -> None:
-        """Starts afresh."""
-        self._sets.pop("predict", None)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs `val_loss` and the metrics of each set."""
-        self._log_sets("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Logs `test_loss` and the metrics of each set."""
-        self._log_sets("test")
-
-    def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> None:
-        evaluated = self._open(stage)[dataloader_idx]
-        outputs = self.outputs(batch)
-        rows = [self.merge(parts) for parts, _ in evaluated.merger.add(self.decode(outputs, batch), batch)]
-        if set(self.label_names) <= batch.keys():
-            evaluated.add_loss(*self.evaluation_loss(outputs, batch, rows))
-        self.update(evaluated.metrics, rows)
-
-    def _open(self, stage: str) -> list[EvaluationSet]:
-        if stage not in self._sets:
-            with full_precision():  # under bf16-true Lightning would make their sums bfloat16
-                names = self._set_names(stage)
-                metrics = [None if stage == "predict" else self.metrics(self.description, stage) for _ in names]
-                pairs = zip(names, metrics, strict=True)
-                self._sets[stage] = [EvaluationSet(name, made, self.device) for name, made in pairs]
-        return self._sets[stage]
-
-    def _set_names(self, stage: str) -> list[str]:
-        kind = {"val": "validation"}.get(stage, stage)
-        if hasattr(self._datamodule, "set_names"):
-            return list(self._datamodule.set_names(kind))
-        batches = {"val": "num_val_batches", "test": "num_test_batches", "predict": "num_predict_batches"}
-        return [""] * len(getattr(self._trainer, batches[stage]))
-
-    def _log_sets(self, stage: str) -> None:
-        sets = self._open(stage)
-        chosen_by = {self.monitor, getattr(self.trainer.checkpoint_callback, "monitor", None)}
-        for number, evaluated in enumerate(sets):
-            values = {"loss": evaluated.loss(), **self.compute(evaluated.metrics)}
-            for prefix in prefixes(stage, [each.name for each in sets], number):
-                for name, value in values.items():
-                    self.log(prefix + name, value, prog_bar=prefix + name in chosen_by, rank_zero_only=False)

@@ -69,8 +69,9 @@ class NowAndThenGenerating(LanguageModelingModule):
             self._chosen_rows[key] = spread(rows, most, self.trainer.world_size, int(batches) * size)
         return self._chosen_rows[key]
 
-    def _check_monitors(self) -> None:
-        super()._check_monitors()
+    def check_monitored(self) -> None:
+        """Looks for those that stop a run by texts that are not always there, too; see the base."""
+        super().check_monitored()
         texts = tuple(f"_{name}" for name in text_metric_names(self._scored_by))
         for callback in self.trainer.callbacks if self.hparams["eval_generate_every_n_epochs"] > 1 else ():  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping) and callback.strict and callback.monitor.endswith(texts):

@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from lit_ft.errors import UserError
 from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
+from lit_ft.ops.quantizing import quantized_parts
 from lit_ft.ops.sharding import is_sharded
 
 log = logging.getLogger("lit_ft")
@@ -122,13 +123,16 @@ class StandaloneModule(LightningModule):
                 f"{self.hparams.get('model_name_or_path')!r} are others now: set model_name_or_path to the model that "
                 "it was trained from"
             )
-        checkpoint["state_dict"] = {name: state.get(name, value) for name, value in own.items()}
+        # the scales of quantized weights are in the model already, and nobody loads them from here
+        parts = quantized_parts(own, (name for name, _ in self.named_parameters(remove_duplicate=False)))
+        checkpoint["state_dict"] = {name: state.get(name, value) for name, value in own.items() if name not in parts}
 
     def _leave_out_frozen(self, checkpoint: dict[str, Any]) -> None:
         trained = {name for name, value in self.named_parameters(remove_duplicate=False) if value.requires_grad}
         self.pretrained_weights -= trained  # for good: what is frozen later is no longer what it was
         state = checkpoint["state_dict"]
-        left_out = frozenset(state.keys() & self.pretrained_weights)
+        parts = quantized_parts(state, (name for name, _ in self.named_parameters(remove_duplicate=False)))
+        left_out = frozenset((state.keys() & self.pretrained_weights) | parts)
         if left_out != self._left_out:  # once: they do not change
             self._left_out = left_out
             self._frozen_digest = digest({name: state[name] for name in left_out}) if left_out else None

@@ -27,6 +27,7 @@ LEFT = (
 
 ALIKE = {
     "causal_lm/wikitext2", "instruction_tuning/files", "instruction_tuning/messages", "instruction_tuning/sharegpt",
+    "instruction_tuning/qlora_gpu", "preference/ultrafeedback",
     "masked_lm/wikitext2", "masked_lm/line_by_line", "multiple_choice/race",
     "multiple_choice/swag", "question_answering/squad", "summarization/cnn_dailymail", "summarization/files",
     "summarization/samsum", "summarization/xsum", "text_classification/ag_news", "text_classification/cola",

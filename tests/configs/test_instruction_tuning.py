@@ -38,6 +38,7 @@ CHATS: dict[str, Callable[[int, int], Rows]] = {
     "instruction_tuning/files": messages,
     "instruction_tuning/lora_smollm2": messages,
     "instruction_tuning/messages": messages,
+    "instruction_tuning/qlora_gpu": messages,
     "instruction_tuning/sharegpt": sharegpt,
 }
 """Rows with the columns of each YAML's own data set."""
@@ -53,6 +54,7 @@ def test_yaml_runs_from_chats_to_replies(name: str, tmp_path: Path) -> None:
     }
     words = [
         f"--model.model_name_or_path={model}", "--model.gguf_file=null", "--data.max_seq_length=150",
+        "--model.quantization=null", "--model.dtype=float32", "--trainer.accumulate_grad_batches=1",
         *(f"--data.{split}_file={path}" for split, path in files.items()), "--data.batch_size=4",
         "--data.dataset_name=null", "--data.validation_split_name=null", "--export.merge_adapter=true",
         "--trainer.precision=32-true", "--trainer.max_epochs=1", "--trainer.accelerator=cpu",

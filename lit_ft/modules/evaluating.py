@@ -1,0 +1,161 @@
+"""How a task's module is evaluated: validation is prediction plus scores, row by row, in sets of their own."""
+
+from abc import abstractmethod
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lit_ft.data.merging import Part
+from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
+
+Batch = dict[str, Any]
+Description = dict[str, Any]
+
+
+class EvaluatingModule(LightningModule):
+    """Scores rows whose windows have all come, in any number of sets and processes.
+
+    Attributes:
+        description: what the data say of their rows.
+        monitor: the metric that the best checkpoint is chosen by, unless the user names another.
+        monitor_mode: whether more of it is better.
+        label_names: what a batch calls its labels; the model itself never sees them.
+    """
+
+    description: Description
+    monitor = "val_loss"
+    monitor_mode: Literal["min", "max"] = "min"
+    label_names: tuple[str, ...] = ("labels",)
+    _datamodule: Any
+    _sets: dict[str, list[EvaluationSet]]
+
+    # What a task writes
+
+    @abstractmethod
+    def outputs(self, batch: Batch) -> Any:
+        """Runs the model on a batch; returns what `loss` and `decode` are given."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Returns the summed loss of a batch and the count to divide it by; rows without a label count nowhere."""
+
+    @abstractmethod
+    def decode(self, outputs: Any, batch: Batch) -> list[Part]:
+        """Returns one small dict per feature."""
+
+    @abstractmethod
+    def merge(self, parts: list[Part]) -> Part:
+        """Makes one dict per row of its windows' parts."""
+
+    def evaluation_loss(self, outputs: Any, batch: Batch, rows: list[Part]) -> tuple[Tensor, Tensor]:
+        """Returns the summed loss of a batch and its count, of features or, where windows are merged, of `rows`."""
+        return self.loss(outputs, batch)
+
+    @abstractmethod
+    def metrics(self, description: Description, stage: str) -> Any:
+        """Makes the metrics of one evaluation set, on this module's device."""
+
+    @abstractmethod
+    def update(self, metrics: Any, rows: list[Part]) -> None:
+        """Scores merged rows."""
+
+    @abstractmethod
+    def compute(self, metrics: Any) -> dict[str, Tensor]:
+        """Returns the metrics by name, without a prefix; every process calls it."""
+
+    @abstractmethod
+    def metric_names(self, description: Description) -> list[str]:
+        """Returns the names that `compute` will return."""
+
+    @abstractmethod
+    def prediction(self, row: Part) -> dict[str, Any]:
+        """Returns what is written for a merged row, as plain values."""
+
+    def predict_parts(self, batch: Batch) -> list[Part]:
+        """Returns one small dict per feature of a batch to predict."""
+        return self.decode(self.outputs(batch), batch)
+
+    # Evaluation: prediction, plus scores
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Scores the rows whose last window is in this batch."""
+        self._evaluate(batch, "val", dataloader_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Scores the rows whose last window is in this batch."""
+        self._evaluate(batch, "test", dataloader_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, Any]]:
+        """Returns the rows whose last window is in this batch: the input's own columns and the prediction."""
+        rows = self._open("predict")[dataloader_idx].merger.add(self.predict_parts(batch), batch)
+        return [beside(info, self.prediction(self.merge(parts))) for parts, info in rows]
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts afresh."""
+        self._sets.pop("val", None)
+
+    def on_test_epoch_start(self) -> None:
+        """Starts afresh."""
+        self._sets.pop("test", None)
+
+    def on_predict_epoch_start(self) -> None:
+        """Starts afresh."""
+        self._sets.pop("predict", None)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs `val_loss` and the metrics of each set."""
+        self._log_sets("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs `test_loss` and the metrics of each set."""
+        self._log_sets("test")
+
+    def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> None:
+        evaluated = self._open(stage)[dataloader_idx]
+        outputs = self.outputs(batch)
+        rows = [self.merge(parts) for parts, _ in evaluated.merger.add(self.decode(outputs, batch), batch)]
+        if set(self.label_names) <= batch.keys():
+            evaluated.add_loss(*self.evaluation_loss(outputs, batch, rows))
+        self.update(evaluated.metrics, rows)
+
+    def _open(self, stage: str) -> list[EvaluationSet]:
+        if stage not in self._sets:
+            with full_precision():  # under bf16-true Lightning would make their sums bfloat16
+                names = self._set_names(stage)
+                metrics = [None if stage == "predict" else self.metrics(self.description, stage) for _ in names]
+                pairs = zip(names, metrics, strict=True)
+                self._sets[stage] = [EvaluationSet(name, made, self.device) for name, made in pairs]
+        return self._sets[stage]
+
+    def _set_names(self, stage: str) -> list[str]:
+        kind = {"val": "validation"}.get(stage, stage)
+        if hasattr(self._datamodule, "set_names"):
+            return list(self._datamodule.set_names(kind))
+        batches = {"val": "num_val_batches", "test": "num_test_batches", "predict": "num_predict_batches"}
+        return [""] * len(getattr(self._trainer, batches[stage]))
+
+    def _log_sets(self, stage: str) -> None:
+        sets = self._open(stage)
+        chosen_by = {self.monitor, getattr(self.trainer.checkpoint_callback, "monitor", None)}
+        for number, evaluated in enumerate(sets):
+            values = {"loss": evaluated.loss(), **self.compute(evaluated.metrics)}
+            for prefix in prefixes(stage, [each.name for each in sets], number):
+                for name, value in values.items():
+                    self.log(prefix + name, value, prog_bar=prefix + name in chosen_by, rank_zero_only=False)
+
+    def check_monitored(self) -> None:
+        """Makes sure, before anything is built, that what callbacks monitor will be logged.
+
+        Raises:
+            UserError: it will not be; with the closest name.
+        """
+        description = {**self.description, **getattr(self._datamodule, "description", {})}
+        if not description or not hasattr(self._datamodule, "set_names"):
+            return
+        sets = self._datamodule.set_names("validation")
+        names = {"loss", *self.metric_names(description)}
+        known = {
+            prefix + name for number in range(len(sets)) for prefix in prefixes("val", sets, number) for name in names
+        }
+        check_monitors(self.trainer, known | {"train_loss", *(self.hparams["logged_metrics"] or [])})
