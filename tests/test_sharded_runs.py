@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, pipeline
 
 from lit_ft import cli
 from lit_ft.commands.export import export
+from tests.conversations import write_rows
 from tests.pairs import make_seq2seq, pair_rows
+from tests.preferences import judged_rows, make_preference_model
+from tests.preferences import pair_rows as reply_rows
 from tests.tiny import SAMPLE
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
@@ -147,3 +151,64 @@ def test_two_shards_generate_as_one_process(tmp_path: Path, family: str) -> None
     assert [row["prediction"] for row in rows[1]] == [row["prediction"] for row in rows[0]]
     assert [row["score"] for row in rows[1]] == pytest.approx([row["score"] for row in rows[0]], abs=1e-3)
     assert len(rows[0]) == 11
+
+
+LORA = json.dumps({"peft_type": "LORA", "r": 4, "target_modules": "all-linear"})
+
+
+@pytest.mark.soak
+def test_two_shards_train_an_adapter_as_one_process(tiny: Callable[..., str], tmp_path: Path) -> None:
+    words = causal(tiny("gpt2"), f"--model.peft={LORA}", "--seed_everything=7")
+    one = cli.main([*words, f"--trainer.default_root_dir={tmp_path / 'one'}", "--data.batch_size=8"])
+    two([*words, "--data.batch_size=4"], tmp_path / "two", False)
+    assert one.folder is not None
+    run = tmp_path / "two" / "version_0"
+    expected, found = scores(one.folder), scores(run)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=2e-5)
+    first, second = (load_file(folder / "hf" / "adapter_model.safetensors") for folder in (one.folder, run))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, atol=2e-5, rtol=0)
+
+
+def preferring(model: str, folder: Path, loss_type: str, *more: str) -> list[str]:
+    """19 pairs, or judged replies, which do not divide by the processes."""
+    rows = judged_rows(19) if loss_type == "kto" else reply_rows(19)
+    path = write_rows(folder / "pairs.jsonl", rows)
+    return [
+        "fit", "--model=PreferenceModule", "--data=PreferenceDataModule", f"--model.model_name_or_path={model}",
+        f"--model.loss_type={loss_type}", "--model.learning_rate=0.001", "--model.adam_epsilon=0.001",
+        f"--data.train_file={path}", f"--data.validation_file={path}", "--data.max_seq_length=400",
+        "--trainer.max_epochs=2", *QUIET, *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("options", [[], ["--model.precompute_ref_log_probs=false"]], ids=["precomputed", "second"])
+def test_two_shards_prefer_as_one_process(tmp_path: Path, options: list[str]) -> None:
+    words = preferring(make_preference_model(tmp_path / "model"), tmp_path, "sigmoid", *options)
+    one = cli.main([*words, f"--trainer.default_root_dir={tmp_path / 'one'}", "--data.batch_size=8"])
+    two([*words, "--data.batch_size=4"], tmp_path / "two", False)
+    assert one.folder is not None
+    expected, found = scores(one.folder), scores(tmp_path / "two" / "version_0")
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=2e-4)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("loss_type", ["sigmoid", "kto"])
+def test_two_processes_prefer_as_one(tmp_path: Path, loss_type: str) -> None:
+    words = preferring(make_preference_model(tmp_path / "model"), tmp_path, loss_type)
+    one = cli.main([*words, f"--trainer.default_root_dir={tmp_path / 'one'}", "--data.batch_size=8"])
+    command = [sys.executable, "-m", "lit_ft", *words, "--trainer.strategy=ddp", "--trainer.devices=2",
+               "--data.batch_size=4", f"--trainer.default_root_dir={tmp_path / 'two'}"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert one.folder is not None
+    expected, found = scores(one.folder), scores(tmp_path / "two" / "version_0")
+    # KTO's divergence is that of each process's batch
+    most = 2e-2 if loss_type == "kto" else 2e-4
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=most)

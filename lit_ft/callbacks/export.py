@@ -134,7 +134,7 @@ def _check(module: Any, state: dict[str, Tensor], folder: Path, sample: dict[str
     reloaded = module.reopened(folder).eval()
     model = module.model
     if is_sharded(model):  # one process alone cannot run it
-        model = module.auto_class.from_config(reloaded.config)
+        model = module.blank(reloaded.config)
     training, device = model.training, next(model.parameters()).device
     model.eval()
     here = {name: value.to(device) for name, value in sample.items()}

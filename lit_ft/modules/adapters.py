@@ -71,6 +71,13 @@ class AdapterModule(LightningModule):
             return self.auto_class.from_pretrained(folder, dtype=torch.float32)  # type: ignore[no-any-return]
         return opened(self._pretrained(AutoConfig.from_pretrained(folder, subfolder=SUBFOLDER), torch.float32), folder)
 
+    def blank(self, config: PreTrainedConfig) -> PreTrainedModel:
+        """Makes a model of the same parts, the adapter's included, for weights that are put into it."""
+        model: PreTrainedModel = self.auto_class.from_config(config)
+        if self.adapter is not None:
+            inject(model, self.adapter, self.auto_class.__name__)
+        return model
+
     def merged(self, config: PreTrainedConfig, folder: Path) -> PreTrainedModel:
         """Returns the model with the adapter that lies in a folder in its weights.
 

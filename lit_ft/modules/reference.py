@@ -167,7 +167,7 @@ class ReferenceModule(StandaloneModule):
             self.trainer.strategy.barrier()
             self.__dict__.pop("_twin_module", None)
         table = LogProbTable(root / digest(key))
-        log.info(f"log-probabilities of {len(table):,} replies before training: {root / digest(key)}")
+        log.info(f"log-probabilities of {len(table) - 1:,} replies before training: {root / digest(key)}")
         return table
 
     @staticmethod

@@ -19,12 +19,12 @@ KEYS, VALUES = "keys.npy", "log_probs.npy"
 
 
 def keys_of(batch: dict[str, Any]) -> Array:
-    """Returns a hash of each row's tokens and of which of them are labelled, `[rows]` uint64."""
+    """Returns a hash of each row's tokens and of which of them are labelled, `[rows]` uint64; 0 = none is."""
     ids, labels = (on_cpu(batch[name]).numpy() for name in ("input_ids", "labels"))
     mask = batch.get("attention_mask")
     real = np.ones_like(ids, bool) if mask is None else on_cpu(mask).numpy().astype(bool)
     hashes = (
-        xxh3_64_intdigest(row[there].tobytes() + (label[there] != IGNORED).tobytes())
+        xxh3_64_intdigest(row[there].tobytes() + (label[there] != IGNORED).tobytes()) if (label != IGNORED).any() else 0
         for row, label, there in zip(ids, labels, real, strict=True)
     )
     return np.fromiter(hashes, np.uint64, len(ids))
@@ -44,15 +44,18 @@ class LogProbTable:
         return len(self._keys)
 
     def find(self, keys: Array) -> Tensor | None:
-        """Returns the log-probabilities of these rows, `[rows]` float32 on the CPU; `None` where one is not there."""
-        place = np.searchsorted(self._keys, keys)
-        if not len(self) or (self._keys[np.minimum(place, len(self) - 1)] != keys).any():
+        """Returns the log-probabilities of these rows, `[rows]` float32 on the CPU; `None` where one is not there.
+
+        Those of rows without a label, which fill up a batch of another process, are 0.
+        """
+        place = np.minimum(np.searchsorted(self._keys, keys), len(self) - 1)
+        if (self._keys[place] != keys).any():
             return None
         return torch.from_numpy(np.array(self._values[place], np.float32))
 
     @staticmethod
     def write(folder: Path, keys: Array, values: Array) -> None:
         """Writes log-probabilities `[rows]` by their keys `[rows]`, in any order, and the same more than once."""
-        unique, first = np.unique(keys, return_index=True)
+        unique, first = np.unique(np.append(keys, np.uint64(0)), return_index=True)
         np.save(folder / KEYS, unique)
-        np.save(folder / VALUES, values[first].astype(np.float32))
+        np.save(folder / VALUES, np.where(unique == 0, 0.0, np.append(values, 0.0)[first]).astype(np.float32))
