@@ -35,6 +35,7 @@ ENTRIES = [
     "causal_lm_step",
     "domain_adaptation",
     "chats_step",
+    "replies_step",
     "prediction",
     "lightning_overhead",
     "startup",

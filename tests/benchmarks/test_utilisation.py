@@ -16,6 +16,7 @@ from datasets import Dataset, load_from_disk
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
+from tests.conversations import make_chat_model
 from tests.pairs import make_tokenizer, tiny_seq2seq
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -175,6 +176,16 @@ def test_chats_step(options: list[str], warm: str, tiny: Callable[..., str]) -> 
     for name, ratio in rate["ratios"].items():
         assert ratio["values"] == pytest.approx(step["ratios"][name]["values"])
         assert ratio["values"] == pytest.approx(utilisation["ratios"][name]["values"])  # the same rows
+
+
+@pytest.mark.soak
+def test_replies_step(options: list[str], warm: str, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    model = make_chat_model(tmp_path / "model")
+    sizes = ["--steps", "2", "--batch_size", "2", "--block_size", "160", "--words", "12"]
+    content = script("replies_step").main([*options, *sizes, "--model", model], start_method=warm)
+    assert names(content) == [["lit_ft", "TRL's SFTTrainer", "lit_ft, padding_free off"]] * 3
+    assert "losses of 3 steps within" in content["checks"][0]
 
 
 def test_chats_that_differ_are_no_equal_work(tiny: Callable[..., str], tmp_path: Path) -> None:
