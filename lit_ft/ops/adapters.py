@@ -211,6 +211,11 @@ def load_weights(model: PreTrainedModel, folder: str) -> None:
     try:
         weights = {name.removeprefix(PREFIX): value for name, value in load_file(path).items()}
         result: Any = set_peft_model_state_dict(model, weights, adapter_name="default")
+    except KeyError as error:
+        raise UserError(
+            f"peft: the adapter in {folder!r} has no weights for {error}, which is trained as a whole here "
+            "(modules_to_save)"
+        ) from None
     except (RuntimeError, SafetensorError) as error:
         raise UserError(
             f"peft: the adapter in {folder!r} is of another model: {' '.join(str(error).split())[:300]}"

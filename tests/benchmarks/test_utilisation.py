@@ -16,8 +16,8 @@ from datasets import Dataset, load_from_disk
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from tests.conversations import make_chat_model
 from tests.pairs import make_tokenizer, tiny_seq2seq
+from tests.preferences import make_preference_model
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -181,7 +181,7 @@ def test_chats_step(options: list[str], warm: str, tiny: Callable[..., str]) -> 
 @pytest.mark.soak
 def test_replies_step(options: list[str], warm: str, tmp_path: Path) -> None:
     pytest.importorskip("trl")
-    model = make_chat_model(tmp_path / "model")
+    model = make_preference_model(tmp_path / "model")
     sizes = ["--steps", "2", "--batch_size", "2", "--block_size", "160", "--words", "12"]
     content = script("replies_step").main([*options, *sizes, "--model", model], start_method=warm)
     assert names(content) == [["lit_ft", "TRL's SFTTrainer", "lit_ft, padding_free off"]] * 3

@@ -247,6 +247,10 @@ def test_an_adapter_of_another_model_is_refused(tiny: Callable[..., str], tmp_pa
         module.build()
     with pytest.raises(UserError, match=r"qurey|not found|linear layers"):
         TextClassificationModule(model_name_or_path=tiny("distilbert"), peft=str(folder), labels=["a", "b"]).build()
+    headless = {name: value for name, value in wide.items() if "classifier" not in name}
+    save_file(headless, folder / "adapter_model.safetensors")
+    with pytest.raises(UserError, match="has no weights for 'classifier"):
+        module.build()
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(UserError, match="pickled weights"):
         module.build()
