@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 from lit_ft import (
     CausalLMDataModule,
     CausalLMModule,
+    InstructionTuningDataModule,
+    InstructionTuningModule,
     MaskedLMDataModule,
     MaskedLMModule,
     MultipleChoiceDataModule,
     MultipleChoiceModule,
+    PreferenceDataModule,
+    PreferenceModule,
     QuestionAnsweringDataModule,
     QuestionAnsweringModule,
     TextClassificationDataModule,
@@ -27,6 +31,7 @@ from lit_ft.errors import UserError
 from lit_ft.ops.objects import option_defaults
 from tests.tiny import SAMPLE
 
+TEMPLATE = ["--data.chat_template=chatml"]
 TASKS: dict[str, tuple[type, type, str, list[str]]] = {
     "classification": (
         TextClassificationModule, TextClassificationDataModule, "bert", ["--data.text_column_names=text"],
@@ -39,7 +44,10 @@ TASKS: dict[str, tuple[type, type, str, list[str]]] = {
          "--data.max_seq_length=64", "--data.doc_stride=8"],
     ),
     "multiple_choice": (MultipleChoiceModule, MultipleChoiceDataModule, "bert", ["--data.label_column_name=label"]),
+    "instruction_tuning": (InstructionTuningModule, InstructionTuningDataModule, "llama", TEMPLATE),
+    "preference": (PreferenceModule, PreferenceDataModule, "llama", TEMPLATE),
 }  # fmt: skip
+FILES = {"instruction_tuning": "chats_train.jsonl", "preference": "preferences_train.jsonl"}
 CHOICES = "prompt,ending0,ending1,label\n" + "".join(f"order {n},is late,is lost,{n % 2}\n" for n in range(12))
 LEFT_ALONE = {
     "dataset",  # from Python only
@@ -78,6 +86,8 @@ def run(task: str, words: list[str], model: str, root: Path) -> str:
     """Fits one step; returns how it ended."""
     module, data, _, own = TASKS[task]
     file = SAMPLE / "train.csv"
+    if task in FILES:
+        file = SAMPLE / FILES[task]
     if task == "multiple_choice":
         file = root / "choices.csv"
         file.write_text(CHOICES)
@@ -101,7 +111,7 @@ def run(task: str, words: list[str], model: str, root: Path) -> str:
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("examples", [18, pytest.param(170, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [14, pytest.param(170, marks=pytest.mark.soak)])
 def test_any_option(task: str, examples: int, tiny: Callable[..., str], tmp_path: Path) -> None:
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
     @given(changed(task))
@@ -122,6 +132,10 @@ def test_a_misspelt_value_names_the_right_one(tiny: Callable[..., str], tmp_path
         ("question_answering", "--data.on_bad_answer=dorp", "drop"),
         ("multiple_choice", "--data.choice_column=ending0", "'choice_columns'"),
         ("multiple_choice", "--data.label_kind=leter", "letter"),
+        ("instruction_tuning", "--model.loss_weighting=exmaple", "example"),
+        ("instruction_tuning", "--data.train_on=asistant", "'assistant'"),
+        ("preference", "--model.loss_type=simgoid", "sigmoid"),
+        ("preference", "--data.chat_template=chatlm", "'chatml'"),
     ):
         said = run(task, [word], tiny(TASKS[task][2]), tmp_path)
         assert expected in said, said

@@ -1,5 +1,6 @@
 """Causal language models that learn replies; predicting is replying."""
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -38,7 +39,7 @@ class InstructionTuningModule(ReplyingModule):
         if loss_weighting not in (known := ("token", "example")):
             hint = did_you_mean(loss_weighting, known)
             raise UserError(f"loss_weighting is {loss_weighting!r}; it must be token or example{hint}")
-        if neftune_noise_alpha < 0:
+        if not 0 <= neftune_noise_alpha < math.inf:
             raise UserError(f"neftune_noise_alpha is {neftune_noise_alpha}; it must be at least 0")
 
     def states(self, inputs: dict[str, Any], targets: Tensor, rows: Tensor, sequences: Tensor) -> LabelledStates:

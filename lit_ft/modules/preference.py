@@ -1,5 +1,6 @@
 """Causal language models that learn which replies are better: DPO, IPO, hinge, robust DPO, ORPO, SimPO and KTO."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -75,14 +76,14 @@ class PreferenceModule(ReferenceModule, ReplyingModule):
         if loss_type not in (known := get_args(LossType)):
             raise UserError(f"loss_type is {loss_type!r}; choices: {', '.join(known)}{did_you_mean(loss_type, known)}")
         self.beta = BETA.get(loss_type, 0.1) if beta is None else beta
-        if self.beta <= 0:
+        if not 0 < self.beta < math.inf:
             raise UserError(f"beta is {beta}; it must be above 0")
         if not 0 <= label_smoothing < 0.5:
             raise UserError(f"label_smoothing is {label_smoothing}; it must be at least 0 and below 0.5")
         if label_smoothing and loss_type not in ("sigmoid", "robust", "simpo"):
             raise UserError(f"label_smoothing belongs to sigmoid, robust and simpo; loss_type is {loss_type}")
         for option in ("rpo_alpha", "desirable_weight", "undesirable_weight"):
-            if self.hparams[option] < 0:
+            if not 0 <= self.hparams[option] < math.inf:
                 raise UserError(f"{option} is {self.hparams[option]}; it must be at least 0")
         if rpo_alpha and loss_type == "kto":
             raise UserError("rpo_alpha is for pairs; loss_type is kto")
@@ -142,7 +143,8 @@ class PreferenceModule(ReferenceModule, ReplyingModule):
         if mixed is not None:
             mixed = {name: value.to(self.device) for name, value in mixed.items()}
             found = (self.reply_log_probs(mixed) - self.reference_log_probs(mixed)).mean()
-        if self._trainer is not None and self.trainer.world_size > 1:
+        # only training has as many batches on every process
+        if self._trainer is not None and self.trainer.world_size > 1 and self.trainer.training:
             found = self.trainer.strategy.reduce(found, reduce_op="mean")  # type: ignore[assignment]
         return found.clamp(min=0)
 

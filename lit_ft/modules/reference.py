@@ -72,11 +72,12 @@ class ReferenceModule(StandaloneModule):
         if not self.compares:
             return
         wanted = self.hparams["precompute_ref_log_probs"]
-        every = getattr(self._datamodule, "every_batch", None)
         if wanted is None:
-            wanted = not self._is_the_base and every is not None and self.may_precompute and not self._dry
-        if wanted and (every is None or "prepared" not in self.description):
-            raise UserError("precompute_ref_log_probs needs PreferenceDataModule, which knows all rows: set it false")
+            wanted = not self._is_the_base and self._knows_all_rows and self.may_precompute and not self._dry
+        if wanted and not self._knows_all_rows:
+            raise UserError(
+                "precompute_ref_log_probs needs PreferenceDataModule, without streaming, to know all rows: set it false"
+            )
         if wanted:
             self._table = self._precomputed()
         elif not self._is_the_base:
@@ -118,6 +119,11 @@ class ReferenceModule(StandaloneModule):
         return isinstance(self.hparams["peft"], dict) and self.source.adapter is None
 
     @property
+    def _knows_all_rows(self) -> bool:
+        data = self._datamodule
+        return hasattr(data, "every_batch") and not data.hparams["streaming"] and "prepared" in self.description
+
+    @property
     def _dry(self) -> bool:
         return bool(getattr(self.trainer, "fast_dev_run", False))
 
@@ -155,6 +161,7 @@ class ReferenceModule(StandaloneModule):
             self._reference_digest = self._digest_of(self)
         key = {
             "reference": self._reference_digest,
+            "options": {"model_name_or_path": self.source.model_name_or_path},
             "prepared": self.description["prepared"],
             "precision": str(self.trainer.precision),
         }

@@ -1,5 +1,6 @@
 """Reward models: a number for a conversation, learned from pairs of replies."""
 
+import math
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ reward = model(input_ids=inputs["input_ids"]).logits[0, 0]"""
 
     def __init__(self, *, center_rewards_coefficient: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if center_rewards_coefficient < 0:
+        if not 0 <= center_rewards_coefficient < math.inf:
             raise UserError(f"center_rewards_coefficient is {center_rewards_coefficient}; it must be at least 0")
 
     def setup(self, stage: str) -> None:

@@ -3,6 +3,7 @@
 So it does not matter in which order, set or batch a reply comes, nor how long the row is that it is padded to.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,5 +58,7 @@ class LogProbTable:
     def write(folder: Path, keys: Array, values: Array) -> None:
         """Writes log-probabilities `[rows]` by their keys `[rows]`, in any order, and the same more than once."""
         unique, first = np.unique(np.append(keys, np.uint64(0)), return_index=True)
+        rows = {"rows": {"log-probabilities": {"": len(unique) - 1}}}  # for `lit-ft cache list`
+        (folder / "content.json").write_text(json.dumps(rows), encoding="utf-8")
         np.save(folder / KEYS, unique)
         np.save(folder / VALUES, np.where(unique == 0, 0.0, np.append(values, 0.0)[first]).astype(np.float32))
