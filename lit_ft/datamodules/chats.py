@@ -67,7 +67,8 @@ class ChatDataModule(TransformerDataModule):
                     found = self.find_format(rows.data.column_names, kind)
                 except UserError as error:
                     raise UserError(f"{rows.place}: {error}") from None
-                columns = list(found.columns.values())
+                # of rows to reply to some may be missing
+                columns = [name for name in found.columns.values() if name in rows.data.column_names]
                 self.notes.append(f"{rows.place}: {found.title} ({', '.join(columns)})")
                 if self._columns.setdefault(kind, columns) != columns:
                     self._columns[kind] = None

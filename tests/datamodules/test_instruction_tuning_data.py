@@ -116,6 +116,19 @@ def test_rows_to_reply_to(model: str, tmp_path: Path) -> None:
         assert mask[0] == 1 or not bool(mask[: -len(expected)].any())  # padded on the left
 
 
+@pytest.mark.parametrize(
+    "row",
+    [{"instruction": "where is my order", "input": ""}, {"prompt": "where is my order"}],
+    ids=["alpaca", "prompt"],
+)
+def test_rows_to_reply_to_need_no_reply(model: str, tmp_path: Path, row: dict[str, str]) -> None:
+    path = write_rows(tmp_path / "ask.jsonl", [row] * 3)
+    data = prepared(model, "predict", predict_file=path, max_seq_length=150)
+    (batch,) = data.predict_dataloader()[0]
+    asked = data.tokenizer.decode(batch["input_ids"][0][batch["attention_mask"][0].bool()]).replace(" ##", "")
+    assert asked == "<|im_start|> user where is my order <|im_end|> <|im_start|> assistant"
+
+
 def test_lengths(model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_rows(tmp_path / "rows.jsonl", chat_rows(12))
     whole = [marked(prepared(model, train_file=path), row["messages"]) for row in chat_rows(12)]
