@@ -15,7 +15,6 @@ from lit_ft.callbacks.model_card import model_card
 from lit_ft.callbacks.whole_files import sync, sync_files
 from lit_ft.errors import UserError
 from lit_ft.ops.adapters import SUBFOLDER
-from lit_ft.ops.adapters import save as save_adapter
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.ops.sharding import is_sharded, whole
 from lit_ft.runs import EXPORT, read_checkpoint
@@ -102,7 +101,7 @@ def export(
         if module.adapter is None:
             module.model.save_pretrained(working, state_dict=dict(state))  # it empties what it is given
         else:
-            save_adapter(module.model, state, working)
+            module.write_adapter(state, working)
         if merge and module.adapter is not None:
             model = module.merged(config, working)
             shutil.rmtree(working)
@@ -140,8 +139,7 @@ def _check(module: Any, state: dict[str, Tensor], folder: Path, sample: dict[str
     here = {name: value.to(device) for name, value in sample.items()}
     # weights of a few bits are what they were, and no plain tensors
     weights = {name: value.to(device) for name, value in state.items() if value.is_floating_point()}
-    # tied weights come under both their names, each a tensor of its own once it is loaded
-    ours = module.scores(torch.func.functional_call(model, weights, kwargs=here, tie_weights=False)).float().cpu()
+    ours = module.scores(module.run_with(model, weights, here)).float().cpu()
     model.train(training)
     difference = float((module.scores(reloaded(**sample)).float() - ours).abs().max())
     exact = next(iter(state.values())).dtype == torch.float32

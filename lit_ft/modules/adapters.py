@@ -5,19 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from lit_ft.data.sources import resolve_path
 from lit_ft.errors import UserError
-from lit_ft.ops.adapters import SUBFOLDER, inject, is_adapter, load_weights, merged, opened, read_settings
+from lit_ft.modules.padding import PaddingFreeModule
+from lit_ft.ops.adapters import SUBFOLDER, inject, is_adapter, load_weights, merged, opened, read_settings, save
 from lit_ft.ops.building import ModelSource
+from lit_ft.ops.positions import hard_limit
+from lit_ft.ops.prompts import Prompts, is_prompt
 from lit_ft.ops.quantizing import heads, placed, read_quantization, settle
 
 log = logging.getLogger("lit_ft")
 
 
-class AdapterModule(LightningModule):
+class AdapterModule(PaddingFreeModule):
     """Reads the hyperparameter `peft`.
 
     Attributes:
@@ -28,6 +31,16 @@ class AdapterModule(LightningModule):
     model: PreTrainedModel | None
     source: ModelSource
     adapter: dict[str, Any] | None = None
+    _datamodule: Any
+
+    @property
+    def prompts(self) -> Prompts | None:
+        """The adapter, where it stands before the text."""
+        return self.__dict__.get("_prompts")
+
+    def forward(self, **inputs: Any) -> Any:
+        """Runs the model, behind its trained tokens if there are any; see the base."""
+        return super().forward(**inputs) if self.prompts is None else self.prompts(**inputs)
 
     def add_adapter(self, model: PreTrainedModel, fresh: list[str]) -> None:
         """Puts the adapter into a model.
@@ -52,6 +65,12 @@ class AdapterModule(LightningModule):
         if self.hparams["quantization"]:
             settle(model, fresh)
         settings = read_settings(option) if restored is None else restored
+        if is_prompt(settings):
+            folder = option if restored is None and isinstance(option, str) else None
+            self._add_prompts(
+                Prompts(model, settings, self.auto_class.__name__, fresh if restored is None else ()), folder
+            )
+            return
         found, saved = inject(model, settings, self.auto_class.__name__, fresh if restored is None else ())
         if restored is None and isinstance(option, str):
             load_weights(model, option)
@@ -64,6 +83,40 @@ class AdapterModule(LightningModule):
         if not isinstance(targets, str):
             targets = ", ".join(sorted({name.rpartition(".")[2] for name in targets}))
         log.info(f"{found['peft_type']} of {targets}{beside}: {trained:,} of {total:,} weights are trained")
+
+    def _add_prompts(self, made: Prompts, folder: str | None) -> None:
+        model: Any = made.wrapped.base_model
+        if self.hparams["padding_free"] in ("on", True):
+            raise UserError(f"padding_free: on: {made.kind} puts tokens before the text; set it to auto")
+        if folder is not None:
+            made.load(Path(resolve_path(folder)))
+        most, size = hard_limit(model.config), getattr(self._datamodule, "longest_feature", None)
+        if most is not None and isinstance(size, int) and size + made.tokens > most:
+            raise UserError(
+                f"peft: {made.tokens} tokens before {size} of a text are more than the model's {most} positions: "
+                f"{most - made.tokens} may be left to the text (max_seq_length, block_size)"
+            )
+        self.__dict__["_prompts"], self.adapter = made, made.settings
+        trained, total = model.num_parameters(only_trainable=True), model.num_parameters()
+        log.info(
+            f"{made.kind}: {made.tokens} tokens before each text, computed with padding: {trained:,} of {total:,} "
+            "weights are trained"
+        )
+
+    def write_adapter(self, state: dict[str, Tensor], folder: Path) -> None:
+        """Writes the adapter's folder, with weights of the model that may be others than it has now."""
+        assert self.model is not None
+        if self.prompts is None:
+            save(self.model, state, folder)
+        else:
+            self.prompts.save(state, folder)
+
+    def run_with(self, model: nn.Module, weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> Any:
+        """Runs a model of this module's kind with weights that are put into it."""
+        if self.prompts is not None:
+            return self.prompts.run_with(weights, inputs)
+        # tied weights come under both their names, each a tensor of its own once it is loaded
+        return torch.func.functional_call(model, weights, kwargs=inputs, tie_weights=False)
 
     def reopened(self, folder: Path) -> nn.Module:
         """Opens a folder that this module was exported to, in float32 (or a few bits), as its users will."""
@@ -86,6 +139,8 @@ class AdapterModule(LightningModule):
             folder: of the adapter.
         """
         assert self.model is not None
+        if self.prompts is not None:
+            raise UserError(f"peft: {self.prompts.kind} is no part of weights, so that nothing can be merged")
         if self.hparams["quantization"]:
             raise UserError(
                 "quantization: weights of a few bits cannot take an adapter: export it without merging, and merge it "

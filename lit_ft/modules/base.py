@@ -14,7 +14,7 @@ from lit_ft.modules.adapters import AdapterModule
 from lit_ft.modules.evaluating import EvaluatingModule
 from lit_ft.modules.evaluation import EvaluationSet
 from lit_ft.modules.normaliser import LossNormaliser
-from lit_ft.modules.padding import PaddingFreeModule, check_option
+from lit_ft.modules.padding import check_option
 from lit_ft.modules.parallel import share_out
 from lit_ft.modules.randomness import StepwiseRandomness
 from lit_ft.modules.standalone import StandaloneModule
@@ -32,9 +32,7 @@ SAMPLE = 4
 """Rows of a sample."""
 
 
-class TransformerModule(
-    EvaluatingModule, AdamWModule, PaddingFreeModule, AdapterModule, StepwiseRandomness, StandaloneModule
-):
+class TransformerModule(EvaluatingModule, AdamWModule, AdapterModule, StepwiseRandomness, StandaloneModule):
     """A Hugging Face model in Lightning: `module.model` is the model itself, unpatched.
 
     A task writes `auto_class`, `config_kwargs`, `loss`, `decode`, `merge`, `metrics`, `update`, `compute` and

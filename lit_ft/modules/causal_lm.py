@@ -107,7 +107,7 @@ write("The beginning of a text", max_new_tokens=50)"""
     def _room(self) -> int | None:
         """The most tokens of a prompt, where positions are learned."""
         most = hard_limit(self._config)
-        return None if most is None else most - self._new_tokens
+        return None if most is None else most - self._new_tokens - (self.prompts.tokens if self.prompts else 0)
 
     @property
     def _new_tokens(self) -> int:
@@ -140,6 +140,11 @@ write("The beginning of a text", max_new_tokens=50)"""
             return self.labelled({**inputs, "attention_mask": batch.get("attention_mask")}, targets)
         if self._kept_together is not None:
             raise UserError(f"{self._kept_together}: set data.isolate_documents: false")
+        if self.prompts is not None:
+            raise UserError(
+                f"{self.prompts.kind} puts tokens before the text, which documents that share rows do not have: set "
+                "data.isolate_documents: false, or of conversations data.packing: none"
+            )
         layout = Layout.of_documents(batch["position_ids"])
         flat = {name: layout.flatten(batch[name]) for name in ("input_ids", "position_ids")}
         return self.labelled_flat({**flat, "sequence_lengths": layout.sequences}, targets, layout)
@@ -169,7 +174,8 @@ write("The beginning of a text", max_new_tokens=50)"""
             cut = prompts["attention_mask"][:, -room - 1].bool()
             shorter["input_ids"][cut, : len(begin)] = torch.tensor(begin, device=ids.device, dtype=ids.dtype)
             prompts = shorter
-        return generated(self.model, self.tokenizer, prompts, self._generation)
+        model: Any = self.model if self.prompts is None else self.prompts.wrapped
+        return generated(model, self.tokenizer, prompts, self._generation)
 
     def samples(self) -> list[dict[str, Any]]:
         """Goes on from `sample_prompts`, one by one."""

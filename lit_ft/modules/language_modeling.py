@@ -105,6 +105,8 @@ class LanguageModelingModule(TransformerModule):
     def halves(self) -> SplitModel | LogitsOnly:
         """The model's body and head; or the whole where it does not split, which is said."""
         assert self.model is not None
+        if self.prompts is not None:
+            return LogitsOnly.of(self.prompts)
         sharded = is_sharded(self.model)  # asked first: a forward pass leaves embeddings and head whole for a while
         split, reason = split_or_reason(self.model)
         if split is None:
@@ -167,6 +169,9 @@ class LanguageModelingModule(TransformerModule):
             targets: what each position predicts, `[batch, seq]`, on the CPU rather than elsewhere; -100 = nothing.
         """
         _ = self.halves  # found by passes of its own, which are padded
+        if self.prompts is not None:
+            rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)
+            return self.states(inputs, targets, rows, rows)
         free = self.without_padding
         layout = free.layout_of(inputs) if free.whole else None
         if layout is not None:

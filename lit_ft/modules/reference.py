@@ -24,6 +24,7 @@ from lit_ft.ops.adapters import without_adapter
 from lit_ft.ops.building import ModelSource
 from lit_ft.ops.checkpoint_extras import KEY
 from lit_ft.ops.log_prob_table import LogProbTable, keys_of
+from lit_ft.ops.prompts import is_prompt
 from lit_ft.ops.sharding import is_sharded
 
 log = logging.getLogger("lit_ft")
@@ -61,6 +62,8 @@ class ReferenceModule(StandaloneModule):
         """
         if self.compares and self.source.model_name_or_path is None:
             raise UserError("the loss compares with the model that training began with: set model_name_or_path")
+        if self.compares and isinstance(self.hparams["peft"], dict) and is_prompt(self.hparams["peft"]):
+            raise UserError(f"peft: {self.hparams['peft']['peft_type']} is no part of layers to switch off: use LORA")
         if self.hparams["precompute_ref_log_probs"] and not (self.compares and self.may_precompute):
             raise UserError("loss_type: there is nothing to compute before training: take precompute_ref_log_probs out")
 

@@ -28,8 +28,10 @@ SUBFOLDER = "config"
 """Where an adapter folder keeps the configuration of the whole model: beside `adapter_config.json`, transformers would
 take the folder for the base model."""
 
-PROMPTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE")
-"""Adapters that are tokens or states before the text, not parts of layers."""
+REFUSED = {
+    "ADALORA", "ADAPTION_PROMPT", "SHADOW", "XLORA", "POLY", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE",
+}  # fmt: skip
+"""Adapters that have to be told of every step, of tasks or of examples, or that wrap the model."""
 
 TASK_TYPES = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
@@ -74,11 +76,12 @@ def read_settings(option: str | dict[str, Any]) -> dict[str, Any]:
         if not path.is_file():
             raise UserError(f"peft: {option!r} is no folder of an adapter: it has no {CONFIG}")
         option = {**json.loads(path.read_text(encoding="utf-8")), "inference_mode": False}
-    _config(option)
+    adapter_config(option)
     return dict(option)
 
 
-def _config(settings: dict[str, Any]) -> "PeftConfig":
+def adapter_config(settings: dict[str, Any]) -> "PeftConfig":
+    """Returns PEFT's configuration of these keys; see `read_settings`."""
     try:
         from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
     except ImportError:
@@ -90,14 +93,13 @@ def _config(settings: dict[str, Any]) -> "PeftConfig":
     if str(name).upper() not in kinds:
         raise UserError(f"peft: unknown peft_type {name!r}{did_you_mean(str(name).upper(), kinds)}")
     name = str(name).upper()
-    if name in PROMPTS:
-        raise UserError(f"peft: {name} puts tokens before the text, which is not supported: LORA or IA3 train as few")
     shared = {
         kind.value for kind, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items() if getattr(tuner, "uses_shared_state", 0)
     }
-    if name in {"ADALORA", "ADAPTION_PROMPT", "SHADOW", "XLORA", "POLY", *shared}:
+    if name in REFUSED | shared:
         raise UserError(
-            f"peft: {name} has to be told of every step or wraps the model, which is not supported: use LORA"
+            f"peft: {name} has to be told of steps, tasks or examples, or wraps the model, which is not supported: use "
+            "LORA"
         )
     known = set(kinds[name].__dataclass_fields__)
     for key in settings.keys() - known - {"peft_type"}:
@@ -140,7 +142,7 @@ def inject(
     Raises:
         UserError: it does not fit the model.
     """
-    made = _config(settings)
+    made = adapter_config(settings)
     saved = list(getattr(made, "modules_to_save", None) or [])
     saved += [
         name for name in whole_modules(model, fresh) if name.rpartition(".")[2] not in saved and name not in saved
@@ -160,7 +162,12 @@ def inject(
         ) from None
     if made.task_type is None:
         made.auto_mapping = {"base_model_class": type(model).__name__, "parent_library": type(model).__module__}
-    return json.loads(json.dumps(made.to_dict(), default=_plain)), saved
+    return plain_settings(made), saved
+
+
+def plain_settings(made: "PeftConfig") -> dict[str, Any]:
+    """Returns all keys of a configuration as plain values."""
+    return json.loads(json.dumps(made.to_dict(), default=_plain))  # type: ignore[no-any-return]
 
 
 def _has_targets(made: "PeftConfig", config: PreTrainedConfig) -> bool:

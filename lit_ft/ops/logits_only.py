@@ -20,7 +20,7 @@ class LogitsOnly:
     linear: None = None
 
     @staticmethod
-    def of(model: nn.Module) -> "LogitsOnly":
+    def of(model: Callable[..., Any]) -> "LogitsOnly":
         """Takes a whole model: logits at every position, then those that are asked for."""
         return LogitsOnly(partial(_chosen, model))
 
@@ -33,6 +33,6 @@ class LogitsOnly:
         return []
 
 
-def _chosen(model: nn.Module, positions: Tensor, **inputs: Any) -> Tensor:
+def _chosen(model: Callable[..., Any], positions: Tensor, **inputs: Any) -> Tensor:
     logits: Tensor = model(**inputs).logits
     return logits[positions]

@@ -208,6 +208,8 @@ def test_what_does_not_fit_is_refused_by_name(model: str, tmp_path: Path) -> Non
         ours(model, judged_rows(8), tmp_path, RewardModule)
     with pytest.raises(UserError, match="nothing to compute before training"):
         ours(model, judged_rows(8), tmp_path, loss_type="kto", precompute_ref_log_probs=True)
+    with pytest.raises(UserError, match="no part of layers to switch off"):
+        ours(model, pair_rows(8), tmp_path, peft={"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3})
     module, trainer = PreferenceModule(model_type="llama", tokenizer_name=model), Trainer(max_steps=1, **QUIET)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="set model_name_or_path"):
         trainer.fit(module, data(model, pair_rows(8), tmp_path))
