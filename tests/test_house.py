@@ -28,6 +28,7 @@ SHARED = {
     "preparing",
     "streaming",
     "adamw",
+    "padding",
     "normaliser",
     "standalone",
     "parallel",

@@ -52,6 +52,8 @@ class Prompts:
 
         made = adapter_config(settings)
         self.kind = str(settings["peft_type"]).upper()
+        if not made.num_virtual_tokens:
+            raise UserError(f"peft: {self.kind}: set num_virtual_tokens, such as 20")
         made.task_type = TASK_TYPES.get(task)
         if made.task_type not in TASKS:
             raise UserError(f"peft: {self.kind} is not for this task, but for {', '.join(TASKS)}; use LORA")
