@@ -158,6 +158,7 @@ def test_masked_lm_step(options: list[str], warm: str, tiny: Callable[..., str])
         assert 20 < memory["contestants"][name]["values"][0] < 3000
 
 
+@pytest.mark.soak
 def test_causal_lm_step(options: list[str], warm: str, tiny: Callable[..., str]) -> None:
     sizes = ["--steps", "2", "--block_size", "16", "32", "--tokens", "64"]
     content = script("causal_lm_step").main([*options, *sizes, "--model", tiny("llama")], start_method=warm)

@@ -165,6 +165,7 @@ def test_grouped_batches_are_drawn_from_the_longest_to_the_shortest() -> None:
     assert batches != sorted(batches, key=lambda batch: -lengths[batch[0]])
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("small_peak")
 def test_chats_step(options: list[str], warm: str, tiny: Callable[..., str]) -> None:
     sizes = ["--steps", "2", "--batch_size", "3", "--block_size", "160", "--words", "15"]
