@@ -1,33 +1,28 @@
 """Training speed and memory of an adapter that learns replies: lit_ft under Lightning against TRL's SFTTrainer.
 
     python benchmarks/replies_step.py --rounds 5
+    python benchmarks/replies_step.py --rounds 5 --packing best_fit --batch_size 1
 
 Both train the same LoRA on the same conversations in the same order, on the tokens of replies alone, each side in a
-process of its own; the losses of all steps are compared. TRL gets the token ids and masks that lit_ft made. TRL lays
-rows end to end only with FlashAttention, on a GPU: on a CPU it computes padding.
+process of its own; the losses of all steps are compared. TRL gets the token ids and labels that lit_ft made, packed
+rows as its own `padding_free` takes them: with PyTorch's attention, as lit_ft's, for FlashAttention needs a GPU.
 """
 
 import argparse
 import json
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causal_lm_step import MODEL
-from corpus import own_model, write_documents
-from harness import OURS, Measured, Report, Round, alternate, compare, work_folder
-from processes import in_own_process
-from text_training import LIBRARIES, WARMUP_STEPS, Side, TextWork, by_lightning, process_notes, step_parser
+import numpy as np
+from adapter_training import ASKED, OURS_PADDED, SPREAD, adapter_parser, adapter_work, by_trl, run
+from corpus import write_documents
+from harness import OURS, Measured, Report, work_folder
+from text_training import Side, TextWork, by_lightning
 from workload import describe_lengths
 
 if TYPE_CHECKING:
     from lit_ft import InstructionTuningDataModule
 
-REFERENCE, OURS_PADDED = "TRL's SFTTrainer", "lit_ft, padding_free off"
-LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
-ALLOWED = {"32-true": 1e-4, "bf16-mixed": 3e-2}
-MEAN_WORDS, SPREAD, ASKED = 150, 0.75, 0.25
-"""Words of a conversation, as instructions of Alpaca with their answers; the share that is asked."""
+REFERENCE = "TRL's SFTTrainer"
 
 
 def data_module(work: TextWork) -> "InstructionTuningDataModule":
@@ -39,6 +34,7 @@ def data_module(work: TextWork) -> "InstructionTuningDataModule":
         train_file=str(work.file),
         validation_split_percentage=0,
         chat_template="chatml",
+        packing="best_fit" if work.isolated else "none",
         max_seq_length=work.block_size,
         train_sampling_strategy="sequential",
         batch_size=work.batch_size,
@@ -67,51 +63,7 @@ def ours_padded(work: TextWork) -> tuple[Measured, list[float]]:
 
 def theirs(work: TextWork) -> tuple[Measured, list[float]]:
     """Trains with TRL."""
-    import torch
-    from datasets import load_from_disk
-    from peft import PeftModel
-    from processes import status
-    from training import HuggingFaceMeter, Meter
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
-
-    loaded, meter = status("self", "RssAnon"), Meter(WARMUP_STEPS)
-
-    class Counting(SFTTrainer):  # type: ignore[misc]
-        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-            meter.count(inputs)
-            loss = super().training_step(model, inputs, num_items_in_batch)
-            meter.loss(loss)
-            return loss
-
-    arguments = SFTConfig(
-        str(work.folder / "trl"),
-        per_device_train_batch_size=work.batch_size,
-        max_steps=work.all_steps,
-        learning_rate=5e-5,
-        lr_scheduler_type="linear",
-        optim="adamw_torch_fused",
-        max_grad_norm=1.0,
-        seed=work.seed,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        gradient_checkpointing=False,
-        completion_only_loss=True,
-        train_sampling_strategy="sequential",
-        max_length=work.block_size,
-        use_cpu=work.accelerator == "cpu",
-        bf16=work.precision == "bf16-mixed",
-    )
-    model = AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32)
-    Counting(
-        model=PeftModel.from_pretrained(model, str(work.folder / "adapter"), is_trainable=True),
-        args=arguments,
-        train_dataset=load_from_disk(str(work.folder / "theirs")),
-        processing_class=AutoTokenizer.from_pretrained(work.model),
-        callbacks=[HuggingFaceMeter(meter)],
-    ).train()
-    return {**meter.measured(), LIBRARIES: loaded}, [float(loss) for loss in meter.losses]
+    return by_trl(work, "SFT", padding_free=work.isolated, dataset_kwargs={"skip_prepare_dataset": True})
 
 
 def write_rows(work: TextWork, options: argparse.Namespace) -> str:
@@ -120,98 +72,55 @@ def write_rows(work: TextWork, options: argparse.Namespace) -> str:
 
     needed = work.all_steps * work.batch_size
     if options.train_file is None:
-        pool = work.folder / "pool.jsonl"
-        write_documents(pool, options.source, round(2 * needed * options.words), work.seed, options.words, SPREAD)
-        with work.file.open("w", encoding="utf-8") as file:
-            for line in pool.read_text(encoding="utf-8").splitlines()[:needed]:
-                words = json.loads(line)["text"].split()
-                asked = max(round(ASKED * len(words)), 1)
-                row = {"prompt": " ".join(words[:asked]), "completion": " ".join(words[asked:]) or "Yes."}
-                file.write(json.dumps(row) + "\n")
+        count = needed * (2 * round(work.block_size / options.words) if work.isolated else 1)
+        write_chats(work, options, max(count, needed))
     data = data_module(work)
     data.prepare_data()
     data.setup("fit")
     store = data.features["train"][""]
     if len(store) < needed:
-        raise RuntimeError(f"{len(store)} conversations are too few for {needed} rows")
+        raise RuntimeError(f"{len(store)} rows of conversations are too few for {needed}")
     rows = [store[place] for place in range(needed)]
-    Dataset.from_dict(
-        {
-            "input_ids": [row["input_ids"].tolist() for row in rows],
-            "completion_mask": [(row["learned"] > 0).astype(int).tolist() for row in rows],
-        }
-    ).save_to_disk(str(work.folder / "theirs"))
+    columns = {
+        "input_ids": [row["input_ids"].tolist() for row in rows],
+        "labels": [np.where(row["learned"] > 0, row["input_ids"], -100).tolist() for row in rows],
+    }
+    if work.isolated:
+        columns["seq_lengths"] = [row["documents"].tolist() for row in rows]
+    Dataset.from_dict(columns).save_to_disk(str(work.folder / "theirs"))
     learned = sum(int((row["learned"] > 0).sum()) for row in rows) / sum(len(row["input_ids"]) for row in rows)
     return f"{describe_lengths([len(row['input_ids']) for row in rows])}; {learned:.0%} of the tokens are of replies"
 
 
-def write_adapter(model: str, folder: Path, seed: int) -> None:
-    """Saves a fresh adapter, which both sides begin with."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(seed)
-    made = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    get_peft_model(made, LoraConfig(task_type="CAUSAL_LM", **LORA)).save_pretrained(str(folder))
+def write_chats(work: TextWork, options: argparse.Namespace, count: int) -> None:
+    """Writes conversations of a prompt and a reply."""
+    pool = work.folder / "pool.jsonl"
+    write_documents(pool, options.source, round(2 * count * options.words), work.seed, options.words, SPREAD)
+    with work.file.open("w", encoding="utf-8") as file:
+        for line in pool.read_text(encoding="utf-8").splitlines()[:count]:
+            words = json.loads(line)["text"].split()
+            asked = max(round(ASKED * len(words)), 1)
+            row = {"prompt": " ".join(words[:asked]), "completion": " ".join(words[asked:]) or "Yes."}
+            file.write(json.dumps(row) + "\n")
 
 
 def main(arguments: list[str] | None = None, start_method: str = "spawn") -> dict[str, Any]:
     """Checks, times, writes the report."""
-    from training import compare_losses
-    from transformers import AutoModelForCausalLM
+    from dataclasses import replace
 
-    made = step_parser(__doc__, steps=8)
-    made.set_defaults(model=MODEL)
-    made.add_argument("--train_file", help="conversations of your own, in any format that lit_ft knows")
-    made.add_argument("--batch_size", type=int, default=4)
-    made.add_argument("--block_size", type=int, default=1024, help="most tokens of a row (default 1024)")
-    made.add_argument("--words", type=float, default=MEAN_WORDS, help=f"mean length of a row (default {MEAN_WORDS})")
+    made = adapter_parser(__doc__, steps=8)
+    made.add_argument(
+        "--packing", choices=["none", "best_fit"], default="none", help="whether conversations share rows"
+    )
     options = made.parse_args(arguments)
     report = Report("replies_step", options)
     with work_folder(options) as folder:
-        model = own_model(options.model, folder / "model", AutoModelForCausalLM, options.seed, dropout=False)
-        work = TextWork(
-            model,
-            Path(options.train_file or folder / "chats.jsonl"),
-            Path(folder),
-            options.block_size,
-            options.batch_size,
-            options.steps,
-            options.seed,
-            options.accelerator,
-            precision=options.precision,
-        )
-        write_adapter(model, work.folder / "adapter", options.seed)
-        lengths = write_rows(work, options)
-        sides: dict[str, Side] = {OURS: ours, REFERENCE: theirs, OURS_PADDED: ours_padded}
-        losses: dict[str, list[list[float]]] = {name: [] for name in sides}
-
-        def contestant(name: str) -> Measured:
-            (measured, found), peak = in_own_process(sides[name], work, start_method=start_method)
-            losses[name].append(found)
-            return {**measured, "memory": measured.get("device_memory", peak.anonymous)}
-
-        contestants: dict[str, Round] = {name: partial(contestant, name) for name in sides}
-        measured = alternate(contestants, options.rounds, options.warmup)
-    for mine, *others in zip(*losses.values(), strict=True):
-        for other in others:
-            said = compare_losses(mine, other, work.all_steps, ALLOWED[work.precision], "same batches")
-    report.checks.append(f"{said}, in every round, of all sides")
-    name = f"{options.batch_size} chats"
-    report.comparisons = [
-        compare(measured, "step", f"{name}: a step", "s", "lower"),
-        compare(measured, "tokens", f"{name}: tokens", "1/s", "higher"),
-        compare(measured, "memory", f"{name}: peak memory", "MB", "lower"),
-    ]
-    padding = ", ".join(f"{name} {rounds[0]['padding']:.2f}" for name, rounds in measured.items())
-    report.notes += [
-        lengths,
-        f"LoRA of rank {LORA['r']} in all linear layers, from the same weights; no dropout",
-        f"tokens of the batches, as they are padded, per real token: {padding}",
-        *process_notes(measured, work),
-    ]
-    return report.write()
+        work = replace(adapter_work(options, folder), isolated=options.packing == "best_fit")
+        report.notes.append(write_rows(work, options))
+        sides: dict[str, Side] = {OURS: ours, REFERENCE: theirs}
+        if not work.isolated:  # rows of several conversations are never computed with padding
+            sides[OURS_PADDED] = ours_padded
+        return run(report, sides, work, options, start_method, f"{work.batch_size} rows of chats")
 
 
 if __name__ == "__main__":

@@ -113,13 +113,37 @@ def by_trainer(work: TextWork, auto_class: Any, collator: Any, folder: str = "th
 def measure(
     sides: Mapping[str, Side], work: TextWork, options: argparse.Namespace, start_method: str
 ) -> tuple[dict[str, list[Measured]], dict[str, list[list[float]]], str]:
-    """Trains in turn, every round of every side in a new process; the machine takes its turn in this one.
+    """Trains in turn, and has the machine take its turn in this process.
 
     Returns:
-        What was measured, and all losses, of every round, by side; what the machine's peak was.
+        What `train_in_turn` returns; what the machine's peak was.
     """
     from flops import PEAK, gemm_peak, with_utilisation
 
+    peak = gemm_peak("cuda" if work.accelerator == "gpu" else "cpu", work.precision)
+    measured, losses = train_in_turn(sides, work, options, start_method, {PEAK: peak})
+    return measured, losses, with_utilisation(measured)
+
+
+def train_in_turn(
+    sides: Mapping[str, Side],
+    work: TextWork,
+    options: argparse.Namespace,
+    start_method: str,
+    beside: Mapping[str, Round] | None = None,
+) -> tuple[dict[str, list[Measured]], dict[str, list[list[float]]]]:
+    """Trains in turn, every round of every side in a new process.
+
+    Args:
+        sides: the contestants.
+        work: what they are told.
+        options: `rounds` and `warmup`.
+        start_method: of processes.
+        beside: what takes its turn in this process.
+
+    Returns:
+        What was measured, and all losses, of every round, by side.
+    """
     losses: dict[str, list[list[float]]] = {name: [] for name in sides}
 
     def contestant(name: str) -> Measured:
@@ -128,20 +152,22 @@ def measure(
         return {**measured, "memory": measured.get("device_memory", peak.anonymous)}
 
     contestants: dict[str, Round] = {name: partial(contestant, name) for name in sides}
-    contestants[PEAK] = gemm_peak("cuda" if work.accelerator == "gpu" else "cpu", work.precision)
-    measured = alternate(contestants, options.rounds, options.warmup)
-    return measured, losses, with_utilisation(measured)
+    return alternate({**contestants, **(beside or {})}, options.rounds, options.warmup), losses
 
 
 def comparisons(measured: Mapping[str, list[Measured]], name: str) -> list[Comparison]:
     """Compares time, rate, memory and utilisation."""
     from flops import utilisation
 
+    return [*step_comparisons(measured, name), utilisation(measured, f"{name}: ")]
+
+
+def step_comparisons(measured: Mapping[str, list[Measured]], name: str) -> list[Comparison]:
+    """Compares time, rate and memory."""
     return [
         compare(measured, "step", f"{name}: a step", "s", "lower"),
         compare(measured, "tokens", f"{name}: tokens", "1/s", "higher"),
         compare(measured, "memory", f"{name}: peak memory", "MB", "lower"),
-        utilisation(measured, f"{name}: "),
     ]
 
 

@@ -40,6 +40,11 @@ class Conversation:
     tools: tuple[Any, ...] = ()
     text: str | None = None
 
+    @property
+    def whole(self) -> str:
+        """All that is said, for people, and to tell rows that say the same."""
+        return self.text or "\n".join(f"{each['role']}: {each['content']}" for each in self.messages)
+
 
 @dataclass(frozen=True)
 class ChatFormat:
@@ -87,15 +92,7 @@ def find_format(columns: Sequence[str], mapping: Mapping[str, str] | None = None
     Raises:
         UserError: it is none that is known, or a mapped column is missing.
     """
-    mapping = dict(mapping or {})
-    for own, column in mapping.items():
-        if own not in KNOWN:
-            raise UserError(f"chat_columns: no format has {own!r}{did_you_mean(own, KNOWN)}; known: {', '.join(KNOWN)}")
-        if column not in columns:
-            raise UserError(
-                f"dataset has no column {column!r}; columns: {list(columns)}{did_you_mean(column, columns)}"
-            )
-    there = {name: name for name in KNOWN if name in columns} | mapping
+    there = named_columns(columns, mapping, KNOWN)
     for name, (needed, possible) in FORMATS.items():
         if all(column in there for column in needed):
             return ChatFormat(name, {own: there[own] for own in (*needed, *possible) if own in there})
@@ -104,6 +101,23 @@ def find_format(columns: Sequence[str], mapping: Mapping[str, str] | None = None
         "instruction, input, output (Alpaca); prompt, completion; text. Name them by chat_columns, such as "
         "{messages: dialogue}"
     )
+
+
+def named_columns(columns: Sequence[str], mapping: Mapping[str, str] | None, known: Sequence[str]) -> dict[str, str]:
+    """Returns the columns that formats know, by the formats' names for them; see `find_format`.
+
+    Raises:
+        UserError: no format has such a name, or a mapped column is missing.
+    """
+    mapping = dict(mapping or {})
+    for own, column in mapping.items():
+        if own not in known:
+            raise UserError(f"chat_columns: no format has {own!r}{did_you_mean(own, known)}; known: {', '.join(known)}")
+        if column not in columns:
+            raise UserError(
+                f"dataset has no column {column!r}; columns: {list(columns)}{did_you_mean(column, columns)}"
+            )
+    return {name: name for name in known if name in columns} | mapping
 
 
 FORMATS: dict[Name, tuple[tuple[str, ...], tuple[str, ...]]] = {

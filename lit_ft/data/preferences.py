@@ -12,13 +12,14 @@ from lit_ft.data.chats import (
     Row,
     check_messages,
     find_format,
+    named_columns,
     read_string,
     read_tools,
     said,
     turns,
 )
 from lit_ft.data.formats.common import shorten
-from lit_ft.errors import UserError, did_you_mean
+from lit_ft.errors import UserError
 
 PAIR = ("chosen", "rejected")
 PROMPTS = ("prompt", "messages", "conversations", "instruction")
@@ -158,22 +159,14 @@ def find_preferences(
     Raises:
         UserError: it is none that is known, or a mapped column is missing.
     """
-    mapping = dict(mapping or {})
-    for own, column in mapping.items():
-        if own not in KNOWN:
-            raise UserError(f"chat_columns: no format has {own!r}{did_you_mean(own, KNOWN)}; known: {', '.join(KNOWN)}")
-        if column not in columns:
-            raise UserError(
-                f"dataset has no column {column!r}; columns: {list(columns)}{did_you_mean(column, columns)}"
-            )
-    there = {name: name for name in KNOWN if name in columns} | mapping
+    there = named_columns(columns, mapping, KNOWN)
     if all(side in there for side in PAIR):
         prompts = [name for name in PROMPTS if name in there][:1]
         beside = [name for name in ("input", "system", "tools") if name in there]
         return PairFormat({name: there[name] for name in (*PAIR, *prompts, *beside)})
     if LABEL in there or not judged:
         label = there.pop(LABEL, None)
-        chats = {own: column for own, column in mapping.items() if own != LABEL}
+        chats = {own: column for own, column in (mapping or {}).items() if own != LABEL}
         return JudgedFormat(find_format([name for name in columns if name != label], chats), label)
     raise UserError(
         f"no format of preferences has the columns {list(columns)}; known: chosen, rejected, with prompt, "

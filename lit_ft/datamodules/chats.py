@@ -32,6 +32,9 @@ class ChatDataModule(TransformerDataModule):
         max_seq_length: most tokens of a row. Default: what the model takes, at most 2,048. What is longer is cut at the
             end (`truncation_side`), and counted; `on_bad_rows: {cut: drop}` or `error` leaves it out, or stops.
         kwargs: options of every data module.
+
+    Attributes:
+        formats: how each set of rows holds them, by where it lies.
     """
 
     usual_packing = None
@@ -49,6 +52,7 @@ class ChatDataModule(TransformerDataModule):
     ) -> None:
         super().__init__(max_seq_length=max_seq_length, stride=None, **kwargs)
         self._columns: dict[Kind, list[str] | None] = {}
+        self.formats: dict[str, Any] = {}
 
     @abstractmethod
     def find_format(self, columns: Sequence[str], split: Kind) -> Any:
@@ -60,7 +64,7 @@ class ChatDataModule(TransformerDataModule):
 
     def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Tells the formats, which may differ from set to set; says what the tokenizer does not know; see the base."""
-        self._columns = {}
+        self._columns, self.formats = {}, {}
         for kind, sets in raw.items():
             for rows in sets.values():
                 try:
@@ -70,6 +74,7 @@ class ChatDataModule(TransformerDataModule):
                 # of rows to reply to some may be missing
                 columns = [name for name in found.columns.values() if name in rows.data.column_names]
                 self.notes.append(f"{rows.place}: {found.title} ({', '.join(columns)})")
+                self.formats[rows.place] = found
                 if self._columns.setdefault(kind, columns) != columns:
                     self._columns[kind] = None
         if loose := check_tokens(self.tokenizer, self.renderer):

@@ -63,11 +63,7 @@ class InstructionTuningDataModule(ChatDataModule):
 
     def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
         """All that is said; see the base."""
-        said: list[str | None] = [
-            conversation.text or "\n".join(f"{each['role']}: {each['content']}" for each in conversation.messages)
-            for conversation in self.read_rows(rows, split)
-        ]
-        return RowContent([said], None)
+        return RowContent([[each.whole for each in self.read_rows(rows, split)]], None)
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Renders and encodes conversations, cut to their length; see the base."""

@@ -8,11 +8,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from lit_ft.data.chats import Conversation
-from lit_ft.data.collators import Batch, Feature, pad_sequences
+from lit_ft.data.collators import Batch, Feature, pad_labels, pad_sequences
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.preferences import LABEL, Preference, PreferenceFormat, find_preferences
-from lit_ft.data.ragged import Ragged
+from lit_ft.data.ragged import Array, Ragged
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.samplers import FILLER, Key, LengthSortedSampler
 from lit_ft.datamodules.chats import ChatDataModule
@@ -38,9 +38,6 @@ class PreferenceDataModule(ChatDataModule):
         UserError: the rows do not fit; the message names file, row and fix.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-
     def find_format(self, columns: Sequence[str], split: Kind) -> PreferenceFormat:
         """Tells how preferences are held; see the base."""
         return find_preferences(columns, self.hparams["chat_columns"], judged=split != "predict")
@@ -52,23 +49,21 @@ class PreferenceDataModule(ChatDataModule):
             UserError: some sets are pairs, and others are not.
         """
         description = super().describe(raw, known)
-        kinds = {
-            rows.place: self.find_format(rows.data.column_names, kind).paired
-            for kind, sets in raw.items()
-            for rows in sets.values()
-        }
-        if len({*kinds.values()}) > 1:
-            one, other = (next(place for place, paired in kinds.items() if paired is each) for each in (True, False))
-            raise UserError(f"{one} holds pairs of replies, {other} single ones: they cannot be learned together")
-        self.description = {**description, "paired": next(iter(kinds.values()))}
+        pairs = [place for place, each in self.formats.items() if each.paired]
+        single = [place for place, each in self.formats.items() if not each.paired]
+        if pairs and single:
+            raise UserError(
+                f"{pairs[0]} holds pairs of replies, {single[0]} single ones: they cannot be learned together"
+            )
+        self.description = {**description, "paired": bool(pairs)}
         return self.description
 
     def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
         """What is said on either side, and the judgement; see the base."""
         found: list[Preference] = self.read_rows(rows, split)
-        texts: list[list[str | None]] = [[_said(each.chosen) for each in found]]
+        texts: list[list[str | None]] = [[each.chosen.whole for each in found]]
         if any(each.rejected is not None for each in found):
-            texts.append([_said(each.rejected) for each in found])
+            texts.append([None if each.rejected is None else each.rejected.whole for each in found])
         judged = [each.desirable for each in found]
         return RowContent(texts, None if None in judged else [str(each) for each in judged])
 
@@ -98,11 +93,8 @@ class PreferenceDataModule(ChatDataModule):
         options = self.hparams
         batch = pad_sequences(features, self.tokenizer, 0, self.static_length, options["pad_to_multiple_of"], "right")
         batch = {name: value.transpose(0, 1).flatten(0, 1) for name, value in batch.items()}
-        marks = pad_sequences(
-            [{**feature, "input_ids": feature["learned"]} for feature in features],
-            self.tokenizer, 0, self.static_length, options["pad_to_multiple_of"], "right",
-        )["input_ids"].transpose(0, 1).flatten(0, 1)  # fmt: skip
-        learned = (marks > 0) & batch["attention_mask"].bool()
+        marks = [mark for side in zip(*(_sides(each, "learned") for each in features), strict=True) for mark in side]
+        learned = pad_labels(batch["attention_mask"], marks) > 0
         learned[torch.tensor([key[1] == FILLER for key in keys]).repeat(len(learned) // len(features))] = False
         batch["labels"] = torch.where(learned, batch["input_ids"], IGNORED)
         if "desirable" in features[0]:
@@ -120,8 +112,7 @@ class PreferenceDataModule(ChatDataModule):
                 )
 
     def _shown(self, feature: Feature) -> str:
-        sides = np.split(feature["input_ids"], np.cumsum(feature["sequences"])[:-1])
-        marks = np.split(feature["learned"], np.cumsum(feature["sequences"])[:-1])
+        sides, marks = _sides(feature, "input_ids"), _sides(feature, "learned")
         replies = [self.tokenizer.decode(ids[mark > 0])[:200] for ids, mark in zip(sides, marks, strict=True)]
         return f"{self.tokenizer.decode(sides[0])[:300]!r}, of which is compared: {' | '.join(map(repr, replies))}"
 
@@ -132,11 +123,11 @@ class PreferenceDataModule(ChatDataModule):
             raise RowError(error.row // per_row, str(error)) from None
 
 
+def _sides(feature: Feature, column: str) -> list[Array]:
+    """Takes what is laid end to end apart."""
+    return np.split(feature[column], np.cumsum(feature["sequences"])[:-1])
+
+
 def _joined(sides: list[Any], size: int) -> list[list[int]]:
     """Lays the sides of each row end to end."""
     return [np.concatenate(sides[at : at + size]).tolist() for at in range(0, len(sides), size)]
-
-
-def _said(conversation: Conversation | None) -> str:
-    messages = () if conversation is None else conversation.messages
-    return "\n".join(f"{each['role']}: {each['content']}" for each in messages)

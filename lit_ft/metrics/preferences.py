@@ -50,6 +50,14 @@ class RewardScores(Metric):
         return {**values, "reward_accuracy": self.right / self.good} if self.paired else values
 
 
+def means(chosen: Tensor, rejected: Tensor, paired: bool) -> dict[str, Tensor]:
+    """Returns the means of one batch by name, but those of no reply; see `RewardScores.update`."""
+    sides = {name: side.float().mean() for name, side in zip(NAMES, (chosen, rejected), strict=False) if len(side)}
+    if len(sides) == len(NAMES) - 1:
+        sides["reward_margin"] = sides["reward_chosen"] - sides["reward_rejected"]
+    return {**sides, "reward_accuracy": (chosen > rejected).float().mean()} if paired and sides else sides
+
+
 def names(paired: bool) -> list[str]:
     """Returns the names of the metrics."""
     return [*NAMES, *(OF_PAIRS if paired else ())]

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from lit_ft.data.sources import resolve_path
 from lit_ft.errors import UserError
-from lit_ft.modules.padding import PaddingFreeModule
+from lit_ft.modules.padding import PaddingFreeModule, check_option
 from lit_ft.ops.adapters import SUBFOLDER, inject, is_adapter, load_weights, merged, opened, read_settings, save
 from lit_ft.ops.building import ModelSource
 from lit_ft.ops.positions import hard_limit
@@ -77,19 +76,18 @@ class AdapterModule(PaddingFreeModule):
         self.adapter = found
         if restored is not None:  # the weights follow from its checkpoint
             return
-        trained, total = model.num_parameters(only_trainable=True), model.num_parameters()
         beside = f", and of {', '.join(saved)} as a whole" if saved else ""
         targets = found.get("target_modules") or "PEFT's choice of modules"
         if not isinstance(targets, str):
             targets = ", ".join(sorted({name.rpartition(".")[2] for name in targets}))
-        log.info(f"{found['peft_type']} of {targets}{beside}: {trained:,} of {total:,} weights are trained")
+        self._say_trained(model, f"{found['peft_type']} of {targets}{beside}")
 
     def _add_prompts(self, made: Prompts, folder: str | None) -> None:
         model: Any = made.wrapped.base_model
-        if self.hparams["padding_free"] in ("on", True):
+        if check_option(self.hparams["padding_free"]) == "on":
             raise UserError(f"padding_free: on: {made.kind} puts tokens before the text; set it to auto")
         if folder is not None:
-            made.load(Path(resolve_path(folder)))
+            made.load(folder)
         most, size = hard_limit(model.config), getattr(self._datamodule, "longest_feature", None)
         if most is not None and isinstance(size, int) and size + made.tokens > most:
             raise UserError(
@@ -97,11 +95,12 @@ class AdapterModule(PaddingFreeModule):
                 f"{most - made.tokens} may be left to the text (max_seq_length, block_size)"
             )
         self.__dict__["_prompts"], self.adapter = made, made.settings
+        self._say_trained(model, f"{made.kind}: {made.tokens} tokens before each text, computed with padding")
+
+    @staticmethod
+    def _say_trained(model: PreTrainedModel, what: str) -> None:
         trained, total = model.num_parameters(only_trainable=True), model.num_parameters()
-        log.info(
-            f"{made.kind}: {made.tokens} tokens before each text, computed with padding: {trained:,} of {total:,} "
-            "weights are trained"
-        )
+        log.info(f"{what}: {trained:,} of {total:,} weights are trained")
 
     def write_adapter(self, state: dict[str, Tensor], folder: Path) -> None:
         """Writes the adapter's folder, with weights of the model that may be others than it has now."""

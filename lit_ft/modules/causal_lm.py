@@ -185,10 +185,14 @@ write("The beginning of a text", max_new_tokens=50)"""
         made = []
         with isolate_rng():  # or what follows in training would depend on the samples
             for prompt in prompts:
-                ids = torch.tensor(self._prompt_encoder.prompts([prompt]).tolist(), device=self.device)
+                ids = torch.tensor(self.prompt_tokens(prompt), device=self.device)[None]
                 texts = self.generate({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
                 made.append({"prompt": prompt, "generated_text": texts[0][0]})
         return made
+
+    def prompt_tokens(self, prompt: str) -> list[int]:
+        """Returns the tokens of one of `sample_prompts`, after which the model goes on."""
+        return self._prompt_encoder.prompts([prompt]).tolist()[0]  # type: ignore[no-any-return]
 
     def metric_names(self, description: Description) -> list[str]:
         """Names of the metrics; see the base."""

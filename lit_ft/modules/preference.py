@@ -12,7 +12,7 @@ from lit_ft.data.labels import IGNORED
 from lit_ft.data.merging import Part
 from lit_ft.data.twins import on_cpu
 from lit_ft.errors import UserError, did_you_mean
-from lit_ft.metrics.preferences import RewardScores, names
+from lit_ft.metrics.preferences import RewardScores, means, names
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.reference import ReferenceModule
 from lit_ft.modules.replying import ReplyingModule
@@ -26,11 +26,18 @@ class Compared:
 
     Attributes:
         replies: all of them, those chosen first where they are pairs.
+        there: which rows have a reply, bool `[n]`, on the CPU.
         desirable: which of single replies are good, bool `[n]`; `None` = they are pairs.
     """
 
     replies: Replies
+    there: Tensor
     desirable: Tensor | None
+
+    @property
+    def pairs(self) -> Tensor:
+        """Which pairs have both replies, bool `[n / 2]`, on the CPU."""
+        return self.there.view(2, -1).all(0)
 
 
 class PreferenceModule(ReferenceModule, ReplyingModule):
@@ -118,13 +125,14 @@ class PreferenceModule(ReferenceModule, ReplyingModule):
         states = super().outputs(batch)
         each = token_log_probs(self.halves, states.hidden, states.targets)
         sums = each.new_zeros(len(batch["input_ids"]))
-        tokens = torch.bincount(states.feature, minlength=len(sums))
+        tokens = torch.zeros_like(sums, dtype=torch.long).index_add_(0, states.feature, torch.ones_like(states.feature))
         return Replies(sums.index_add(0, states.feature, each), tokens)
 
     def outputs(self, batch: Batch) -> Compared:  # type: ignore[override]
         """Runs the model, and the reference where the loss has one; see the base."""
         reference = self.reference_log_probs(batch) if self.compares else None
-        return Compared(replace(self._scored(batch), reference=reference), self._desirable(batch))
+        there = (on_cpu(batch["labels"])[:, 1:] != IGNORED).any(1)  # no copy to wait for
+        return Compared(replace(self._scored(batch), reference=reference), there, self._desirable(batch))
 
     def _desirable(self, batch: Batch) -> Tensor | None:
         """Returns which replies are good, `[rows]`; `None` of pairs, unless the loss takes them apart."""
@@ -156,28 +164,28 @@ class PreferenceModule(ReferenceModule, ReplyingModule):
         if outputs.desirable is not None:
             weights = (options["desirable_weight"], options["undesirable_weight"])
             losses = kto_losses(replies, outputs.desirable, self._divergence(batch), self.beta, weights)
-            there = replies.tokens > 0
-            return torch.where(there, losses, 0.0).sum(), there.sum()
-        chosen, rejected = replies.halves()
-        there = (chosen.tokens > 0) & (rejected.tokens > 0)
-        if not bool(there.any()):
-            return replies.log_probs.sum() * 0.0, there.sum()
-        chosen, rejected = chosen[there], rejected[there]
+            return losses[outputs.there].sum(), losses.new_full((), int(outputs.there.sum()))
+        count = replies.log_probs.new_full((), int(outputs.pairs.sum()))
+        if not outputs.pairs.any():
+            return replies.log_probs.sum() * 0.0, count
+        chosen, rejected = (side[outputs.pairs] for side in replies.halves())
         losses = pair_losses(
             options["loss_type"], chosen, rejected, self.beta, options["label_smoothing"], options["simpo_gamma"]
         )
         alpha = 1.0 if options["loss_type"] == "orpo" else options["rpo_alpha"]
         if alpha:
             losses = losses - alpha * chosen.log_probs.sum() / chosen.tokens.sum()
-        return losses.sum(), there.sum()
+        return losses.sum(), count
 
     def progress(self, outputs: Compared, batch: Batch) -> dict[str, Tensor]:  # type: ignore[override]
         """The rewards of a training batch; see the base."""
-        metric = self._metric(sync_on_compute=False)
-        self.update(metric, self.decode(outputs, batch))  # type: ignore[arg-type]
-        values = metric.compute()
+        rewards, there = outputs.replies.rewards(self.beta), outputs.there
+        if "desirable" not in batch:
+            chosen, rejected = (side[outputs.pairs] for side in rewards.chunk(2))
+            return means(chosen, rejected, paired=True)
+        good = on_cpu(batch["desirable"])
         # a batch of single replies may have none that are good, or bad
-        return values if metric.paired else {name: value for name, value in values.items() if not value.isnan()}
+        return means(rewards[there & good], rewards[there & ~good], paired=False)
 
     # Evaluation
 
@@ -206,10 +214,7 @@ class PreferenceModule(ReferenceModule, ReplyingModule):
 
     def metrics(self, description: Description, stage: str) -> RewardScores:  # type: ignore[override]
         """Means of rewards; see the base."""
-        return self._metric()
-
-    def _metric(self, **kwargs: Any) -> RewardScores:
-        return RewardScores(self.description.get("paired") is not False, **kwargs).to(self.device)
+        return RewardScores(description.get("paired") is not False).to(self.device)
 
     def update(self, metrics: RewardScores, rows: list[Part]) -> None:  # type: ignore[override]
         """Adds the rewards of rows that have a reply to compare; see the base."""

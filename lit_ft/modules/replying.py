@@ -1,9 +1,5 @@
 """Causal language models that reply: what ends a reply, and samples of replies; a base of tasks, not a task."""
 
-from typing import Any
-
-import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from transformers import PreTrainedModel
 
 from lit_ft.data.chat_encoding import ChatEncoder
@@ -28,9 +24,6 @@ class ReplyingModule(CausalLMModule):
 reply = pipeline("text-generation", "this/folder")
 reply([{"role": "user", "content": "A question"}], max_new_tokens=200)"""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-
     def build(self) -> PreTrainedModel:
         """Builds the model, which ends its replies as the chat template does; see the base."""
         model, end = super().build(), self.description.get("end_of_reply")
@@ -40,18 +33,9 @@ reply([{"role": "user", "content": "A question"}], max_new_tokens=200)"""
             model.generation_config.eos_token_id = [*ends, end]
         return model
 
-    def samples(self) -> list[dict[str, Any]]:
-        """Replies to `sample_prompts`, one by one."""
-        prompts = self.hparams["sample_prompts"]
-        if not prompts:
-            return []
+    def prompt_tokens(self, prompt: str) -> list[int]:
+        """Returns the tokens of a conversation that begins with a prompt; see the base."""
         assert self.tokenizer is not None
         encoder = ChatEncoder(self.tokenizer, ChatRenderer(self.tokenizer))
-        made = []
-        with isolate_rng():  # or what follows in training would depend on the samples
-            for prompt in prompts:
-                asked = Conversation(({"role": "user", "content": prompt},))
-                ids = torch.from_numpy(encoder.prompts([asked])[0])[None].to(self.device)
-                texts = self.generate({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
-                made.append({"prompt": prompt, "generated_text": texts[0][0]})
+        made: list[int] = encoder.prompts([Conversation(({"role": "user", "content": prompt},))])[0].tolist()
         return made

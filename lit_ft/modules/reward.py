@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.merging import Part
 from lit_ft.errors import UserError
-from lit_ft.metrics.preferences import RewardScores, names
+from lit_ft.metrics.preferences import RewardScores, means, names
 from lit_ft.modules.base import Batch, Description, TransformerModule
 from lit_ft.ops.building import SEQUENCE_HEAD, check_head
 
@@ -76,9 +76,8 @@ reward = model(input_ids=inputs["input_ids"]).logits[0, 0]"""
 
     def progress(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
         """The rewards of a training batch; see the base."""
-        metric = RewardScores(True, sync_on_compute=False).to(self.device)
-        self.update(metric, self.decode(outputs, batch))
-        return metric.compute()  # type: ignore[no-any-return]
+        chosen, rejected = outputs.logits.detach().squeeze(-1).chunk(2)
+        return means(chosen, rejected, paired=True)
 
     def decode(self, outputs: Any, batch: Batch) -> list[Part]:
         """Takes the rewards of each row; see the base."""

@@ -124,14 +124,19 @@ class StandaloneModule(LightningModule):
                 "it was trained from"
             )
         # the scales of quantized weights are in the model already, and nobody loads them from here
-        parts = quantized_parts(own, (name for name, _ in self.named_parameters(remove_duplicate=False)))
+        parts = self._quantized_parts(own)
         checkpoint["state_dict"] = {name: state.get(name, value) for name, value in own.items() if name not in parts}
+
+    def _quantized_parts(self, state: dict[str, Any]) -> set[str]:
+        if not self.hparams["quantization"]:
+            return set()
+        return quantized_parts(state, (name for name, _ in self.named_parameters(remove_duplicate=False)))
 
     def _leave_out_frozen(self, checkpoint: dict[str, Any]) -> None:
         trained = {name for name, value in self.named_parameters(remove_duplicate=False) if value.requires_grad}
         self.pretrained_weights -= trained  # for good: what is frozen later is no longer what it was
         state = checkpoint["state_dict"]
-        parts = quantized_parts(state, (name for name, _ in self.named_parameters(remove_duplicate=False)))
+        parts = self._quantized_parts(state)
         left_out = frozenset((state.keys() & self.pretrained_weights) | parts)
         if left_out != self._left_out:  # once: they do not change
             self._left_out = left_out

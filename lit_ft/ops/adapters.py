@@ -212,11 +212,8 @@ def load_weights(model: PreTrainedModel, folder: str) -> None:
     """
     from peft import set_peft_model_state_dict
 
-    path = Path(resolve_path(folder)) / WEIGHTS
-    if not path.is_file():
-        raise UserError(f"peft: {folder!r} has no {WEIGHTS}; pickled weights (.bin) are not read")
     try:
-        weights = {name.removeprefix(PREFIX): value for name, value in load_file(path).items()}
+        weights = {name.removeprefix(PREFIX): value for name, value in read_weights(folder).items()}
         result: Any = set_peft_model_state_dict(model, weights, adapter_name="default")
     except KeyError as error:
         raise UserError(
@@ -231,6 +228,18 @@ def load_weights(model: PreTrainedModel, folder: str) -> None:
         raise UserError(f"peft: the adapter in {folder!r} is of another model: this one has no {strangers[0]!r}")
 
 
+def read_weights(folder: str) -> dict[str, Tensor]:
+    """Returns the weights of a saved adapter by their names there.
+
+    Raises:
+        UserError: there are none, or they are pickled.
+    """
+    path = Path(resolve_path(folder)) / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"peft: {folder!r} has no {WEIGHTS}; pickled weights (.bin) are not read")
+    return load_file(path)
+
+
 def save(model: PreTrainedModel, state: dict[str, Tensor], folder: Path) -> None:
     """Writes the adapter of a model as PEFT does: its configuration, and its weights as safetensors.
 
@@ -242,10 +251,22 @@ def save(model: PreTrainedModel, state: dict[str, Tensor], folder: Path) -> None
     from peft import get_peft_model_state_dict
 
     found = get_peft_model_state_dict(model, state_dict=state, adapter_name="default", save_embedding_layers=False)
+    write_folder(folder, {PREFIX + name: value for name, value in found.items()}, model.peft_config["default"], model)
+
+
+def write_folder(folder: Path, weights: dict[str, Tensor], config: "PeftConfig", model: PreTrainedModel) -> None:
+    """Writes the folder of an adapter.
+
+    Args:
+        folder: to write to.
+        weights: by PEFT's names.
+        config: of the adapter.
+        model: that has the adapter.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {PREFIX + name: value.contiguous().clone() for name, value in found.items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    model.peft_config["default"].save_pretrained(str(folder))
+    own = {name: value.contiguous().clone() for name, value in weights.items()}
+    save_file(own, folder / WEIGHTS, metadata={"format": "pt"})
+    config.save_pretrained(str(folder))
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
 

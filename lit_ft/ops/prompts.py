@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_ft.errors import UserError
-from lit_ft.ops.adapters import TASK_TYPES, WEIGHTS, adapter_config, plain_settings
+from lit_ft.ops.adapters import TASK_TYPES, adapter_config, plain_settings, read_weights, write_folder
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 KINDS = ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING")
-ENCODER, SAVED = "prompt_encoder", "prompt_embeddings"
+ENCODER = "prompt_encoder"
 TASKS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "CAUSAL_LM")
 
 
@@ -103,15 +102,10 @@ class Prompts:
             )
         finally:
             encoder.load_state_dict(now)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.contiguous().clone() for name, value in found.items()}
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        self.wrapped.peft_config["default"].save_pretrained(str(folder))
         model: Any = self.wrapped.base_model
-        if model.can_generate():
-            model.generation_config.save_pretrained(folder)
+        write_folder(folder, found, self.wrapped.peft_config["default"], model)
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: str) -> None:
         """Takes a saved adapter's weights.
 
         Raises:
@@ -119,8 +113,6 @@ class Prompts:
         """
         from peft import set_peft_model_state_dict
 
-        if not (folder / WEIGHTS).is_file():
-            raise UserError(f"peft: {str(folder)!r} has no {WEIGHTS}; pickled weights (.bin) are not read")
         if self.kind == "P_TUNING" or self.settings.get("prefix_projection"):
             raise UserError(f"peft: {self.kind} cannot go on from a folder: the network behind its tokens is not in it")
-        set_peft_model_state_dict(self.wrapped, load_file(folder / WEIGHTS), adapter_name="default")
+        set_peft_model_state_dict(self.wrapped, read_weights(folder), adapter_name="default")

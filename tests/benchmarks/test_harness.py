@@ -36,6 +36,7 @@ ENTRIES = [
     "domain_adaptation",
     "chats_step",
     "replies_step",
+    "preferences_step",
     "prediction",
     "lightning_overhead",
     "startup",

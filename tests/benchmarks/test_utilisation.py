@@ -187,6 +187,20 @@ def test_replies_step(options: list[str], warm: str, tmp_path: Path) -> None:
     content = script("replies_step").main([*options, *sizes, "--model", model], start_method=warm)
     assert names(content) == [["lit_ft", "TRL's SFTTrainer", "lit_ft, padding_free off"]] * 3
     assert "losses of 3 steps within" in content["checks"][0]
+    packed = [*options, *sizes, "--model", model, "--packing", "best_fit"]
+    content = script("replies_step").main(packed, start_method=warm)
+    assert names(content) == [["lit_ft", "TRL's SFTTrainer"]] * 3
+    assert "losses of 3 steps within" in content["checks"][0]
+
+
+@pytest.mark.soak
+def test_preferences_step(options: list[str], warm: str, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    model = make_preference_model(tmp_path / "model")
+    sizes = ["--steps", "2", "--batch_size", "2", "--block_size", "160", "--words", "12"]
+    content = script("preferences_step").main([*options, *sizes, "--model", model], start_method=warm)
+    assert names(content) == [["lit_ft", "TRL's DPOTrainer"]] * 3
+    assert "losses of 3 steps within" in content["checks"][0]
 
 
 def test_chats_that_differ_are_no_equal_work(tiny: Callable[..., str], tmp_path: Path) -> None:
