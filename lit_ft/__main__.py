@@ -33,6 +33,10 @@ def _command(words: list[str]) -> Callable[[], object]:
         from lit_ft.commands.chat import chat
 
         return chat
+    if words == ["preview"]:
+        from lit_ft.commands.preview import preview
+
+        return preview
     if words == ["export"]:
         from lit_ft.commands.export import export
 

@@ -109,6 +109,8 @@ class Parser(LightningArgumentParser):
 class LitFtCLI(LightningCLI):
     """LightningCLI in subclass mode, with run folders, checkpoints by name, and model options handed to the data."""
 
+    trainer_kind: type[Trainer] = Trainer
+
     def __init__(self, args: ArgsType = None) -> None:
         self.run: Path | None = None
         self.extras: dict[str, Any] | None = None
@@ -116,6 +118,7 @@ class LitFtCLI(LightningCLI):
         super().__init__(
             LightningModule,
             LightningDataModule,
+            trainer_class=self.trainer_kind,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
@@ -125,7 +128,7 @@ class LitFtCLI(LightningCLI):
             parser_kwargs={
                 "prog": "lit-ft",
                 "description": "Fine-tune transformers with Lightning, from YAML. Also: lit-ft quickstart, "
-                "lit-ft cache list, lit-ft cache clear, lit-ft export.",
+                "lit-ft preview, lit-ft cache list, lit-ft cache clear, lit-ft export, lit-ft chat.",
             },
             args=args,
         )

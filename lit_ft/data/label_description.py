@@ -293,6 +293,23 @@ def count_labels(labels: Array, description: Description, total: Description) ->
     total["num_train_rows"] = total.get("num_train_rows", 0) + len(labels)
 
 
+def label_name(label: Array, description: Description) -> str | None:
+    """Returns an encoded label as people write it: a name, several, or a number; `None` where there is none.
+
+    Args:
+        label: as `LabelCoder.encode` returned it, of one row.
+        description: what `LabelColumns.describe` returned.
+    """
+    kind, names = description["problem_type"], description["labels"]
+    if kind == "single_label":
+        return names[int(label)] if label >= 0 else None
+    if np.isnan(label).any():
+        return None
+    if kind == "regression":
+        return ", ".join(f"{number:g}" for number in np.atleast_1d(label))
+    return ", ".join(name for name, there in zip(names, label, strict=True) if there) or "none"
+
+
 def _aligned(names: list[str], given: list[str], place: str, fixed: bool, notes: list[str]) -> list[str]:
     """Returns the names in the order of the head's ids where they are the same labels."""
     if are_generic(given) and len(given) == len(names):

@@ -19,6 +19,7 @@ from lit_ft.data.quality_marks import RowMarks
 from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.regrouping import regrouped
+from lit_ft.data.row_samples import add_texts, some_rows
 from lit_ft.data.store import FeatureStore
 from lit_ft.errors import UserError
 
@@ -46,10 +47,14 @@ class Work:
 
 @dataclass
 class PreparedSet:
-    """Features of one set, memory-mapped, and the raw columns that are handed along with them."""
+    """Features of one set, memory-mapped, and the raw columns that are handed along with them.
+
+    `known_rows` says of some rows, by number, what messages call them and how many tokens they lose.
+    """
 
     features: FeatureStore
     info: Dataset | None
+    known_rows: dict[int, tuple[str, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -104,7 +109,10 @@ def opened(folder: Path) -> Prepared:
     """Maps what lies in a prepared folder."""
     content = json.loads((folder / "content.json").read_text(encoding="utf-8"))
     sets = {
-        kind: {name: _opened_set(folder / f"{kind}-{number}") for number, name in enumerate(names)}
+        kind: {
+            name: _opened_set(folder / f"{kind}-{number}", content.get("known_rows", {}).get(kind, {}).get(name))
+            for number, name in enumerate(names)
+        }
         for kind, names in content["sets"].items()
     }
     return Prepared(
@@ -112,13 +120,14 @@ def opened(folder: Path) -> Prepared:
     )
 
 
-def _opened_set(folder: Path) -> PreparedSet:
+def _opened_set(folder: Path, known_rows: dict[str, tuple[str, int]] | None = None) -> PreparedSet:
     kept = folder / "kept.npy"
     store = FeatureStore(
         sorted(folder.glob("features-*.arrow")), np.load(kept, mmap_mode="r") if kept.exists() else None
     )
     info = folder / "info"
-    return PreparedSet(store, Dataset.load_from_disk(str(info)) if info.exists() else None)
+    known = {int(row): (name, lost) for row, (name, lost) in (known_rows or {}).items()}
+    return PreparedSet(store, Dataset.load_from_disk(str(info)) if info.exists() else None, known)
 
 
 def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: Path | None) -> None:
@@ -143,9 +152,15 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
             judged = judge(marks, work.on_bad_rows)  # what is an error there is said before other sets are tokenized
             known = _saved(judged, folder)
     judged = judged.followed_by(judge(marks[len(judged.kept) :], work.on_bad_rows, known))
-    for (kind, number, _, rows), kept, one, cut in zip(places, judged.kept, marks, lost, strict=True):
-        target = folder / f"{kind}-{number}"
-        work.notes += _remarks(rows, kind, one.marks, cut, np.ones(len(cut), bool) if kept is None else kept, work.task)
+    known_rows: dict[str, dict[str, dict[int, tuple[str, int]]]] = {kind: {} for kind in work.rows}
+    for place, kept, one, cut, report in zip(places, judged.kept, marks, lost, judged.report["sets"], strict=True):
+        kind, number, name, rows = place
+        target, stays = folder / f"{kind}-{number}", np.ones(len(cut), bool) if kept is None else kept
+        work.notes += _remarks(rows, kind, one.marks, cut, stays, work.task)
+        report["tokens_lost"] = int(cut.sum(where=stays, dtype=np.int64))
+        add_texts(report["found"], one.marks, rows, kind, work.task)
+        if work.task.grouping(kind) is None:
+            known_rows[kind][name] = {row: (one.row(row), int(cut[row])) for row in some_rows(stays)}
         shutil.rmtree(target / "marks")
         if kept is not None:
             _keep(target, kept)
@@ -163,6 +178,7 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
         "sets": {kind: list(sets) for kind, sets in work.rows.items()},
         "rows": {kind: {name: len(rows) for name, rows in sets.items()} for kind, sets in work.rows.items()},
         "report": judged.report,
+        "known_rows": known_rows,
     }
     (folder / "content.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 

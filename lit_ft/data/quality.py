@@ -223,8 +223,9 @@ def _action(kind: str, split: Split, actions: Mapping[str, Action]) -> Action:
 
 def _found(one: SetMarks, rows: Mask, action: Action) -> Found:
     count = int(rows.sum())
-    examples = [one.row(row) for row in first(rows, EXAMPLES)]
-    return {"count": count, "dropped": count if action == "drop" else 0, "examples": examples}
+    places = first(rows, EXAMPLES)
+    dropped = count if action == "drop" else 0
+    return {"count": count, "dropped": dropped, "examples": [one.row(row) for row in places], "rows": places}
 
 
 def _error(kind: str, one: SetMarks, rows: Mask) -> UserError:

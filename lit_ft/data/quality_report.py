@@ -21,12 +21,18 @@ class Found(TypedDict):
         count: the rows.
         dropped: as many of them as were dropped.
         examples: names of the first few.
+        rows: their numbers in the set.
+        texts: how the first of them begin.
+        scripts: of rows of unknown tokens, how many are written in which script.
         exact: as many of them as contradict, or are in train, character by character.
     """
 
     count: int
     dropped: int
     examples: list[str]
+    rows: list[int]
+    texts: NotRequired[list[str]]
+    scripts: NotRequired[dict[str, int]]
     exact: NotRequired[int]
 
 
@@ -39,6 +45,7 @@ class SetReport(TypedDict):
         place: the file, or data set and split.
         rows: all rows.
         kept: rows left.
+        tokens_lost: tokens that are cut off the rows that are left.
         found: by kind; only kinds that there are.
     """
 
@@ -47,6 +54,7 @@ class SetReport(TypedDict):
     place: str
     rows: int
     kept: int
+    tokens_lost: NotRequired[int]
     found: dict[str, Found]
 
 

@@ -16,6 +16,7 @@ from lit_ft.data.orders import StoppingStrategy, shuffled
 from lit_ft.data.quality_report import table
 from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind
+from lit_ft.data.row_views import Part, token_parts
 from lit_ft.data.samplers import ContiguousSampler, Key, LengthSortedSampler, StepSampler, TokenBudgetSampler
 from lit_ft.data.store import FeatureStore
 from lit_ft.data.stream_loader import PlacedBatch, StreamLoader
@@ -24,6 +25,7 @@ from lit_ft.data.twins import keep_twins
 from lit_ft.datamodules.batch_notes import note_on_batches, note_on_change
 from lit_ft.datamodules.preparing import PreparingDataModule
 from lit_ft.datamodules.streaming import check_streaming, check_validation, stream_loader
+from lit_ft.datamodules.viewing import view
 from lit_ft.errors import UserError, did_you_mean
 
 log = logging.getLogger("lit_ft")
@@ -36,6 +38,8 @@ STAGES: dict[str, tuple[Kind, ...]] = {
 }
 EvaluationStrategy = Literal["group_by_length", "sequential"]
 LIMITS = {"validation": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
+SHOWN = 3
+"""Random training rows that are said at the start of fit, as the scripts do."""
 LEAST = {
     "batch_size": 1, "eval_batch_size": 1, "max_seq_length": 1, "pad_to_multiple_of": 1, "preprocessing_num_workers": 1,
     "num_workers": 0, "shuffle_buffer_size": 0, "data_seed": 0,
@@ -46,7 +50,7 @@ class TransformerDataModule(PreparingDataModule):
     """Rows from files, the hub or memory, tokenized once and served in batches by transformers' names.
 
     A task writes `describe`, `tokenize`, `collate` and, where it needs them, `row_content`, `input_columns`,
-    `info_columns`, `summarise`, `strata`, `groups` and `train_weights`.
+    `info_columns`, `summarise`, `strata`, `groups`, `train_weights`, `parts`, `label_of` and `label_counts`.
 
     Args:
         data_seed: seed of the order of training rows. Default: the run's seed.
@@ -108,6 +112,7 @@ class TransformerDataModule(PreparingDataModule):
                 f"eval_sampling_strategy is {eval_sampling_strategy!r}, expected {' or '.join(known)}{hint}"
             )
         self.features: dict[Kind, dict[str, FeatureDataset]] = {}
+        self.known_rows: dict[Kind, dict[str, dict[int, tuple[str, int]]]] = {}
         self._train_sizes: list[int] = []
         self._weights: Array | None = None
         self._stream: StreamLoader | None = None
@@ -124,6 +129,18 @@ class TransformerDataModule(PreparingDataModule):
     def train_weights(self) -> Any:
         """Returns how often each training feature is drawn, `[features]`; `None` = each once."""
         return None
+
+    def parts(self, batch: Batch) -> list[Part]:
+        """Takes a batch of one row apart for people: the sequences that the model reads."""
+        return token_parts(self.tokenizer, batch)
+
+    def label_of(self, batch: Batch) -> str | None:
+        """Returns what is to be predicted of the row as a whole in a batch of one; `None` = nothing, or no label."""
+        return None
+
+    def label_counts(self, store: FeatureStore) -> dict[str, int]:
+        """Counts the features of each label; empty where there are none to be counted."""
+        return {}
 
     # Lightning's hooks
 
@@ -144,6 +161,7 @@ class TransformerDataModule(PreparingDataModule):
             if note:
                 log.info(note)
         for kind, sets in prepared.sets.items():
+            self.known_rows[kind] = {name: each.known_rows for name, each in sets.items()}
             self.features[kind] = {name: FeatureDataset(each.features, each.info) for name, each in sets.items()}
         if stage == "fit":
             self._start = None  # of an earlier fit; Lightning restores after `setup`
@@ -155,7 +173,8 @@ class TransformerDataModule(PreparingDataModule):
             self.features["train"] = {"": FeatureDataset(FeatureStore.joined(stores))}
             self._train_sizes, self._order = [len(store) for store in stores], None
             _ = self._train_sampler  # options that exclude each other are named before a model is built
-            self._show(self.features["train"][""])
+            for index in shuffled(len(self.features["train"][""]), self.seed, 0)[:SHOWN].tolist():
+                log.info(f"a training row: {view(self, 'train', '', index).plain()}")
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training rows, in an order that is a pure function of seed and epoch."""
@@ -302,16 +321,6 @@ class TransformerDataModule(PreparingDataModule):
     def set_names(self, kind: Kind) -> list[str]:
         """Names of the evaluation sets of one kind, in the order of their loaders."""
         return list(self.features.get(kind, {}))
-
-    def _show(self, data: FeatureDataset, rows: int = 3) -> None:
-        """Says what the model will see of a few random training rows, as the scripts do."""
-        for index in shuffled(len(data), self.seed, 0)[:rows].tolist():
-            log.info(f"a training row: {self._shown(data.store[index])}")
-
-    def _shown(self, feature: Feature) -> str:
-        """Returns what a feature says."""
-        label = f" -> {feature['labels'].tolist()}" if "labels" in feature else ""
-        return f"{self.tokenizer.decode(feature['input_ids'])[:300]!r}{label}"
 
     @property
     def processes(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -41,22 +42,33 @@ def note_on_batches(data: Any, sampler: StepSampler[Any], weights: Array | None)
         return None
     (replicas, rank), size = data.processes, options["batch_size"]
     store = data.features["train"][""].store
-    lengths, most = sum(store.sides()), store.most_sequences
-    widths = store.sides() if most == 1 else [store.widths()]
-    micro = data.trainer.accumulate_grad_batches if data.trainer is not None else 1
-    count = partial(BatchFigures.of, padded=lambda widest: most * order.padded(widest), per_step=replicas * micro)
     usual: StepSampler[Any]
     if "packing" in chosen:
-        blocks = _blocks(int(lengths.sum()), data.longest_feature)
+        blocks = _blocks(int(sum(store.sides()).sum()), data.longest_feature)
         usual = GlobalOrderSampler(lambda _: np.arange(len(blocks)), len(blocks), size, replicas, rank)
-        usual_figures, name = count(usual.spans(0), blocks), f"packing wrapped, batch_size {size}"
+        usual_figures, name = _counter(data)(usual.spans(0), blocks), f"packing wrapped, batch_size {size}"
     else:
         random = replace(order, strategy="random", max_tokens=None)
         usual = random.sampler(store, data._train_sizes, weights, size, replicas, rank)
-        usual_figures, name = count(usual.spans(0), lengths, widths=widths), f"random batches, batch_size {size}"
-    figures = count(sampler.spans(0), lengths, widths=widths)
+        usual_figures, name = figures_of(data, usual), f"random batches, batch_size {size}"
+    figures = figures_of(data, sampler)
     title = ", ".join(f"{option} {value}" for option, value in chosen.items())
     return f"{title}: {figures}; {name}: {usual_figures}. {_meaning(figures, usual_figures, list(chosen))}"
+
+
+def figures_of(data: Any, sampler: StepSampler[Any]) -> BatchFigures:
+    """Returns what the optimizer steps of an epoch of a sampler hold."""
+    store = data.features["train"][""].store
+    widths = store.sides() if store.most_sequences == 1 else [store.widths()]
+    return _counter(data)(sampler.spans(0), sum(store.sides()), widths=widths)
+
+
+def _counter(data: Any) -> Callable[..., BatchFigures]:
+    most, order, micro = data.features["train"][""].store.most_sequences, data.training_order, 1
+    if data.trainer is not None:
+        micro = data.trainer.accumulate_grad_batches
+    steps = data.processes[0] * micro
+    return partial(BatchFigures.of, padded=lambda widest: most * order.padded(widest), per_step=steps)
 
 
 def _meaning(figures: BatchFigures, usual: BatchFigures, chosen: list[str]) -> str:

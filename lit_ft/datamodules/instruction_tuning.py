@@ -95,7 +95,3 @@ class InstructionTuningDataModule(ChatDataModule):
         if split == "predict":
             return pad(features, self.tokenizer, None, multiple, "left")
         return causal_batch(features, keys, self.tokenizer, self.static_length, multiple)
-
-    def _shown(self, feature: Feature) -> str:
-        learned = feature["input_ids"][feature["learned"] > 0]
-        return f"{super()._shown(feature)}, of which is learned: {self.tokenizer.decode(learned)[:300]!r}"

@@ -15,6 +15,7 @@ from lit_ft.data.permutation import Permutation
 from lit_ft.data.prepare import Prepared
 from lit_ft.data.ragged import Ragged
 from lit_ft.data.raw import Kind
+from lit_ft.data.row_views import Part, Role, sequence
 from lit_ft.data.samplers import FILLER, Key
 from lit_ft.data.word_starts import WordStarts
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
@@ -157,6 +158,16 @@ class MaskedLMDataModule(LanguageModelingDataModule):
             batch["labels"] = pad_labels(batch["attention_mask"], [feature["labels"] for feature in masked])
         batch["labels"][torch.tensor([index == FILLER for _, index in keys])] = IGNORED
         return batch
+
+    def parts(self, batch: Batch) -> list[Part]:
+        """Tokens, those to be guessed with what they are; see the base."""
+        if "labels" not in batch:
+            return super().parts(batch)
+        real = batch["attention_mask"][0].bool()
+        ids, labels = (batch[name][0][real].tolist() for name in ("input_ids", "labels"))
+        roles: list[Role] = ["plain" if label == IGNORED else "masked" for label in labels]
+        hidden = [None if label == IGNORED else self.tokenizer.decode([label]) for label in labels]
+        return [sequence(self.tokenizer, ids, roles, hidden)]
 
     @cached_property
     def permuted(self) -> bool:

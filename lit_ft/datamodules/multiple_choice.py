@@ -14,8 +14,10 @@ from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
 from lit_ft.data.columns import Names, as_list, check_columns
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.raw import Kind, RawRows, Rows
+from lit_ft.data.row_views import Part, sequence
 from lit_ft.data.samplers import Key
 from lit_ft.data.splits import same_texts
+from lit_ft.data.store import FeatureStore
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError, did_you_mean
 
@@ -143,6 +145,22 @@ class MultipleChoiceDataModule(TransformerDataModule):
         if "labels" in features[0]:
             batch["labels"] = stack([feature["labels"] for feature in features])
         return batch
+
+    def parts(self, batch: Batch) -> list[Part]:
+        """The choices, of which one is right; see the base."""
+        label, masks = int(batch["labels"][0]) if "labels" in batch else -1, batch["attention_mask"][0].bool()
+        sides = [ids[mask].tolist() for ids, mask in zip(batch["input_ids"][0], masks, strict=True) if mask.any()]
+        return [
+            sequence(self.tokenizer, ids, title=f"choice {at + 1}", right=at == label) for at, ids in enumerate(sides)
+        ]
+
+    def label_counts(self, store: FeatureStore) -> dict[str, int]:
+        """Counts how often which choice is right; see the base."""
+        if "labels" not in store.column_names:
+            return {}
+        labels = store.column("labels")
+        counts = np.bincount(labels[labels >= 0], minlength=store.most_sequences).tolist()
+        return {f"choice {number + 1}": count for number, count in enumerate(counts)}
 
     def groups(self, rows: RawRows) -> Rows | None:
         """Keeps the rows about a context together; see the base."""

@@ -1,6 +1,7 @@
 """Pairs of replies, one better than the other, or replies that are judged good or bad, as batches to compare."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,15 @@ from lit_ft.data.labels import IGNORED
 from lit_ft.data.preferences import LABEL, Preference, PreferenceFormat, find_preferences
 from lit_ft.data.ragged import Array, Ragged
 from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.row_views import Part
 from lit_ft.data.samplers import FILLER, Key, LengthSortedSampler
+from lit_ft.data.store import FeatureStore
 from lit_ft.datamodules.chats import ChatDataModule
 from lit_ft.errors import RowError, UserError
 
 PARTS: tuple[Kind, ...] = ("train", "validation")
 """Splits of a fit."""
+JUDGEMENTS = {True: "desirable", False: "undesirable"}
 
 
 class PreferenceDataModule(ChatDataModule):
@@ -111,10 +115,26 @@ class PreferenceDataModule(ChatDataModule):
                     data, batch_size=size, sampler=sampler, collate_fn=lambda features: self.batch_of("train", features)
                 )
 
-    def _shown(self, feature: Feature) -> str:
-        sides, marks = _sides(feature, "input_ids"), _sides(feature, "learned")
-        replies = [self.tokenizer.decode(ids[mark > 0])[:200] for ids, mark in zip(sides, marks, strict=True)]
-        return f"{self.tokenizer.decode(sides[0])[:300]!r}, of which is compared: {' | '.join(map(repr, replies))}"
+    def parts(self, batch: Batch) -> list[Part]:
+        """The chosen and the rejected conversation, or the only one; see the base."""
+        names, columns = ("input_ids", "attention_mask", "labels"), len(batch["input_ids"])
+        sides = [{name: batch[name][[at]] for name in names} for at in range(columns)]
+        titles = ("chosen", "rejected") if columns > 1 else (None,)
+        return [
+            replace(*super(PreferenceDataModule, self).parts(side), title=title)
+            for side, title in zip(sides, titles, strict=True)
+        ]
+
+    def label_of(self, batch: Batch) -> str | None:
+        """How a single reply is judged; see the base."""
+        return JUDGEMENTS[bool(batch["desirable"][0])] if "desirable" in batch else None
+
+    def label_counts(self, store: FeatureStore) -> dict[str, int]:
+        """Counts good and bad single replies; see the base."""
+        if "desirable" not in store.column_names:
+            return {}
+        good = int(store.column("desirable").sum())
+        return {JUDGEMENTS[True]: good, JUDGEMENTS[False]: len(store) - good}
 
     def _encoded(self, sides: list[Conversation], per_row: int) -> tuple[list[Any], list[Any]]:
         try:

@@ -23,6 +23,7 @@ from lit_ft.data.context_windows import ContextWindows
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind, RawRows, Rows
+from lit_ft.data.row_views import Part, Role, sequence
 from lit_ft.data.samplers import Key
 from lit_ft.data.span_labels import span_labels, windows_to_keep
 from lit_ft.data.splits import same_texts
@@ -36,6 +37,9 @@ COLUMNS = {
 }  # fmt: skip
 """Names that each column has where nobody says otherwise."""
 OPTIONAL, OF_ANSWERS = ("answer_start", "id"), ("answer", "answer_start")
+
+
+NOTHING = "no answer here"
 
 
 class QuestionAnsweringDataModule(TransformerDataModule):
@@ -146,6 +150,40 @@ class QuestionAnsweringDataModule(TransformerDataModule):
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads the windows and moves places to where their tokens are; see the base."""
         return place_spans(super().collate(features, split, keys), features)
+
+    def parts(self, batch: Batch) -> list[Part]:
+        """Question and context, in which the answer is marked; see the base."""
+        ids = batch["input_ids"][0][batch["attention_mask"][0].bool()].tolist()
+        roles: list[Role] = ["plain"] * len(ids)
+        if (span := self._span(batch)) is not None:
+            roles[span] = ["answer"] * len(roles[span])
+        return [sequence(self.tokenizer, ids, roles)]
+
+    def label_of(self, batch: Batch) -> str | None:
+        """The answer; see the base."""
+        if "start_positions" not in batch:
+            return None
+        span = self._span(batch)
+        ids = batch["input_ids"][0][batch["attention_mask"][0].bool()]
+        return NOTHING if span is None else repr(self.tokenizer.decode(ids[span]).strip())
+
+    def _span(self, batch: Batch) -> slice | None:
+        """Returns where the answer lies among the tokens of a batch of one window; `None` = not in it."""
+        if "start_positions" not in batch:
+            return None
+        before = int((batch["attention_mask"][0].cumsum(0) == 0).sum())
+        start, stop = (int(batch[name][0]) - before for name in ("start_positions", "end_positions"))
+        special = batch["input_ids"][0][start + before] in self.tokenizer.all_special_ids if start >= 0 else True
+        return None if special else slice(start, stop + 1)
+
+    def label_counts(self, store: FeatureStore) -> dict[str, int]:
+        """Counts the windows with an answer, and those without; see the base."""
+        if "labels" not in store.column_names:
+            return {}
+        starts, last = store.column("labels")[:, 0], store.column_names
+        first = store.column("cls_index") if "cls_index" in last else None
+        holds = store.column("holds_answer") > 0 if first is None else (starts >= 0) & (starts != first)
+        return {"with an answer": int(holds.sum()), NOTHING: int((~holds).sum())}
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """Says how many windows hold an answer; see the base."""

@@ -1,6 +1,7 @@
 """Text to text: what summarization, translation and any other pairs of source and target share (after run_seq2seq)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lit_ft.data.pair_encoding import PairEncoder
 from lit_ft.data.pairs import PairColumns, find_columns
 from lit_ft.data.parallel import side_of
 from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.row_views import Part, sequence
 from lit_ft.data.samplers import FILLER, Key
 from lit_ft.data.store import TARGETS, FeatureStore
 from lit_ft.data.tokenizer_training import trained_folder
@@ -261,8 +263,14 @@ class Seq2SeqDataModule(TransformerDataModule):
         config = self.pretrained_config()
         return config is not None and config.model_type == "t5"
 
-    def _shown(self, feature: Feature) -> str:
-        return f"{super()._shown(feature)} -> {self.tokenizer.decode(feature[TARGETS])[:300]!r}"
+    def parts(self, batch: Batch) -> list[Part]:
+        """Source and target; see the base."""
+        source = replace(*super().parts({**batch, "labels": None}), title="source")
+        if "labels" not in batch:
+            return [source]
+        labels = batch["labels"][0]
+        ids = labels[labels != IGNORED].tolist()
+        return [source, sequence(self.tokenizer, ids, ["learned"] * len(ids), title="target")]
 
 
 SIDES = (("source", "src"), ("target", "tgt"))

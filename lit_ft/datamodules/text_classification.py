@@ -17,7 +17,7 @@ from lit_ft.data.columns import (
     require_label_column,
 )
 from lit_ft.data.featurizing import RowContent
-from lit_ft.data.label_description import LabelCoder, LabelColumns, count_labels, numbered_labels
+from lit_ft.data.label_description import LabelCoder, LabelColumns, count_labels, label_name, numbered_labels
 from lit_ft.data.labels import ProblemType
 from lit_ft.data.raw import Kind, RawRows, Rows
 from lit_ft.data.samplers import Key, balanced_weights
@@ -116,6 +116,16 @@ class TextClassificationDataModule(TransformerDataModule):
         if "labels" in features[0]:
             batch["labels"] = stack([feature["labels"] for feature in features])
         return batch
+
+    def label_of(self, batch: Batch) -> str | None:
+        """The label's name, those of several, or a number; see the base."""
+        return None if "labels" not in batch else label_name(batch["labels"][0].numpy(), self.description)
+
+    def label_counts(self, store: FeatureStore) -> dict[str, int]:
+        """Counts the rows of each label; see the base."""
+        if "labels" not in store.column_names or self.description["problem_type"] == "regression":
+            return {}
+        return dict(zip(self.description["labels"], self.summarise([store])["label_counts"], strict=True))
 
     def strata(self, rows: RawRows) -> Rows | None:
         """Keeps the proportions of the labels in a validation split cut from train."""

@@ -10,10 +10,13 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_ft.data.collators import Batch, Feature, pad_labels
 from lit_ft.data.featurizing import RowContent
-from lit_ft.data.labels import class_names
+from lit_ft.data.labels import IGNORED, class_names
+from lit_ft.data.ragged import Ragged
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.readers import ReadOptions
+from lit_ft.data.row_views import Part, sequence
 from lit_ft.data.samplers import Key
+from lit_ft.data.store import FeatureStore
 from lit_ft.data.tag_coding import TagCoder, piece_labels
 from lit_ft.data.tag_columns import column_of, guess_tags, guess_words
 from lit_ft.data.tag_description import describe_known, describe_tags, scheme_of_rows, survey
@@ -150,6 +153,26 @@ class TokenClassificationDataModule(TransformerDataModule):
             firsts = [torch.from_numpy(each["first"] + left) for each, left in zip(features, before, strict=True)]
             batch["first_tokens"] = torch.nn.utils.rnn.pad_sequence(firsts, batch_first=True, padding_value=-1).long()
         return batch
+
+    def parts(self, batch: Batch) -> list[Part]:
+        """Tokens with their tags; see the base."""
+        if "labels" not in batch:
+            return super().parts(batch)
+        real, names = batch["attention_mask"][0].bool(), self.description["labels"]
+        ids, labels = (batch[name][0][real].tolist() for name in ("input_ids", "labels"))
+        tags = [None if label == IGNORED else names[label] for label in labels]
+        return [sequence(self.tokenizer, ids, ["ignored" if tag is None else "learned" for tag in tags], tags)]
+
+    def label_counts(self, store: FeatureStore) -> dict[str, int]:
+        """Counts the labelled tokens of each tag; see the base."""
+        names = self.description["labels"]
+        counts = np.zeros(len(names), np.int64)
+        for piece in store.pieces() if "labels" in store.column_names else ():
+            labels = piece["labels"]
+            assert isinstance(labels, Ragged)
+            found = labels.values[labels.offsets[0] : labels.offsets[-1]]
+            counts += np.bincount(found[found >= 0], minlength=len(names))
+        return dict(zip(names, counts.tolist(), strict=True)) if counts.any() else {}
 
     @cached_property
     def words(self) -> WordEncoder:

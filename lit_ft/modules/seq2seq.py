@@ -304,8 +304,9 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
 
     def _generated_ids(self, inputs: dict[str, Tensor]) -> Tensor:
         assert self.model is not None
+        model: Any = self.model if self.prompts is None else self.prompts.wrapped
         with self.without_padding, generating(self.model) as together:
-            ids: Tensor = self.model.generate(**inputs, **together, tokenizer=self.tokenizer)
+            ids: Tensor = model.generate(**inputs, **together, tokenizer=self.tokenizer)
         return ids
 
     def _texts(self, ids: Tensor) -> list[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 KINDS = ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING")
 ENCODER = "prompt_encoder"
-TASKS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "CAUSAL_LM")
+TASKS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "CAUSAL_LM", "SEQ_2_SEQ_LM")
 
 
 def is_prompt(settings: dict[str, Any]) -> bool:
@@ -77,6 +77,8 @@ class Prompts:
     def __call__(self, **inputs: Any) -> Any:
         """Runs the model; what it says of the trained tokens is left out."""
         outputs, size = self.wrapped(**inputs), inputs["input_ids"].shape[1]
+        if "decoder_input_ids" in inputs:  # the trained tokens are read by the encoder, or are states
+            return outputs
         for name, value in outputs.items():
             if isinstance(value, Tensor) and value.dim() > 1 and value.shape[1] == size + self.tokens:
                 outputs[name] = value[:, self.tokens :]

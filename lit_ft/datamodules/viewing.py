@@ -1,0 +1,96 @@
+"""What a data module holds, for people: rows as its batches hold them, figures of its sets, what is wrong with them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lit_ft.data.findings import Finding, batch_findings, label_findings, row_findings
+from lit_ft.data.orders import shuffled
+from lit_ft.data.raw import Kind
+from lit_ft.data.row_views import RowView
+from lit_ft.data.set_figures import SetFigures, set_figures
+from lit_ft.datamodules.batch_notes import figures_of
+
+
+def view(data: Any, kind: Kind, name: str, index: int) -> RowView:
+    """Shows one feature of a set as the model will see it.
+
+    Args:
+        data: the data module, set up.
+        kind: the split.
+        name: of the set among those of the split.
+        index: which of its features.
+    """
+    features = data.features[kind][name]
+    row, first = int(features.row_of_feature[index]), int(index)
+    while first and features.row_of_feature[first - 1] == row:
+        first -= 1
+    windows = 1 if features.windows is None else int(features.windows[row])
+    batch = data.batch_of(kind, [features[(0, index)]])
+    title, lost = data.known_rows.get(kind, {}).get(name, {}).get(row, (None, 0))
+    if windows > 1:
+        title = f"{title or f'row {row + 1}'}, window {index - first + 1} of {windows}"
+    return RowView(tuple(data.parts(batch)), data.label_of(batch), title, lost)
+
+
+def some_views(data: Any, kind: Kind, name: str, count: int) -> Iterator[RowView]:
+    """Shows some rows of a set, always the same ones: each as its first feature."""
+    rows = data.features[kind][name].row_of_feature
+    known = np.array([*data.known_rows.get(kind, {}).get(name, {})], np.int64)
+    known = known[np.isin(known, rows)]
+    places = np.searchsorted(rows, known) if len(known) else shuffled(len(rows), 0, 0)
+    return (view(data, kind, name, int(place)) for place in places[:count])
+
+
+def figures(data: Any) -> list[SetFigures]:
+    """Counts what each set of the stage at hand holds; several sources of training rows are one set."""
+    made = []
+    for kind, sets in data.features.items():
+        for name, features in sets.items():
+            reports = [
+                one
+                for one in data.report["sets"]
+                if one["split"] == kind and (kind == "train" or one["name"] in ("", name))
+            ]
+            if reports:
+                counts = data.label_counts(features.store)
+                made.append(set_figures(features.store, _together(reports, name), data.unknown_id, counts))
+    return made
+
+
+def findings(data: Any, sets: list[SetFigures]) -> list[Finding]:
+    """Says what is worth a thought in the stage at hand, in order of gravity."""
+    return [*row_findings(data.report, data.cut_advice), *label_findings(sets), *batch_findings(batches(data))]
+
+
+def batches(data: Any) -> dict[str, Any]:
+    """Returns what the batches of an epoch hold, and how much of them is padding by this and other orders; or nothing.
+
+    Of blocks that are full by themselves, and of streams, there is nothing to compare.
+    """
+    if "train" not in data.features or data.hparams["streaming"]:
+        return {}
+    store, order, (replicas, rank) = data.features["train"][""].store, data.training_order, data.processes
+    chosen = figures_of(data, data._train_sampler)
+    padding = {}
+    for strategy in ("random", "group_by_length"):
+        other = replace(order, strategy=strategy, max_tokens=None)
+        sampler = other.sampler(store, data._train_sizes, data._weights, data.hparams["batch_size"], replicas, rank)
+        padding[strategy] = round(figures_of(data, sampler).padding, 4)
+    return {
+        "steps": chosen.steps,
+        "rows": round(float(chosen.rows.mean()), 1),
+        "tokens": int(chosen.tokens.sum()),
+        "padding": round(chosen.padding, 4),
+        "padding_of": padding,
+    }
+
+
+def _together(reports: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Adds up what the row checks say of the sources of a set."""
+    cut = sum(one["found"].get("cut", {}).get("count", 0) for one in reports)
+    sums = {key: sum(one.get(key, 0) for one in reports) for key in ("rows", "kept", "tokens_lost")}
+    place = ", ".join(one["place"] for one in reports)
+    return {"split": reports[0]["split"], "name": name, "place": place, **sums, "found": {"cut": {"count": cut}}}
