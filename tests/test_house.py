@@ -13,6 +13,7 @@ ROOT = Path(lit_ft.__file__).parent
 FLOORS = {
     "data": 1,
     "ops": 2,
+    "pages": 2,
     "optim": 3,
     "metrics": 3,
     "datamodules": 4,
@@ -39,6 +40,8 @@ SHARED = {
     "chats",
     "replying",
     "reference",
+    "batch_notes",
+    "viewing",
 }
 """Files of the wings that are no task."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))

@@ -17,6 +17,8 @@ GRAVITY: dict[str, Gravity] = {
 }  # fmt: skip
 """How grave each kind of bad rows is, the gravest first; what is dropped is a note."""
 
+NOW_AND_THEN, HARMLESS = ("cut", "unknown_tokens", "duplicate"), 0.01
+"""Kinds that do no harm where less than this share of the rows is so."""
 RARE, FEW = 0.01, 10
 """Share of the rows, and number of rows, below which a label is rare."""
 WIDE = 0.3
@@ -60,11 +62,13 @@ def row_findings(report: Mapping[str, Any], cut_advice: str) -> list[Finding]:
             title = "/".join(filter(None, (one["split"], one["name"])))
             what = f"{title}: {found['count']:,} of {one['rows']:,} rows {KINDS[kind].are}{exact}{lost}"
             what += f" (scripts: {scripts})" if scripts else ""
-            fix = f"{cut_advice if kind == 'cut' else KINDS[kind].fix}, or on_bad_rows: {{{kind}: drop}}"
+            fix = cut_advice if kind == "cut" else KINDS[kind].fix
+            fix += "" if "on_bad_rows" in fix else f", or on_bad_rows: {{{kind}: drop}}"
             gravity = GRAVITY[kind]
             if found["dropped"]:
                 gravity, fix = "note", "they are dropped (on_bad_rows)"
-            elif gravity == "stops":  # rows without a label are no error where they are only scored
+            seldom = kind in NOW_AND_THEN and found["count"] < HARMLESS * one["rows"]
+            if gravity == "stops" or seldom:  # rows without a label are no error where they are only scored
                 gravity = "note"
             texts = found.get("texts", [])
             examples = [f"{place}: {text}" for place, text in zip(found["examples"], texts, strict=False)]
@@ -80,19 +84,17 @@ def label_findings(sets: Sequence[SetFigures]) -> list[Finding]:
         return made
     total = sum(trained.values())
     if none := [name for name, count in trained.items() if not count]:
-        made.append(Finding("harms", f"train: no row is labelled {_listed(none)}", "they cannot be learned: add rows"))
+        made.append(Finding("harms", f"train: nothing is labelled {_listed(none)}", "it cannot be learned: add rows"))
     limit = max(RARE * total, FEW)
     rare = [f"{name} ({count:,})" for name, count in trained.items() if 0 < count < limit]
     if rare and len(rare) < len(trained):
-        made.append(
-            Finding("note", f"train: few rows are labelled {_listed(rare)} of {total:,}", "add rows, or weigh them up")
-        )
+        made.append(Finding("note", f"train: rare labels: {_listed(rare)}, of {total:,}", "add rows, or weigh them up"))
     for one in sets:
         missing = [name for name, count in trained.items() if count and not one["labels"].get(name)]
         if one["split"] in ("validation", "test") and one["labels"] and missing:
             title = "/".join(filter(None, (one["split"], one["name"])))
             made.append(
-                Finding("note", f"{title}: no row is labelled {_listed(missing)}", "scores say nothing about them")
+                Finding("note", f"{title}: nothing is labelled {_listed(missing)}", "scores say nothing about them")
             )
     return made
 

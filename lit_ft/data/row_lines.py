@@ -12,6 +12,8 @@ SENTENCES = ("conll", "conllu")
 """Formats whose rows are sentences of a word a line."""
 SPACING = 1 << 26
 """Bytes between two positions that are kept."""
+STEPS = (1024, 32, 1)
+"""Rows at a time in which a row is looked for; a chunk costs much, whatever it holds."""
 
 
 @dataclass
@@ -28,6 +30,7 @@ class RowLines:
     path: Path
     options: ReadOptions
     _known: dict[int, Position] = field(default_factory=dict)
+    _passed: list[Position] = field(default_factory=list)
 
     @property
     def are_rows(self) -> bool:
@@ -46,11 +49,15 @@ class RowLines:
         return f"row {row + 1}" if line is None else f"row {row + 1} (line {line})"
 
     def _line(self, row: int) -> int | None:
-        before = [place for place in self._known.values() if place["row"] <= row]
-        place = max(before, key=lambda place: place["row"], default=None)
+        known = sorted((*self._known.values(), *self._passed), key=lambda place: place["row"])
+        at = bisect_right(known, row, key=lambda place: place["row"])
+        place = known[at - 1] if at else None
+        between = known[at]["row"] - (place["row"] if place else 0) if at < len(known) else STEPS[0] + 1
         try:
-            for size in (1024, 1):
+            for size in (size for size in STEPS if size < between):
                 for after, _ in read_chunks(self.path, self.options, place, size):
+                    if size == STEPS[0]:
+                        self._passed.append(after)
                     if after["row"] > row:
                         break
                     place = after

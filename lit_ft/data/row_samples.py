@@ -14,7 +14,7 @@ from lit_ft.data.quality_report import Found
 from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind, RawRows
 
-SHOWN = 40
+SHOWN = 12
 """Rows whose names are kept for a preview."""
 TEXTS = 2
 """Rows of each kind of bad ones whose texts a report has."""

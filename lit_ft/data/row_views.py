@@ -166,7 +166,8 @@ def token_parts(tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any]) ->
         )
         ids, learned, starts = ids[real], learned[real], [0]
     else:  # padding begins anew at each token, too
-        size = int(torch.cat([positions.new_zeros(1), (positions[0] > 0).nonzero()[:, 0]]).max()) + 1
+        text = (positions[0] > 0) | (ids != tokenizer.pad_token_id)
+        size = int(text.nonzero().max()) + 1
         ids, learned = ids[:size], learned[:size] | (positions[0, :size] == 0)
         starts = (positions[0, :size] == 0).nonzero()[:, 0].tolist()
     names: list[Role] = ["learned" if each else "ignored" for each in learned.tolist()]

@@ -81,6 +81,8 @@ class TransformerDataModule(PreparingDataModule):
 
     usual_packing: ClassVar[str | None] = "wrapped"
     """What batches of packed rows are compared with, if with anything."""
+    learns_classes: ClassVar[bool] = True
+    """Whether each label that is counted has to be learned."""
 
     def __init__(
         self,

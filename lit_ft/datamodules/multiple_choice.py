@@ -50,6 +50,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
     """
 
     cut_advice = "raise max_seq_length; choices are cut last"
+    learns_classes = False
 
     def __init__(
         self,

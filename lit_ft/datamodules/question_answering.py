@@ -74,6 +74,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
     """
 
     cut_advice = "questions are cut where they leave no room for the context: raise max_seq_length, or lower doc_stride"
+    learns_classes = False
 
     def __init__(
         self,

@@ -14,13 +14,13 @@ from lit_ft.data.labels import IGNORED, class_names
 from lit_ft.data.ragged import Ragged
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.readers import ReadOptions
-from lit_ft.data.row_views import Part, sequence
+from lit_ft.data.row_views import Part, Role, sequence
 from lit_ft.data.samplers import Key
 from lit_ft.data.store import FeatureStore
 from lit_ft.data.tag_coding import TagCoder, piece_labels
 from lit_ft.data.tag_columns import column_of, guess_tags, guess_words
 from lit_ft.data.tag_description import describe_known, describe_tags, scheme_of_rows, survey
-from lit_ft.data.tag_schemes import TagScheme, check_scheme
+from lit_ft.data.tag_schemes import OUTSIDE, TagScheme, check_scheme
 from lit_ft.data.tagged_rows import TagReader, reading_of
 from lit_ft.data.words import WordEncoder, needs_prefix_space, takes_prefix_space
 from lit_ft.datamodules.base import TransformerDataModule
@@ -155,16 +155,17 @@ class TokenClassificationDataModule(TransformerDataModule):
         return batch
 
     def parts(self, batch: Batch) -> list[Part]:
-        """Tokens with their tags; see the base."""
+        """Tokens with their tags, but for `O`; see the base."""
         if "labels" not in batch:
             return super().parts(batch)
         real, names = batch["attention_mask"][0].bool(), self.description["labels"]
         ids, labels = (batch[name][0][real].tolist() for name in ("input_ids", "labels"))
-        tags = [None if label == IGNORED else names[label] for label in labels]
-        return [sequence(self.tokenizer, ids, ["ignored" if tag is None else "learned" for tag in tags], tags)]
+        roles: list[Role] = ["ignored" if label == IGNORED else "learned" for label in labels]
+        tags = [None if label == IGNORED or names[label] == OUTSIDE else names[label] for label in labels]
+        return [sequence(self.tokenizer, ids, roles, tags)]
 
     def label_counts(self, store: FeatureStore) -> dict[str, int]:
-        """Counts the labelled tokens of each tag; see the base."""
+        """Counts the labelled tokens of each tag, of entities those of each type; see the base."""
         names = self.description["labels"]
         counts = np.zeros(len(names), np.int64)
         for piece in store.pieces() if "labels" in store.column_names else ():
@@ -172,7 +173,11 @@ class TokenClassificationDataModule(TransformerDataModule):
             assert isinstance(labels, Ragged)
             found = labels.values[labels.offsets[0] : labels.offsets[-1]]
             counts += np.bincount(found[found >= 0], minlength=len(names))
-        return dict(zip(names, counts.tolist(), strict=True)) if counts.any() else {}
+        kinds = [name.partition("-")[2] or name if self.description["tag_scheme"] else name for name in names]
+        total = dict.fromkeys(kinds, 0)
+        for kind, count in zip(kinds, counts.tolist(), strict=True):
+            total[kind] += count
+        return total if counts.any() else {}
 
     @cached_property
     def words(self) -> WordEncoder:

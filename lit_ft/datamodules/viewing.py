@@ -62,7 +62,8 @@ def figures(data: Any) -> list[SetFigures]:
 
 def findings(data: Any, sets: list[SetFigures]) -> list[Finding]:
     """Says what is worth a thought in the stage at hand, in order of gravity."""
-    return [*row_findings(data.report, data.cut_advice), *label_findings(sets), *batch_findings(batches(data))]
+    of_labels = label_findings(sets) if data.learns_classes else []
+    return [*row_findings(data.report, data.cut_advice), *of_labels, *batch_findings(batches(data))]
 
 
 def batches(data: Any) -> dict[str, Any]:

@@ -105,8 +105,10 @@ def set_lines(figures: SetFigures) -> list[tuple[str, str]]:
 
 
 def length_bars(lengths: Lengths) -> list[tuple[str, int]]:
-    """Returns how many features are how long."""
+    """Returns how many features are how long; nothing where most have one length."""
     edges = lengths["edges"]
+    if lengths["percentiles"]["50"] == lengths["most"]:
+        return []  # full blocks
     return [
         (f"{first:,}" if after == first + 1 else f"{first:,}-{after - 1:,}", count)
         for first, after, count in zip(edges, edges[1:], lengths["counts"], strict=False)

@@ -28,7 +28,8 @@ def figures(shown: SetPreview) -> str:
     """Returns what a set holds, with bars of lengths and labels."""
     made = [html.pairs(set_lines(shown.figures))]
     for title, lengths in shown.figures["lengths"].items():
-        made += [f"<h3>{escape(title)}</h3>", html.bars(length_bars(lengths), title)]
+        if bars := length_bars(lengths):
+            made += [f"<h3>{escape(title)}</h3>", html.bars(bars, title)]
     if labels := shown.figures["labels"]:
         made += ["<h3>labels</h3>", html.bars(most_of(labels), "labels")]
     return "\n".join(made)

@@ -49,7 +49,8 @@ def set_table(shown: SetPreview) -> Table:
     """Returns what a set holds, with bars of lengths and labels."""
     table = _pairs(shown.title, set_lines(shown.figures))
     for title, lengths in shown.figures["lengths"].items():
-        table.add_row(f"{title}, bars", _bars(length_bars(lengths)))
+        if bars := length_bars(lengths):
+            table.add_row(f"{title}, bars", _bars(bars))
     if labels := shown.figures["labels"]:
         table.add_row("labels", _bars(most_of(labels)))
     return table

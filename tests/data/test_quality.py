@@ -242,9 +242,9 @@ def test_seen_in_train_counts_both() -> None:
     ]
     report = judge(sets, {**KEEP, "seen_in_train": "drop"}).report
     assert [one["found"].get("seen_in_train") for one in report["sets"]] == [
-        {"count": 1, "dropped": 1, "examples": ["row 1"], "exact": 0},
+        {"count": 1, "dropped": 1, "examples": ["row 1"], "rows": [0], "exact": 0},
         None,
-        {"count": 2, "dropped": 2, "examples": ["row 1", "row 2"], "exact": 1},
+        {"count": 2, "dropped": 2, "examples": ["row 1", "row 2"], "rows": [0, 1], "exact": 1},
         None,
     ]
 

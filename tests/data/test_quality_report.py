@@ -33,9 +33,14 @@ def test_report_is_plain_and_complete() -> None:
                 "rows": 1205,
                 "kept": 1202,
                 "found": {
-                    "empty_text": {"count": 1, "dropped": 0, "examples": ["row 1201"]},
-                    "duplicate": {"count": 3, "dropped": 3, "examples": ["row 1202", "row 1204", "row 1205"]},
-                    "near_duplicate": {"count": 1, "dropped": 0, "examples": ["row 1203"]},
+                    "empty_text": {"count": 1, "dropped": 0, "examples": ["row 1201"], "rows": [1200]},
+                    "duplicate": {
+                        "count": 3,
+                        "dropped": 3,
+                        "examples": ["row 1202", "row 1204", "row 1205"],
+                        "rows": [1201, 1203, 1204],
+                    },
+                    "near_duplicate": {"count": 1, "dropped": 0, "examples": ["row 1203"], "rows": [1202]},
                 },
             },
             {
@@ -45,7 +50,13 @@ def test_report_is_plain_and_complete() -> None:
                 "rows": 2,
                 "kept": 2,
                 "found": {
-                    "seen_in_train": {"count": 1, "dropped": 0, "examples": ["[red]g.csv: row 0"], "exact": 0},
+                    "seen_in_train": {
+                        "count": 1,
+                        "dropped": 0,
+                        "examples": ["[red]g.csv: row 0"],
+                        "rows": [0],
+                        "exact": 0,
+                    },
                 },
             },
             {"split": "test", "name": "easy", "place": "e.csv", "rows": 1, "kept": 1, "found": {}},
@@ -86,6 +97,11 @@ def test_examples_are_few() -> None:
     marks = row_marks([["same"] * 50], None)
     marks = marks.flagged("cut", np.arange(50) > 20)
     (one,) = judge([SetMarks("test", "", "t", marks, lambda row: f"t: row {row}")], check_actions({})).report["sets"]
-    assert one["found"]["cut"] == {"count": 29, "dropped": 0, "examples": [f"row {row}" for row in range(21, 26)]}
+    assert one["found"]["cut"] == {
+        "count": 29,
+        "dropped": 0,
+        "examples": [f"row {row}" for row in range(21, 26)],
+        "rows": [21, 22, 23, 24, 25],
+    }
     assert one["found"]["duplicate"]["count"] == 49
     assert len(one["found"]["duplicate"]["examples"]) == 5

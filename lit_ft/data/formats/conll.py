@@ -6,6 +6,7 @@ CoNLL-2003, CoNLL-U and GermEval are layouts of it; what differs is seen in the 
 import re
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ ID, OPENS_DOCUMENT = "id", "opens_document"
 
 _DOCUMENT = "-DOCSTART-"
 _ID = re.compile(r"#\s*(?:sent_id\s*=?|id\b\s*=?)\s*(\S+)")
+FIRST = 50
+"""Words that tell the layout."""
 _BLANK = " \t\r"
 """What may stand around cells; other spaces (U+00A0, U+3000) are characters like any other."""
 _TAG = re.compile(r"O|[BIESLU]-\S+")
@@ -84,13 +87,14 @@ class _Layout:
 
 def _layout(path: Path, start: TextStart, options: ReadOptions, universal: bool) -> _Layout:
     lines = start.head.decode("utf-8", "replace").split(start.newline.decode())
-    words = [line for line in lines if line.strip(_BLANK) and not line.startswith(("#", _DOCUMENT))]
+    found = (line for line in lines if line.strip(_BLANK) and not line.startswith(("#", _DOCUMENT)))
+    words = list(islice(found, FIRST))
     if not words:
         raise UserError(f"{path}: no line with a word in it")
     separator = "\t" if "\t" in words[0].strip(_BLANK) else None
     layout = _Layout(path, start.newline, separator, [], False, universal)
     width = len(layout.cells(words[0]))
-    firsts = [layout.cells(line)[0] for line in words[:50]]
+    firsts = [layout.cells(line)[0] for line in words]
     counts = not universal and width > 2 and firsts[0] == "1" and all(cell.isdecimal() for cell in firsts)
     names = options.column_names or (UNIVERSAL if universal else _names(width, counts))
     if universal and options.column_names is None and width != len(UNIVERSAL):
@@ -110,8 +114,10 @@ def _sentence_ends(all_ends: FindEnds, newline: bytes, content: bytes) -> Offset
     """Finds the offsets of sentences behind blank lines; a document's first line stays with what follows it."""
     ends = all_ends(content)
     begins = np.append(0, ends)
-    lines = zip(begins[:-1], ends, strict=True)
-    blank = np.fromiter((not content[start:end].strip(b" \t\r\n") for start, end in lines), bool, len(ends))
+    codes = np.frombuffer(content, np.uint8)
+    blank = np.isin(codes[begins[:-1]], np.frombuffer(b" \t\r\n", np.uint8))
+    for line in np.flatnonzero(blank).tolist():  # few: what begins with a space may have more
+        blank[line] = not content[begins[line] : begins[line + 1]].strip(b" \t\r\n")
     # a line after a blank one: what comes before it is whole, if it is there
     opens = np.flatnonzero(blank[:-1] & ~blank[1:]) + 1
     kept, waiting = [], bool(content[: len(_DOCUMENT)] == _DOCUMENT.encode())
