@@ -52,8 +52,10 @@ class InstructionTuningModule(ReplyingModule):
         """Cross-entropy of the labelled tokens, by token or by conversation; see the base."""
         if self.hparams["loss_weighting"] == "token":
             return super().loss(outputs, batch)
-        tokens = torch.bincount(outputs.sequence)
-        weights = (1 / tokens.clamp(min=1).float())[outputs.sequence]
+        sequence = outputs.sequence
+        tokens = torch.zeros(batch["input_ids"].numel(), device=sequence.device)  # sequences; their number is not asked
+        tokens.index_add_(0, sequence, torch.ones_like(sequence, dtype=tokens.dtype))
+        weights = (1 / tokens.clamp(min=1))[sequence]
         total = token_loss(self.halves, outputs.hidden, outputs.targets, weights=weights)
         return total, (tokens > 0).sum().float()
 

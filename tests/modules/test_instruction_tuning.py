@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer, seed_everything
 from transformers import AutoModelForCausalLM, pipeline
 from transformers.integrations.neftune import neftune_post_forward_hook
 
@@ -78,6 +79,27 @@ def test_conversations_may_count_alike(model: str, tmp_path: Path, packing: Any,
     for name, value in net.named_parameters():
         if value.grad is not None:
             torch.testing.assert_close(found[name], value.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_conversations_count_alike_over_micro_batches(model: str, tmp_path: Path) -> None:
+    found = []
+    for size, windows in ((8, 1), (2, 4), (4, 2)):
+        data = InstructionTuningDataModule(
+            model_name_or_path=model, dataset={"train": chat_rows(16)}, batch_size=size, validation_split_percentage=0,
+            max_seq_length=400,
+        )  # fmt: skip
+        module = InstructionTuningModule(model_name_or_path=model, loss_weighting="example", adam_epsilon=1e-3)
+        seed_everything(5, verbose=False)
+        Trainer(
+            accelerator="cpu", max_epochs=1, accumulate_grad_batches=windows, gradient_clip_val=1.0, logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        ).fit(module, data)  # fmt: skip
+        found.append(dict(module.model.named_parameters()))
+    before = dict(AutoModelForCausalLM.from_pretrained(model).named_parameters())
+    for name, value in found[0].items():
+        for other in found[1:]:
+            torch.testing.assert_close(value, other[name], rtol=1e-4, atol=1e-6)
+    assert any((value[: len(before[name])] - before[name]).abs().max() > 1e-5 for name, value in found[0].items())
 
 
 def test_noise_on_embeddings_is_transformers_where_rows_are_full(model: str) -> None:

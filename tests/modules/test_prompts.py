@@ -11,16 +11,18 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
 
-from lit_ft import CausalLMModule, MaskedLMModule, TextClassificationModule
+from lit_ft import CausalLMModule, MaskedLMModule, Seq2SeqDataModule, Seq2SeqModule, TextClassificationModule
 from lit_ft.commands.export import export as export_command
 from lit_ft.commands.export import load
 from lit_ft.errors import UserError
 from tests.modules.test_adapters import causal, fitted, with_adapter
 from tests.modules.test_exact_resume import check, classification, questions, tagged
+from tests.pairs import NO_DROPOUT, make_seq2seq, pair_rows
 from tests.preferences import make_preference_model
 
 PROMPT = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3}
@@ -126,6 +128,41 @@ def test_generates_as_peft(tmp_path: Path) -> None:
     ((text,),) = module.generate(prompts)
     made = module.prompts.wrapped.eval().generate(**prompts, max_new_tokens=5, do_sample=False)
     assert text == module.tokenizer.decode(made[0, 9:], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_texts_are_written_as_by_peft(tmp_path: Path, family: str, kind: str) -> None:
+    model = make_seq2seq(family, tmp_path / "model", **NO_DROPOUT)
+    data = Seq2SeqDataModule(
+        model_name_or_path=model, dataset={"train": pair_rows(24)}, validation_split_percentage=0, batch_size=6,
+        max_source_length=60, max_target_length=20,
+    )  # fmt: skip
+    module = Seq2SeqModule(
+        model_name_or_path=model, peft=KINDS[kind], learning_rate=3e-3, generation={"max_new_tokens": 8}
+    )
+    path = fitted((module, data), tmp_path)
+    folder = export_command(["--ckpt_path", str(path), "--out", str(tmp_path / "hf")])
+    config = AutoConfig.from_pretrained(folder, subfolder="config")
+    base = AutoModelForSeq2SeqLM.from_pretrained(model, config=config, dtype=torch.float32)
+    opened = PeftModel.from_pretrained(base, str(folder)).eval()
+    again, _ = load(path)
+    again.model.eval()
+    batch = next(iter(data.train_dataloader()))
+    inputs = again.model_inputs(batch)
+    with torch.no_grad():
+        torch.testing.assert_close(again(**inputs).logits, opened(**inputs).logits)
+    asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    theirs = opened.generate(**asked, max_new_tokens=8, do_sample=False, num_beams=1)
+    ours = again.generate(asked)
+    assert [text for (text,) in ours] == again._texts(theirs)
+
+    module.model.eval()
+    total, count = module.loss(module.outputs(batch), batch)
+    theirs = opened(**inputs, labels=batch["labels"]).loss
+    assert float(total / count) == pytest.approx(float(theirs), rel=1e-5)
+    (total / count).backward()
+    assert all(float(each.grad.abs().sum()) > 0 for each in module.model.prompt_encoder.parameters())
 
 
 @pytest.mark.parametrize(
