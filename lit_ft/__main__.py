@@ -37,6 +37,10 @@ def _command(words: list[str]) -> Callable[[], object]:
         from lit_ft.commands.preview import preview
 
         return preview
+    if words == ["report"]:
+        from lit_ft.commands.report import report
+
+        return report
     if words == ["export"]:
         from lit_ft.commands.export import export
 

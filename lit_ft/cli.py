@@ -22,15 +22,19 @@ import lit_ft.datamodules
 import lit_ft.modules
 from lit_ft.callbacks import (
     DataReport,
+    EvaluationRecord,
     HFExport,
     Interruption,
     LabelReport,
+    LearningRate,
     LossGuard,
     PredictionWriter,
     RunCallback,
     RunCheckpoint,
     RunLogger,
     RunProgress,
+    RunRecord,
+    RunReport,
     Samples,
     Throughput,
 )
@@ -222,7 +226,8 @@ class LitFtCLI(LightningCLI):
         if any(isinstance(each, ModelCheckpoint) and not isinstance(each, RunCheckpoint) for each in callbacks):
             callbacks[:] = [each for each in callbacks if not isinstance(each, RunCheckpoint)]
         callbacks[0:0] = [self.last_batch, Throughput(), LabelReport(), DataReport(), Samples()]
-        callbacks.append(Interruption())  # when all others have seen the step
+        callbacks[0:0] = [RunRecord(), EvaluationRecord(), LearningRate()]
+        callbacks += [RunReport(), Interruption()]  # when all others have seen the step
         return trainer
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:

@@ -77,12 +77,15 @@ def test_a_run_leaves_one_folder_and_later_commands_write_into_it(run: Run, tmp_
     fitted = run("fit", "--trainer.log_every_n_steps=2")
     assert fitted.folder == tmp_path / "runs" / "version_0"
     names = {path.name for path in fitted.folder.iterdir()}
-    assert names == {"config.yaml", "data_report.json", "metrics.csv", "checkpoints", "hf"}
+    assert names == {
+        "config.yaml", "data_report.json", "data_summary.json", "metrics.csv", "checkpoints", "hf", "run.json",
+        "evaluation.val.json", "report.html", "report.md",
+    }  # fmt: skip
     assert {path.name for path in (fitted.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     tested = run("test", "--ckpt_path=best")
     predicted = run("predict", "--ckpt_path=last")
     assert tested.folder == predicted.folder == fitted.folder
-    names |= {"config.test.yaml", "config.predict.yaml", "predictions", "test_labels.csv"}
+    names |= {"config.test.yaml", "config.predict.yaml", "predictions", "test_labels.csv", "evaluation.test.json"}
     assert {path.name for path in fitted.folder.iterdir()} == names
     metrics = pd.read_csv(fitted.folder / "metrics.csv")
     assert metrics["train_loss"].notna().any()

@@ -1,6 +1,8 @@
 """A callback that writes into the run's folder."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -19,3 +21,10 @@ class RunCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Asks for the folder once, on every process: the first one tells the others."""
         self.run = run_folder(trainer)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a file beside its place and moves it there, so that nobody finds half of it."""
+    working = path.with_suffix(".tmp")
+    working.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    working.replace(path)

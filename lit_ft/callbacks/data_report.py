@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
-from lit_ft.callbacks.base import RunCallback
+from lit_ft.callbacks.base import RunCallback, write_json
 
 NAME = "data_report.json"
 
@@ -30,6 +30,4 @@ def _write(path: Path, report: dict[str, Any]) -> None:
         others = [one for one in earlier["sets"] if (one["split"], one["name"]) not in now]
         meaning = {**earlier["meaning"], **report["meaning"]}
         report = {**report, "meaning": meaning, "sets": [*others, *report["sets"]]}
-    working = path.with_suffix(".tmp")
-    working.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
-    working.replace(path)
+    write_json(path, report)

@@ -118,3 +118,10 @@ def run_folder(trainer: Trainer) -> Path | None:
     for logger in loggers:
         logger._version = _version(told.name)  # the other processes have none of their own
     return told
+
+
+def place(trainer: Trainer) -> dict[str, int]:
+    """Returns step and epoch of the weights, those of a checkpoint that `test` starts from, too."""
+    now = (trainer.current_epoch, trainer.global_step)
+    epoch, step = next((each.at for each in trainer.loggers if isinstance(each, RunLogger) and not now[1]), now)
+    return {"step": step, "epoch": epoch}

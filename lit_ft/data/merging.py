@@ -1,12 +1,26 @@
 """Features -> rows: the parts of a row are handed on together when its last window has come, in input order."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from lit_ft.data.samplers import FILLER
 
 Part = dict[str, Any]
-Row = tuple[list[Part], dict[str, Any]]
-"""The parts of a row, one per window, and its `info`."""
+
+
+class Row(NamedTuple):
+    """A row whose windows have all come.
+
+    Attributes:
+        parts: one per window.
+        info: its own columns, where they are handed along.
+        number: of the row in its set; -1 = nobody says.
+        at: place of its last window in the batch that it came in.
+    """
+
+    parts: list[Part]
+    info: dict[str, Any]
+    number: int = -1
+    at: int = -1
 
 
 class RowMerger:
@@ -29,17 +43,16 @@ class RowMerger:
         """
         info = batch.get("info") or [{}] * len(parts)
         if "row" not in batch:
-            return [([part], {}) for part in parts]
+            return [Row([part], {}, at=at) for at, part in enumerate(parts)]
         complete: dict[int, Row] = {}
-        for part, row, windows, columns in zip(
-            parts, batch["row"].tolist(), batch["windows"].tolist(), info, strict=True
-        ):
+        each = zip(parts, batch["row"].tolist(), batch["windows"].tolist(), info, strict=True)
+        for at, (part, row, windows, columns) in enumerate(each):
             if row == FILLER:
                 continue
             collected = self._open.setdefault(row, [])
             collected.append(part)
             if len(collected) == windows:
-                complete[row] = (self._open.pop(row), columns)
+                complete[row] = Row(self._open.pop(row), columns, row, at)
         if "settled" not in batch:
             return list(complete.values())
         self._waiting |= complete

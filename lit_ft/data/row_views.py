@@ -71,6 +71,12 @@ class RowView:
     title: str | None = None
     lost: int = 0
 
+    @property
+    def text(self) -> str:
+        """What the parts say, without special tokens."""
+        texts = ("".join(token.text for token in part.tokens if token.role != "special") for part in self.parts)
+        return " | ".join(text.strip() for text in texts)
+
     def plain(self, most: int = 300) -> str:
         """Returns the row in one line of at most about so many characters a part."""
         said = []
@@ -145,6 +151,22 @@ def _shared(one: str, other: str) -> int:
     """Returns how many characters two texts begin with alike."""
     size = min(len(one), len(other))
     return next((at for at in range(size) if one[at] != other[at]), size)
+
+
+def one_row(batch: Mapping[str, Any], at: int) -> dict[str, Any]:
+    """Takes one row out of a batch, with all that belongs to it; a batch may hold several sequences of each row.
+
+    Args:
+        batch: with `row` `[rows]`; its tensors are of as many rows, or of all first sequences and then all second ones.
+        at: which row.
+    """
+    rows, sequences = len(batch["row"]), len(batch["input_ids"])
+    places = list(range(at, sequences, rows))
+    made = {}
+    for name, value in batch.items():
+        if isinstance(value, torch.Tensor) and value.dim():
+            made[name] = value[places if len(value) == sequences else [at]].cpu()
+    return made
 
 
 def token_parts(tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any]) -> list[Part]:

@@ -25,7 +25,7 @@ from lit_ft.data.twins import keep_twins
 from lit_ft.datamodules.batch_notes import note_on_batches, note_on_change
 from lit_ft.datamodules.preparing import PreparingDataModule
 from lit_ft.datamodules.streaming import check_streaming, check_validation, stream_loader
-from lit_ft.datamodules.viewing import view
+from lit_ft.datamodules.viewing import summary, view
 from lit_ft.errors import UserError, did_you_mean
 
 log = logging.getLogger("lit_ft")
@@ -139,6 +139,10 @@ class TransformerDataModule(PreparingDataModule):
     def label_of(self, batch: Batch) -> str | None:
         """Returns what is to be predicted of the row as a whole in a batch of one; `None` = nothing, or no label."""
         return None
+
+    def summary(self) -> dict[str, Any]:
+        """Returns what the sets at hand hold and what is wrong with them, as plain JSON; see `viewing.summary`."""
+        return summary(self)
 
     def label_counts(self, store: FeatureStore) -> dict[str, int]:
         """Counts the features of each label; empty where there are none to be counted."""

@@ -1,7 +1,7 @@
 """What a data module holds, for people: rows as its batches hold them, figures of its sets, what is wrong with them."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,13 @@ def findings(data: Any, sets: list[SetFigures]) -> list[Finding]:
     """Says what is worth a thought in the stage at hand, in order of gravity."""
     of_labels = label_findings(sets) if data.learns_classes else []
     return [*row_findings(data.report, data.cut_advice), *of_labels, *batch_findings(batches(data))]
+
+
+def summary(data: Any) -> dict[str, Any]:
+    """Returns figures, batches and findings of the stage at hand as plain JSON."""
+    sets = figures(data)
+    found = [asdict(finding) for finding in findings(data, sets)]
+    return {"sets": sets, "batches": batches(data), "findings": found}
 
 
 def batches(data: Any) -> dict[str, Any]:

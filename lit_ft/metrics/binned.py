@@ -111,6 +111,11 @@ class CalibrationError(Metric):
         """Returns the error."""
         return (self.confidence - self.right).abs().sum() / self.rows.sum().clamp(min=1)
 
+    def reliability(self) -> list[list[float]]:
+        """Returns of each bin that has rows its mean confidence, the share that is right, and the number of rows."""
+        columns = zip(self.confidence.tolist(), self.right.tolist(), self.rows.tolist(), strict=True)
+        return [[sure / rows, right / rows, rows] for sure, right, rows in columns if rows]
+
 
 class Spearman(SpearmanCorrCoef):
     """torchmetrics' rank correlation, where a process (or all of them) may hold no labelled row."""

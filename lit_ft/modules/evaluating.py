@@ -72,24 +72,32 @@ class EvaluatingModule(LightningModule):
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns what is written for a merged row, as plain values."""
 
+    def wrongness(self, rows: list[Part]) -> Tensor | None:
+        """Returns how far off each of some merged rows is, `[rows]`, more is worse; NaN = nobody knows."""
+        return None
+
+    def said(self, row: Part) -> str:
+        """Returns what the module makes of a merged row, in a few words."""
+        return ", ".join(str(value) for name, value in self.prediction(row).items() if name != "scores")
+
     def predict_parts(self, batch: Batch) -> list[Part]:
         """Returns one small dict per feature of a batch to predict."""
         return self.decode(self.outputs(batch), batch)
 
     # Evaluation: prediction, plus scores
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Scores the rows whose last window is in this batch."""
-        self._evaluate(batch, "val", dataloader_idx)
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """Scores the rows whose last window is in this batch; hands them on to callbacks, and where they stand."""
+        return self._evaluate(batch, "val", dataloader_idx)
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Scores the rows whose last window is in this batch."""
-        self._evaluate(batch, "test", dataloader_idx)
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """Does as `validation_step`."""
+        return self._evaluate(batch, "test", dataloader_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, Any]]:
         """Returns the rows whose last window is in this batch: the input's own columns and the prediction."""
         rows = self._open("predict")[dataloader_idx].merger.add(self.predict_parts(batch), batch)
-        return [beside(info, self.prediction(self.merge(parts))) for parts, info in rows]
+        return [beside(row.info, self.prediction(self.merge(row.parts))) for row in rows]
 
     def on_validation_epoch_start(self) -> None:
         """Starts afresh."""
@@ -111,24 +119,31 @@ class EvaluatingModule(LightningModule):
         """Logs `test_loss` and the metrics of each set."""
         self._log_sets("test")
 
-    def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> None:
+    def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> dict[str, Any]:
         evaluated = self._open(stage)[dataloader_idx]
         outputs = self.outputs(batch)
-        rows = [self.merge(parts) for parts, _ in evaluated.merger.add(self.decode(outputs, batch), batch)]
+        complete = evaluated.merger.add(self.decode(outputs, batch), batch)
+        rows = [self.merge(row.parts) for row in complete]
         if set(self.label_names) <= batch.keys():
             evaluated.add_loss(*self.evaluation_loss(outputs, batch, rows))
         self.update(evaluated.metrics, rows)
+        return {"rows": rows, "places": [(row.number, row.at) for row in complete]}
 
     def _open(self, stage: str) -> list[EvaluationSet]:
         if stage not in self._sets:
             with full_precision():  # under bf16-true Lightning would make their sums bfloat16
-                names = self._set_names(stage)
+                names = self.set_names(stage)
                 metrics = [None if stage == "predict" else self.metrics(self.description, stage) for _ in names]
                 pairs = zip(names, metrics, strict=True)
                 self._sets[stage] = [EvaluationSet(name, made, self.device) for name, made in pairs]
         return self._sets[stage]
 
-    def _set_names(self, stage: str) -> list[str]:
+    def set_metrics(self, stage: str) -> list[Any]:
+        """Returns the metrics of each set that was evaluated last."""
+        return [each.metrics for each in self._open(stage)]
+
+    def set_names(self, stage: str) -> list[str]:
+        """Returns the names of the sets of a stage."""
         kind = {"val": "validation"}.get(stage, stage)
         if hasattr(self._datamodule, "set_names"):
             return list(self._datamodule.set_names(kind))

@@ -20,9 +20,9 @@ class NowAndThenGenerating(LanguageModelingModule):
     _evaluated: tuple[str, int] = ("", 0)
     _chosen_rows: dict[tuple[Any, ...], Any]
 
-    def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> None:
+    def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> dict[str, Any]:
         self._evaluated = (stage, dataloader_idx)
-        super()._evaluate(batch, stage, dataloader_idx)
+        return super()._evaluate(batch, stage, dataloader_idx)
 
     def metrics(self, description: Description, stage: str) -> dict[str, Any]:
         """Begins to count the rows of a set; see the base."""

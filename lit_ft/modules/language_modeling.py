@@ -139,6 +139,15 @@ class LanguageModelingModule(TransformerModule):
         zero = torch.zeros((), device=self.device)
         return sum((row["loss"] for row in rows), zero), sum((row["tokens"] for row in rows), zero)
 
+    def wrongness(self, rows: list[Part]) -> Tensor | None:
+        """The mean loss of a token of each row; see the base."""
+        losses, tokens = (torch.stack([row[name] for row in rows]) for name in ("loss", "tokens"))
+        return losses / tokens  # NaN of a row without tokens
+
+    def said(self, row: Part) -> str:
+        """The row's perplexity; see the base."""
+        return f"perplexity {float((row['loss'] / row['tokens']).exp()):,.1f} over {int(row['tokens']):,} tokens"
+
     def metrics(self, description: Description, stage: str) -> dict[str, TokenScores]:
         """Sums over tokens for each way of scoring; see the base."""
         return {way: TokenScores().to(self.device) for way in self.ways}

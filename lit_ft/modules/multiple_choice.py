@@ -96,6 +96,19 @@ with torch.no_grad():
         """Names of the metrics; see the base."""
         return ["accuracy", *accuracy_names(description.get("choice_counts", [])), "calibration_error"]
 
+    def wrongness(self, rows: list[Part]) -> Tensor | None:
+        """The logarithmic loss of each row; see the base."""
+        if rows[0]["label"] is None:
+            return None
+        labels = torch.stack([row["label"] for row in rows])
+        right = torch.stack([row["scores"][row["label"].clamp(min=0)] for row in rows])
+        return -right.log().masked_fill(labels == IGNORED, torch.nan)
+
+    def said(self, row: Part) -> str:
+        """The choice, and its probability; see the base."""
+        best = int(row["scores"].argmax())
+        return f"choice {best + 1} ({float(row['scores'][best]):.1%})"
+
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns the choice by number, as labels are written and as text, and the probability of each choice."""
         scores = row["scores"][: int(row["choices"])].tolist()

@@ -226,6 +226,16 @@ class PreferenceModule(ReferenceModule, ReplyingModule):
             sides = [[row["reward"] for row in rows if bool(row["desirable"]) is good] for good in (True, False)]
         metrics.update(*(torch.stack(side) if side else torch.zeros(0, device=self.device) for side in sides))
 
+    def wrongness(self, rows: list[Part]) -> Tensor | None:
+        """How much more reward the rejected reply gets; of single replies how far off theirs is; see the base."""
+        if "reward" in rows[0]:
+            return torch.stack([-row["reward"] if bool(row["desirable"]) else row["reward"] for row in rows])
+        return torch.stack([row["rejected_reward"] - row["chosen_reward"] for row in rows])
+
+    def said(self, row: Part) -> str:
+        """The rewards; see the base."""
+        return ", ".join(f"{name} {value:.3f}" for name, value in self.prediction(row).items() if "reward" in name)
+
     def compute(self, metrics: RewardScores) -> dict[str, Tensor]:  # type: ignore[override]
         """Returns the metrics; see the base."""
         return metrics.compute()  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from lit_ft.data.answers import read_answers, text_of
 from lit_ft.data.context_windows import ContextWindows
 from lit_ft.data.merging import Part
 from lit_ft.errors import UserError
-from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores
+from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, answer_scores
 from lit_ft.modules.base import Batch, Description, TransformerModule
 from lit_ft.ops.answering import OF_WINDOWS, Candidates, found_by_row
 from lit_ft.ops.positions import longest_input
@@ -120,6 +120,23 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
         """Returns the metrics; see the base."""
         values = metrics.compute()
         return {name: values[name] for name in self._names(metrics.null)}
+
+    def wrongness(self, rows: list[Part]) -> Tensor | None:
+        """How much is missing to a token F1 of 1; see the base."""
+        if not rows[0]:
+            return None
+        found = []
+        for row in rows:
+            answers = read_answers(row.get("answers"))
+            golds = [answer.text for answer in answers or ()]
+            found.append(math.nan if answers is None else 1 - answer_scores(self.prediction(row)["answer"], golds)[1])
+        return torch.tensor(found)
+
+    def said(self, row: Part) -> str:
+        """The answer, its probability, and what it should be; see the base."""
+        made = self.prediction(row)
+        golds = ", ".join(repr(answer.text) for answer in read_answers(row["answers"]) or ()) or "none"
+        return f"{made['answer']!r} ({made['score']:.1%}), not {golds}"
 
     def metric_names(self, description: Description) -> list[str]:
         """Names of the metrics; see the base."""

@@ -102,6 +102,10 @@ reward = model(input_ids=inputs["input_ids"]).logits[0, 0]"""
         if rows:
             metrics.update(*(torch.stack([row[f"{side}_reward"] for row in rows]) for side in ("chosen", "rejected")))
 
+    def wrongness(self, rows: list[Part]) -> Tensor | None:
+        """How much more reward the rejected reply gets; see the base."""
+        return torch.stack([row["rejected_reward"] - row["chosen_reward"] for row in rows])
+
     def compute(self, metrics: RewardScores) -> dict[str, Tensor]:
         """Returns the metrics; see the base."""
         return metrics.compute()  # type: ignore[no-any-return]

@@ -238,6 +238,12 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
         """A row is one feature."""
         return parts[0]
 
+    def said(self, row: Part) -> str:
+        """The generated text beside the first reference, where there is one; see the base."""
+        if "prediction" not in row:
+            return super().said(row)
+        return f"{row['prediction']!r}, not {row['references'][0]!r}"
+
     def metrics(self, description: Description, stage: str) -> dict[str, Any]:
         """Sums over tokens, and the scores of generated texts; see the base."""
         made: dict[str, Metric] = {name: TEXT_METRICS[name](**options) for name, options in self._scored_by.items()}

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from transformers import AutoModelForSequenceClassification
@@ -178,6 +179,27 @@ classify("a text", truncation=True)"""
         if searching and not self.trainer.sanity_checking and self.model is not None:
             found = self._open("val")[0].metrics[0]["sweep"].compute()["threshold"]
             self.model.config.classification_threshold = round(float(found), 4)
+
+    def wrongness(self, rows: list[Part]) -> Tensor | None:
+        """The loss of each row; see the base."""
+        if rows[0]["label"] is None:
+            return None
+        logits, labels = (torch.stack([row[name] for row in rows]) for name in ("logits", "label"))
+        if self.problem_type == "single_label":
+            losses = F.cross_entropy(logits, labels.clamp(min=0), reduction="none")
+        elif self.problem_type == "multi_label":
+            losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none").mean(-1)
+        else:
+            losses = (logits - labels.view_as(logits)).abs().mean(-1)
+        made: Tensor = losses.masked_fill(~labelled(labels), torch.nan)
+        return made
+
+    def said(self, row: Part) -> str:
+        """The predicted label and its probability, or the numbers; see the base."""
+        made = self.prediction(row)
+        if self.problem_type == "single_label":
+            return f"{made['predicted_label']} ({made['score']:.1%})"
+        return ", ".join(made["predicted_labels"]) or "none" if "predicted_labels" in made else super().said(row)
 
     def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
         """Returns precision, recall, F1 and support of each label, for each set evaluated last."""

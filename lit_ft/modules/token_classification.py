@@ -3,10 +3,12 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForTokenClassification
 
 from lit_ft.data.entities import entities_in
+from lit_ft.data.labels import IGNORED
 from lit_ft.data.merging import Part
 from lit_ft.data.tag_description import describe_known
 from lit_ft.data.tag_schemes import TagScheme, TagTable
@@ -127,6 +129,24 @@ tag("a text")"""
     def metric_names(self, description: Description) -> list[str]:
         """Names of the metrics; see the base."""
         return TagMetrics.names(self._scheme(self._named(description)))
+
+    def wrongness(self, rows: list[Part]) -> Tensor | None:
+        """The mean loss of the tagged words of each row; see the base."""
+        if rows[0]["labels"] is None:
+            return None
+        losses = [F.cross_entropy(row["logits"], row["labels"], ignore_index=IGNORED) for row in rows]
+        return torch.stack(losses)  # NaN of a row without tagged words
+
+    def said(self, row: Part) -> str:
+        """The words' tags that are wrong; see the base."""
+        (ids,) = self._tags([row["logits"]])
+        names, pairs = self.description["labels"], zip(ids.tolist(), row["labels"].tolist(), strict=True)
+        wrong = [
+            f"word {number + 1} {names[found]}, not {names[label]}"
+            for number, (found, label) in enumerate(pairs)
+            if label != IGNORED and found != label
+        ]
+        return "; ".join(wrong) or "all words right"
 
     def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
         """Returns precision, recall, F1 and support of each type or plain tag, for each set evaluated last."""

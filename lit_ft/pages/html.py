@@ -15,9 +15,12 @@ body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--back);
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: .8rem 1.5rem; }
+figure { margin: 0; } figcaption { font-size: 13px; min-height: 1.5em; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top; }
-th { color: var(--faint); font-weight: normal; } td.number { text-align: right; }
+th { color: var(--faint); font-weight: normal; white-space: nowrap; }
+td.number { text-align: right; white-space: nowrap; } .pairs td { overflow-wrap: anywhere; }
 .row { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: .6rem .8rem;
   margin: .5rem 0; white-space: pre-wrap; font-family: ui-monospace, monospace; font-size: 13px; }
 .row b, .faint { color: var(--faint); font-weight: normal; }
@@ -58,7 +61,7 @@ def span(kind: str, text: str) -> str:
 def pairs(lines: Iterable[tuple[str, str]]) -> str:
     """Returns a table of names and values, plain text."""
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in lines)
-    return f"<table>{rows}</table>"
+    return f'<table class="pairs">{rows}</table>'
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

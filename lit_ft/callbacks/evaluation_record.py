@@ -1,0 +1,184 @@
+"""`evaluation.<stage>.json` in the run folder: how sure the metrics of each set are, and which rows are most wrong."""
+
+import heapq
+import math
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torchmetrics import MetricCollection
+
+from lit_ft.callbacks.base import RunCallback, write_json
+from lit_ft.callbacks.run_logger import place
+from lit_ft.data.row_views import RowView, one_row
+from lit_ft.metrics.binned import CalibrationError
+
+WORST = 20
+"""Rows that are named."""
+KEPT = 2_000
+"""Rows of a set that are drawn from, the first ones."""
+DRAWS, LEAST, SECONDS = 200, 40, 8.0
+"""Samples drawn with replacement, the fewest that say something, and the time that may be spent on a set."""
+PERCENT = (2.5, 97.5)
+TEXT = 400
+"""Characters of a row's text."""
+
+
+class SetRecord:
+    """What is kept of one evaluation set while it is evaluated.
+
+    Attributes:
+        rows: merged rows, the first ones.
+        worst: a heap of (wrongness, number, text and what was made of it).
+        seen: rows.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.worst: list[tuple[float, int, dict[str, Any]]] = []
+        self.seen = 0
+
+    def add(self, module: Any, data: Any, batch: dict[str, Any], outputs: dict[str, Any]) -> None:
+        """Takes the rows that were completed with a batch."""
+        rows, places = outputs["rows"], outputs["places"]
+        self.seen += len(rows)
+        self.rows += rows[: max(KEPT - len(self.rows), 0)]
+        wrong = module.wrongness(rows) if rows else None
+        if wrong is None:
+            return
+        for row, (number, at), value in zip(rows, places, wrong.tolist(), strict=True):
+            if math.isnan(value) or (len(self.worst) == WORST and value <= self.worst[0][0]):
+                continue
+            entry = {"row": number, "wrong": value, "said": module.said(row), **_shown(data, batch, at)}
+            keep = heapq.heappush if len(self.worst) < WORST else heapq.heapreplace
+            keep(self.worst, (value, -number, entry))  # of equal ones the first
+
+    def mistakes(self) -> list[dict[str, Any]]:
+        """Returns the rows that are most wrong, the worst first."""
+        return [entry for _, _, entry in sorted(self.worst, key=lambda each: each[:2], reverse=True)]
+
+
+class EvaluationRecord(RunCallback):
+    """Records validation at the end of fit, and what `validate` and `test` find.
+
+    Intervals are those of 200 samples of the rows, drawn with replacement (bootstrap, 95 %): between them another such
+    set might score. They are made where one process evaluates, of the first 2,000 rows of a set.
+    """
+
+    def __init__(self) -> None:
+        self.sets: dict[int, SetRecord] = {}
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts afresh."""
+        self.sets = {}
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts afresh."""
+        self.sets = {}
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Takes a batch's rows."""
+        self._add(trainer, module, outputs, batch, dataloader_idx)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Takes a batch's rows."""
+        self._add(trainer, module, outputs, batch, dataloader_idx)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Records what `validate` found."""
+        if trainer.state.fn == "validate":
+            self._write(trainer, pl_module, "val")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Records the last validation."""
+        self._write(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Records what `test` found."""
+        self._write(trainer, pl_module, "test")
+
+    def _add(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, number: int) -> None:
+        if self.run is None or trainer.sanity_checking or not isinstance(outputs, dict) or "places" not in outputs:
+            return
+        record = self.sets.setdefault(number, SetRecord())
+        record.add(module, getattr(trainer, "datamodule", None), batch, outputs)
+
+    def _write(self, trainer: Trainer, module: Any, stage: str) -> None:
+        if self.run is None or not self.sets:
+            return
+        names = module.set_names(stage)
+        made = []
+        for number, record in sorted(self.sets.items()):
+            every = _gathered(trainer, record)
+            entry = {"name": names[number], "rows": every["seen"], "mistakes": every["mistakes"]}
+            if trainer.world_size == 1:
+                entry["intervals"] = intervals(module, stage, record.rows)
+                entry["of"] = len(record.rows)
+                entry["reliability"] = reliability(module.set_metrics(stage)[number])
+            made.append(entry)
+        if trainer.is_global_zero:
+            path = self.run / f"evaluation.{stage}.json"
+            content = {**place(trainer), "sets": made}
+            write_json(path, content)
+        self.sets = {}
+
+
+def intervals(module: Any, stage: str, rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Returns between what 95 of 100 other such sets would score, by metric; nothing where that would take long.
+
+    Args:
+        module: makes and updates metrics.
+        stage: whose metrics.
+        rows: merged rows of a set.
+    """
+    if len(rows) < 2:
+        return {}
+    chance, began, found = np.random.default_rng(0), time.perf_counter(), list[dict[str, float]]()
+    with torch.no_grad():
+        while len(found) < DRAWS and time.perf_counter() - began < SECONDS:
+            metrics = module.metrics(module.description, stage)
+            module.update(metrics, [rows[at] for at in chance.integers(len(rows), size=len(rows))])
+            found.append({name: float(value) for name, value in module.compute(metrics).items()})
+    if len(found) < LEAST:
+        return {}
+    values = {name: np.array([each[name] for each in found]) for name in found[0]}
+    return {
+        name: [round(float(side), 5) for side in np.percentile(each, PERCENT)]
+        for name, each in values.items()
+        if np.isfinite(each).all()
+    }
+
+
+def reliability(metrics: Any) -> list[list[float]]:
+    """Returns the bins of the calibration error among the metrics of a set; empty where there is none."""
+    if isinstance(metrics, CalibrationError):
+        return metrics.reliability()
+    inner = metrics.values() if isinstance(metrics, Mapping | MetricCollection) else metrics
+    found = [reliability(each) for each in inner] if isinstance(inner, Iterable) else []
+    return next((each for each in found if each), [])
+
+
+def _gathered(trainer: Trainer, record: SetRecord) -> dict[str, Any]:
+    """Returns rows and mistakes of all processes; every one of them asks."""
+    own = {"seen": record.seen, "mistakes": record.mistakes()}
+    every: list[Any] = [own]
+    if trainer.world_size > 1:
+        every = [None] * trainer.world_size
+        torch.distributed.all_gather_object(every, own)
+    mistakes = sorted((each for one in every for each in one["mistakes"]), key=lambda each: -each["wrong"])
+    return {"seen": sum(one["seen"] for one in every), "mistakes": mistakes[:WORST]}
+
+
+def _shown(data: Any, batch: dict[str, Any], at: int) -> dict[str, Any]:
+    """Returns what the row says, and its label, where our data module made the batch."""
+    if not hasattr(data, "parts") or "row" not in batch:
+        return {"text": None, "label": None}
+    row = one_row(batch, at)
+    return {"text": RowView(tuple(data.parts(row))).text[:TEXT], "label": data.label_of(row)}

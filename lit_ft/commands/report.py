@@ -1,0 +1,53 @@
+"""`lit-ft report RUN [RUN ...]`: writes the report of a run anew, from its folder alone; compares several."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lit_ft.errors import UserError
+from lit_ft.pages.comparison import metrics_of, options_of, page
+from lit_ft.pages.report import metric_rows
+from lit_ft.pages.write import PAGE, write_report
+
+
+def report(arguments: list[str] | None = None) -> None:
+    """Runs the command.
+
+    Raises:
+        UserError: a folder is no run.
+    """
+    made = argparse.ArgumentParser("lit-ft report", description=__doc__)
+    made.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/version_0")
+    made.add_argument("--out", default="comparison.html", help="page that compares several runs (comparison.html)")
+    options = made.parse_args(sys.argv[2:] if arguments is None else arguments)
+    runs = [write_report(_folder(name)) for name in options.runs]
+    for run in runs:
+        print(f"{run.folder / PAGE}: {run.status}")
+    if len(runs) == 1:
+        _show(["metric", "value", "95 of 100 such sets"], metric_rows(runs[0]))
+        return
+    _show(["", *(run.name for run in runs)], [*options_of(runs), *metrics_of(runs)])
+    Path(options.out).write_text(page(runs), encoding="utf-8")
+    print(f"comparison: {options.out}")
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name)
+    if not folder.is_dir():
+        raise UserError(f"{name}: no such folder; name that of a run, such as runs/version_0")
+    if not any((folder / file).is_file() for file in ("metrics.csv", "config.yaml", "run.json")):
+        runs = sorted(path.name for path in folder.glob("version_*"))
+        hint = f"; runs in it: {', '.join(runs)}" if runs else ""
+        raise UserError(f"{name}: no run has left anything here (metrics.csv, config.yaml){hint}")
+    return folder
+
+
+def _show(header: list[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,65 @@
+"""Several runs side by side: what they were told otherwise, what they scored, how they went."""
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from lit_ft.pages import charts, html
+from lit_ft.pages.run_files import RunFiles
+
+NOT_COMPARED = re.compile(r"(^|\.)(default_root_dir|preparation_dir|cache_dir|logger|config)($|\.)")
+"""Options that say where things lie."""
+
+
+def page(runs: Sequence[RunFiles]) -> str:
+    """Returns the page that compares runs."""
+    names = metric_names(runs)
+    header = ["", *(run.name for run in runs)]
+    told = options_of(runs)
+    body = ["<h2>options that differ</h2>", html.table(header, told) if told else "<p>none</p>"]
+    body += ["<h2>metrics</h2>", html.table(header, metrics_of(runs))]
+    body.append('<h2>course</h2><div class="charts">')
+    for name in ("train_loss", "val_loss", *(each for each in names if each != "val_loss" and each.startswith("val_"))):
+        body.append(charts.lines({run.name: run.series.get(name, []) for run in runs}, name, dots=True))
+    body.append("</div>")
+    body += [f"<p>{escape(run.name)}: {escape(run.title)}, {escape(run.status)}</p>" for run in runs]
+    return html.page("comparison", body)
+
+
+def metric_names(runs: Sequence[RunFiles]) -> list[str]:
+    """Returns the metrics that any of the runs has, those of tests first."""
+    names = {name for run in runs for name in run.final}
+    return sorted(names, key=lambda name: (not name.startswith("test_"), name))
+
+
+def options_of(runs: Sequence[RunFiles]) -> list[list[str]]:
+    """Returns a row for each option that differs: its name, and what each run was told."""
+    every = [flat(run.config) for run in runs]
+    return [[name, *(str(each.get(name, "")) for each in every)] for name in differing(runs)]
+
+
+def metrics_of(runs: Sequence[RunFiles]) -> list[list[str]]:
+    """Returns a row for each metric: its name, and what each run scored."""
+    values = [run.final for run in runs]
+    return [[name, *(f"{each[name]:.4f}" if name in each else "" for each in values)] for name in metric_names(runs)]
+
+
+def differing(runs: Sequence[RunFiles]) -> list[str]:
+    """Returns the options that are not the same in all runs, by their names in YAML without `init_args`."""
+    every = [flat(run.config) for run in runs]
+    names = dict.fromkeys(name for each in every for name in each)
+    return [
+        name for name in names if not NOT_COMPARED.search(name) and len({repr(each.get(name)) for each in every}) > 1
+    ]
+
+
+def flat(config: Any, before: str = "") -> dict[str, Any]:
+    """Returns nested options by dotted names."""
+    if not isinstance(config, dict) or not config:
+        return {before: config}
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        whole = before if name == "init_args" else f"{before}.{name}" if before else str(name)
+        found |= flat(value, whole)
+    return found
