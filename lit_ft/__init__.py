@@ -16,6 +16,7 @@ _HOME = {
     "MultipleChoiceModule": "lit_ft.modules",
     "PreferenceDataModule": "lit_ft.datamodules",
     "PreferenceModule": "lit_ft.modules",
+    "Predictor": "lit_ft.predictor",
     "QuestionAnsweringDataModule": "lit_ft.datamodules",
     "QuestionAnsweringModule": "lit_ft.modules",
     "RewardModule": "lit_ft.modules",
@@ -31,6 +32,7 @@ _HOME = {
     "TransformerModule": "lit_ft.modules",
     "TranslationDataModule": "lit_ft.datamodules",
     "TranslationModule": "lit_ft.modules",
+    "load_predictor": "lit_ft.predictor",
 }
 __all__ = [
     "CausalLMDataModule",
@@ -41,6 +43,7 @@ __all__ = [
     "MaskedLMModule",
     "MultipleChoiceDataModule",
     "MultipleChoiceModule",
+    "Predictor",
     "PreferenceDataModule",
     "PreferenceModule",
     "QuestionAnsweringDataModule",
@@ -59,6 +62,7 @@ __all__ = [
     "TranslationDataModule",
     "TranslationModule",
     "__version__",
+    "load_predictor",
 ]
 
 if TYPE_CHECKING:
@@ -91,6 +95,7 @@ if TYPE_CHECKING:
         TransformerModule,
         TranslationModule,
     )
+    from lit_ft.predictor import Predictor, load_predictor
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 import lit_ft.datamodules
 import lit_ft.modules
+from lit_ft import standard_input
 from lit_ft.callbacks import (
     DataReport,
     EvaluationRecord,
@@ -189,6 +190,9 @@ class LitFtCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Hands the model's options to the data."""
         options = self.config[self.subcommand]
+        given = (options.get("data") or {}).get("init_args") or {}
+        if given.get("predict_file") == standard_input.NAME and self.subcommand == "predict":
+            given["predict_file"] = standard_input.saved_input()
         _link(options)
         for wing in ("model", "data"):
             if options.get(wing):

@@ -1,5 +1,6 @@
 """The command: run folders, checkpoints by name, what wins over what, resuming, exporting, several processes."""
 
+import io
 import json
 import os
 import shutil
@@ -378,3 +379,16 @@ def test_column_names_that_yaml_would_take_for_nothing(run: Run, tmp_path: Path)
         "- lightning ",
     ):
         assert expected in card
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl"])
+def test_rows_come_on_standard_input(run: Run, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["where is my parcel", "refund please"]
+    rows = "\n".join(texts if kind == "txt" else [json.dumps({"text": text}) for text in texts])
+    run("fit")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(rows.encode())))
+    found = predictions(run("predict", "--ckpt_path=best", "--data.predict_file=-").folder, "stdin")
+    assert [row["text"] for row in found] == texts
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b" \n")))
+    with pytest.raises(UserError, match="standard input is empty"):
+        run("predict", "--ckpt_path=best", "--data.predict_file=-")

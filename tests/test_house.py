@@ -107,6 +107,7 @@ def test_public_names_are_importable_and_lazy() -> None:
         "MultipleChoiceModule",
         "PreferenceDataModule",
         "PreferenceModule",
+        "Predictor",
         "QuestionAnsweringDataModule",
         "QuestionAnsweringModule",
         "RewardModule",
@@ -123,6 +124,7 @@ def test_public_names_are_importable_and_lazy() -> None:
         "TranslationDataModule",
         "TranslationModule",
         "__version__",
+        "load_predictor",
     }
     for name in lit_ft.__all__:
         assert getattr(lit_ft, name)

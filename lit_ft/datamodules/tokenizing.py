@@ -17,6 +17,7 @@ class TokenizingDataModule(LightningDataModule):
 
     _tokenizer: PreTrainedTokenizerBase | None = None
     _config: PreTrainedConfig | None = None
+    _served: Any = None
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -79,6 +80,10 @@ class TokenizingDataModule(LightningDataModule):
             self._config = ModelSource(name, **{option: self.hparams[option] for option in names}).config()
         return self._config
 
+    def serve(self, module: Any) -> None:
+        """Takes tokenizer, configuration and description from a module without a Trainer, as from that of a run."""
+        self._served = module
+
     @property
     def _module(self) -> Any:
-        return self.trainer.lightning_module if self.trainer else None
+        return self.trainer.lightning_module if self.trainer else self._served

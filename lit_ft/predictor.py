@@ -1,0 +1,220 @@
+"""A trained model in Python without a Trainer: rows in, the rows that `lit-ft predict` would write out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml  # type: ignore[import-untyped]
+from datasets import Dataset
+
+import lit_ft
+from lit_ft.commands.export import load
+from lit_ft.data.merging import RowMerger
+from lit_ft.data.ragged import as_column
+from lit_ft.data.raw import RawRows
+from lit_ft.data.sources import resolve_path
+from lit_ft.errors import RowError, UserError, did_you_mean
+from lit_ft.modules.evaluation import beside
+from lit_ft.ops.adapters import base_of, is_adapter
+from lit_ft.ops.building import ModelSource
+from lit_ft.ops.objects import option_defaults
+from lit_ft.runs import CHECKPOINTS, CONFIG, SHARDS_INDEX, find_checkpoint, run_of
+
+TASKS = {
+    "ForSequenceClassification": "TextClassification",
+    "ForTokenClassification": "TokenClassification",
+    "ForQuestionAnswering": "QuestionAnswering",
+    "ForMultipleChoice": "MultipleChoice",
+    "ForMaskedLM": "MaskedLM",
+    "LMHeadModel": "CausalLM",
+    "ForCausalLM": "CausalLM",
+    "ForConditionalGeneration": "Seq2Seq",
+    "MTModel": "Seq2Seq",
+}
+"""What the name of a class ends with, by our task."""
+NAMES = (*dict.fromkeys(TASKS.values()), "InstructionTuning", "Summarization", "Translation")
+DATA_OF = {"Reward": "Preference"}
+"""Tasks whose rows are another's."""
+PLACE = "rows"
+
+Row = Mapping[str, Any]
+
+
+class Predictor:
+    """Predicts rows; windows of long texts are merged, and no padding is computed where the model can do without.
+
+    Args:
+        module: with its model.
+        data: reads the rows.
+        batch_size: rows that are run together.
+    """
+
+    def __init__(self, module: Any, data: Any, batch_size: int = 32) -> None:
+        self.module, self.data, self.batch_size = module.eval(), data, batch_size
+        self.known = dict(module.description)
+
+    def __call__(self, rows: Sequence[Row | str] | Row | str) -> list[dict[str, Any]]:
+        """Predicts.
+
+        Args:
+            rows: each with the columns that the data had (but for labels), or a text; or a single one.
+
+        Returns:
+            In their order: the row's own columns, and what `lit-ft predict` writes beside them.
+
+        Raises:
+            UserError: a row cannot be used, or lacks a column.
+        """
+        given = [rows] if isinstance(rows, str | Mapping) else list(rows)
+        if not given:
+            return []
+        whole = Dataset.from_list([self._row(each) for each in given])
+        found: dict[int, dict[str, Any]] = {}
+        merger = RowMerger()
+        with torch.no_grad():
+            for batch in self._batches(whole):
+                batch = self.data.transfer_batch_to_device(batch, self.module.device, 0)
+                for row in merger.add(self.module.predict_parts(batch), batch):
+                    found[row.number] = beside(row.info, self.module.prediction(self.module.merge(row.parts)))
+        return [found[number] for number in range(len(given))]
+
+    def _row(self, row: Row | str) -> dict[str, Any]:
+        if not isinstance(row, str):
+            return dict(row)
+        if self.data.parallel_sides:
+            return {self.data.parallel_sides[0]: row}
+        if hasattr(self.data, "find_format"):
+            return {"prompt": row}
+        if self.known.get("words") == "list":
+            return {self.known["text_column"]: row.split()}
+        columns = self.known.get("text_columns") or [self.known.get("text_column", "text")]
+        return {columns[0]: row}
+
+    def _batches(self, whole: Dataset) -> Iterator[dict[str, Any]]:
+        """Yields batches of rows of similar length, the windows of a row one after the other."""
+        raw, data = RawRows(whole, PLACE), self.data
+        data.description = data.describe({"predict": {"": raw}}, self.known)
+        self.module.description = {**self.known, **data.description}
+        rows = next(raw.batches(data.input_columns("predict"), len(whole)))
+        try:
+            columns = {name: as_column(values) for name, values in data.tokenize(rows, "predict").items()}
+        except RowError as error:
+            raise error.at(raw.where) from None
+        of_row = np.asarray(columns["row"])
+        lengths = np.array([len(columns["input_ids"][at]) for at in range(len(of_row))])
+        longest = np.zeros(len(whole), np.int64)
+        np.maximum.at(longest, of_row, lengths)
+        order = np.argsort(-longest, kind="stable")
+        first = np.searchsorted(of_row, np.arange(len(whole) + 1))
+        info = data.info_columns(whole.column_names, "predict")
+        for start in range(0, len(order), self.batch_size):
+            features = []
+            for row in order[start : start + self.batch_size].tolist():
+                own = {name: whole[row][name] for name in info}
+                for at in range(first[row], first[row + 1]):
+                    feature = {name: column[at] for name, column in columns.items()}
+                    windows = int(first[row + 1] - first[row])
+                    features.append({**feature, "key": (0, at), "row": row, "windows": windows, "info": own})
+            yield data.batch_of("predict", features)
+
+
+def load_predictor(
+    source: str | Path,
+    task: str | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int = 32,
+    class_path: str | None = None,
+    **options: Any,
+) -> Predictor:
+    """Loads a trained model.
+
+    Args:
+        source: a checkpoint or run of lit_ft, or a Hugging Face folder or name on the hub, an adapter's, too.
+        task: `TextClassification`, `TokenClassification`, `QuestionAnswering`, `MultipleChoice`, `MaskedLM`,
+            `CausalLM`, `InstructionTuning`, `Seq2Seq`, `Summarization`, `Translation`. Default: that of the
+            checkpoint, or by the class of the folder's model.
+        device: where it runs. Default: a GPU if there is one.
+        batch_size: rows that are run together.
+        class_path: class of the module, where a checkpoint is of a subclass of your own.
+        options: of the data module or of the module, by their names, such as `stride=64` or
+            `generation={"num_beams": 4}`; they win over those of the run.
+
+    Raises:
+        UserError: nothing is there, or it is of no task that is known.
+    """
+    if task is not None and task not in NAMES:
+        raise UserError(f"task is {task!r}; choices: {', '.join(NAMES)}{did_you_mean(task, NAMES)}")
+    if _is_ours(Path(source)):
+        path = find_checkpoint(str(source), Path("runs"))
+        module = load(path, class_path)[0]
+        name = type(module).__name__.removesuffix("Module")
+        made_with = _options_of_run(path)
+        _take(module, options)
+    else:
+        name = task or _task_of(str(source))
+        kind = getattr(lit_ft, f"{name}Module")
+        own = {option: options.pop(option) for option in [*options] if option in option_defaults(kind)}
+        module, made_with = kind(model_name_or_path=str(source), **own), {"model_name_or_path": str(source)}
+        module.build()
+    data_kind = getattr(lit_ft, f"{DATA_OF.get(name, name)}DataModule", None)
+    if data_kind is None:
+        raise UserError(f"{type(module).__name__} is no task of lit_ft: make Predictor(module, data) yourself")
+    known = option_defaults(data_kind)
+    for option in options.keys() - known.keys():
+        raise UserError(f"{name} has no option {option!r}{did_you_mean(option, known)}")
+    given = {**{option: value for option, value in made_with.items() if option in known}, **options}
+    try:
+        data = data_kind(**given)
+    except TypeError as error:
+        settled = next((option for option in options if repr(option) in str(error)), None)
+        if settled is None:
+            raise
+        raise UserError(f"{name} settles {settled} by itself: leave it out") from None
+    data.serve(module)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Predictor(module.to(where), data, batch_size)
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_file() or (path / CHECKPOINTS).is_dir() or (path / SHARDS_INDEX).is_file()
+
+
+OF_ROWS = (
+    "dataset_name", "dataset_config_name", "dataset_revision", "train_file", "validation_file", "test_file",
+    "predict_file", "sources", "streaming", "max_train_samples", "max_eval_samples", "max_predict_samples",
+    "validation_split_name", "test_split_name", "predict_split_name", "train_split_name", "preparation_dir",
+)  # fmt: skip
+"""Options that say which rows a run had."""
+
+
+def _options_of_run(checkpoint: Path) -> dict[str, Any]:
+    """Returns the options of the data of the run that a checkpoint lies in, but for which rows they were."""
+    run = run_of(checkpoint)
+    if run is None or not (run / CONFIG).is_file():
+        return {}
+    data = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")).get("data") or {}
+    return {name: value for name, value in (data.get("init_args") or {}).items() if name not in OF_ROWS}
+
+
+def _take(module: Any, options: dict[str, Any]) -> None:
+    """Sets options of a module that is there already."""
+    known = option_defaults(type(module))
+    taken = {name: options.pop(name) for name in [*options] if name in known}
+    if "generation" in taken:
+        raise UserError("generation: a checkpoint has its own; export it, and load the folder")
+    module.hparams.update(taken)
+
+
+def _task_of(source: str) -> str:
+    """Returns the task of a folder by the class of its model."""
+    path = resolve_path(source)
+    config = ModelSource(base_of(path) if Path(path).is_dir() and is_adapter(path) else source).config()
+    found = [TASKS[end] for name in config.architectures or [] for end in TASKS if name.endswith(end)]
+    if not found:
+        raise UserError(
+            f"{source}: its configuration names {config.architectures or 'no architecture'}, of which the task is not "
+            f"known: set task to one of {', '.join(NAMES)}"
+        )
+    return found[0]
