@@ -156,7 +156,7 @@ def load_predictor(
         name = task or _task_of(str(source))
         kind = getattr(lit_ft, f"{name}Module")
         own = {option: options.pop(option) for option in [*options] if option in option_defaults(kind)}
-        module, made_with = kind(model_name_or_path=str(source), **own), {"model_name_or_path": str(source)}
+        module, made_with = kind(model_name_or_path=str(source), **own), {"model_name_or_path": str(source), **own}
         module.build()
     data_kind = getattr(lit_ft, f"{DATA_OF.get(name, name)}DataModule", None)
     if data_kind is None:
