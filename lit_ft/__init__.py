@@ -32,6 +32,8 @@ _HOME = {
     "TransformerModule": "lit_ft.modules",
     "TranslationDataModule": "lit_ft.datamodules",
     "TranslationModule": "lit_ft.modules",
+    "ZeroShotDataModule": "lit_ft.datamodules",
+    "ZeroShotModule": "lit_ft.modules",
     "load_predictor": "lit_ft.predictor",
 }
 __all__ = [
@@ -61,6 +63,8 @@ __all__ = [
     "TransformerModule",
     "TranslationDataModule",
     "TranslationModule",
+    "ZeroShotDataModule",
+    "ZeroShotModule",
     "__version__",
     "load_predictor",
 ]
@@ -79,6 +83,7 @@ if TYPE_CHECKING:
         TokenClassificationDataModule,
         TransformerDataModule,
         TranslationDataModule,
+        ZeroShotDataModule,
     )
     from lit_ft.modules import (
         CausalLMModule,
@@ -94,6 +99,7 @@ if TYPE_CHECKING:
         TokenClassificationModule,
         TransformerModule,
         TranslationModule,
+        ZeroShotModule,
     )
     from lit_ft.predictor import Predictor, load_predictor
 

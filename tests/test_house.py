@@ -123,6 +123,8 @@ def test_public_names_are_importable_and_lazy() -> None:
         "TransformerModule",
         "TranslationDataModule",
         "TranslationModule",
+        "ZeroShotDataModule",
+        "ZeroShotModule",
         "__version__",
         "load_predictor",
     }

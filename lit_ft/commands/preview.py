@@ -134,13 +134,13 @@ def preview_of(module: LightningModule, data: TransformerDataModule, rows: int) 
         stages.remove("predict")
     for stage in stages or ["fit"]:
         made.add(_set_up(data, stage))
-        sets = figures(data)
-        made.add(findings(data, sets))
+        sets, of_batches = figures(data), batches(data)
+        made.add(findings(data, sets, of_batches))
         for each in sets:
             views = some_views(data, each["split"], each["name"], rows)  # type: ignore[arg-type]
             made.sets.append(SetPreview(each, list(views)))
         if stage == "fit":
-            made.batches = batches(data)
+            made.batches = of_batches
         module.description = data.description  # type: ignore[assignment]
         data.features.clear()
     return made

@@ -12,6 +12,7 @@ from lit_ft.datamodules.summarization import SummarizationDataModule
 from lit_ft.datamodules.text_classification import TextClassificationDataModule
 from lit_ft.datamodules.token_classification import TokenClassificationDataModule
 from lit_ft.datamodules.translation import TranslationDataModule
+from lit_ft.datamodules.zero_shot import ZeroShotDataModule
 
 __all__ = [
     "CausalLMDataModule",
@@ -26,4 +27,5 @@ __all__ = [
     "TokenClassificationDataModule",
     "TransformerDataModule",
     "TranslationDataModule",
+    "ZeroShotDataModule",
 ]

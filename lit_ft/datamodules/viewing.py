@@ -60,17 +60,23 @@ def figures(data: Any) -> list[SetFigures]:
     return made
 
 
-def findings(data: Any, sets: list[SetFigures]) -> list[Finding]:
-    """Says what is worth a thought in the stage at hand, in order of gravity."""
+def findings(data: Any, sets: list[SetFigures], of_batches: dict[str, Any]) -> list[Finding]:
+    """Says what is worth a thought in the stage at hand, in order of gravity.
+
+    Args:
+        data: the data module, set up.
+        sets: what `figures` returned.
+        of_batches: what `batches` returned.
+    """
     of_labels = label_findings(sets) if data.learns_classes else []
-    return [*row_findings(data.report, data.cut_advice), *of_labels, *batch_findings(batches(data))]
+    return [*row_findings(data.report, data.cut_advice), *of_labels, *batch_findings(of_batches)]
 
 
 def summary(data: Any) -> dict[str, Any]:
     """Returns figures, batches and findings of the stage at hand as plain JSON."""
-    sets = figures(data)
-    found = [asdict(finding) for finding in findings(data, sets)]
-    return {"sets": sets, "batches": batches(data), "findings": found}
+    sets, of_batches = figures(data), batches(data)
+    found = [asdict(finding) for finding in findings(data, sets, of_batches)]
+    return {"sets": sets, "batches": of_batches, "findings": found}
 
 
 def batches(data: Any) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class CalibrationError(Metric):
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Counts a batch: probabilities `[batch, classes]`, class ids `[batch]`."""
         confidence, predicted = preds.float().max(-1)
-        at = (confidence * self.bins).long().clamp(max=self.bins - 1)
+        at = (confidence * self.bins).long().clamp(0, self.bins - 1)  # NaN, too: the error will be NaN
         self.confidence.index_add_(0, at, confidence)
         self.right.index_add_(0, at, (predicted == target).float())
         self.rows.index_add_(0, at, torch.ones_like(confidence))

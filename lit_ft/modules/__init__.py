@@ -13,6 +13,7 @@ from lit_ft.modules.summarization import SummarizationModule
 from lit_ft.modules.text_classification import TextClassificationModule
 from lit_ft.modules.token_classification import TokenClassificationModule
 from lit_ft.modules.translation import TranslationModule
+from lit_ft.modules.zero_shot import ZeroShotModule
 
 __all__ = [
     "CausalLMModule",
@@ -28,4 +29,5 @@ __all__ = [
     "TokenClassificationModule",
     "TransformerModule",
     "TranslationModule",
+    "ZeroShotModule",
 ]

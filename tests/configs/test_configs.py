@@ -12,6 +12,7 @@ from tests.configs.running import ALIKE, CONFIGS, read_config
 from tests.configs.tagged import TAGGED
 from tests.configs.test_instruction_tuning import CHATS
 from tests.configs.test_preference import PREFERENCES
+from tests.configs.test_zero_shot import ZERO_SHOT
 from tests.questions import QUESTIONS
 
 ALL = sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml"))
@@ -19,7 +20,8 @@ NAMES = [name for name in ALL if not name.startswith("trainer/")]
 
 
 def test_every_yaml_has_local_rows_to_run_on_and_every_entry_a_yaml() -> None:
-    assert sorted([*LOCAL, *CHOICES, *QUESTIONS, *TAGGED, *CAUSAL, *MASKED, *PAIRED, *CHATS, *PREFERENCES]) == NAMES
+    every = [*LOCAL, *CHOICES, *QUESTIONS, *TAGGED, *CAUSAL, *MASKED, *PAIRED, *CHATS, *PREFERENCES, *ZERO_SHOT]
+    assert sorted(every) == NAMES
     assert set(NAMES) >= ALIKE
 
 

@@ -1,5 +1,6 @@
 """Every metric against scikit-learn, over batches with a short last one, absent classes and unlabelled rows."""
 
+import math
 import warnings
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
 from lit_ft.errors import UserError
+from lit_ft.metrics.binned import CalibrationError
 from lit_ft.metrics.classification import (
     NAMES,
     SWEEP,
@@ -332,3 +334,9 @@ def test_two_metrics_of_one_name_are_refused() -> None:
     specs: list[Any] = ["MulticlassF1Score", {"class_path": "MulticlassF1Score", "init_args": {"average": "micro"}}]
     with pytest.raises(UserError, match="multiclass_f1_score"):
         extra_metrics(specs, "single_label", 3)
+
+
+def test_scores_that_are_no_numbers_make_no_calibration_error() -> None:
+    metric = CalibrationError()
+    metric.update(torch.tensor([[0.5, 0.5], [math.nan, math.nan]]), torch.tensor([0, 1]))
+    assert math.isnan(float(metric.compute()))
