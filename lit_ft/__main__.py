@@ -41,6 +41,10 @@ def _command(words: list[str]) -> Callable[[], object]:
         from lit_ft.commands.report import report
 
         return report
+    if words == ["schema"]:
+        from lit_ft.commands.schema import schema
+
+        return schema
     if words == ["export"]:
         from lit_ft.commands.export import export
 
