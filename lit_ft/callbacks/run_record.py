@@ -13,7 +13,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lit_ft.callbacks.base import RunCallback, write_json
-from lit_ft.callbacks.run_logger import place
+from lit_ft.callbacks.logger_files import tell_options
+from lit_ft.callbacks.run_logger import RunLogger, place
 
 NAME, SUMMARY = "run.json", "data_summary.json"
 PACKAGES = ("lit_ft", "torch", "lightning", "transformers", "datasets", "tokenizers", "torchmetrics", "peft")
@@ -43,6 +44,11 @@ class RunRecord(RunCallback):
         commands = [*read_commands(self.run), entry]
         write_json(self.run / NAME, {"commands": commands, "versions": versions()})
         data: Any = getattr(trainer, "datamodule", None)
+        if trainer.state.fn == "fit":
+            wings = {"model": pl_module.hparams, "data": getattr(data, "hparams", {}), "trainer": _told(trainer)}
+            for logger in trainer.loggers:
+                if not isinstance(logger, RunLogger):
+                    tell_options(logger, wings)
         if hasattr(data, "summary"):
             _add_summary(self.run / SUMMARY, data.summary())
 
@@ -94,6 +100,12 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _told(trainer: Trainer) -> dict[str, Any]:
+    """Returns what a Trainer was told that matters for what is learned."""
+    names = ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision", "world_size")
+    return {name: getattr(trainer, name) for name in names}
 
 
 def _add_summary(path: Path, summary: dict[str, Any]) -> None:

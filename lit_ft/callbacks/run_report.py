@@ -3,7 +3,8 @@
 from lightning.pytorch import LightningModule, Trainer
 
 from lit_ft.callbacks.base import RunCallback
-from lit_ft.pages.write import write_report
+from lit_ft.callbacks.logger_files import hand_on
+from lit_ft.pages.write import PAGE, TEXT, write_report
 
 
 class RunReport(RunCallback):
@@ -23,3 +24,5 @@ class RunReport(RunCallback):
         for logger in trainer.loggers:
             logger.save()  # metrics.csv waits for 50 rows
         write_report(self.run)
+        for logger in trainer.loggers:
+            hand_on(logger, self.run / PAGE, self.run / TEXT, trainer.global_step)
