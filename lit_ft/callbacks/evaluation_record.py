@@ -138,7 +138,7 @@ def intervals(module: Any, stage: str, rows: list[dict[str, Any]]) -> dict[str, 
         stage: whose metrics.
         rows: merged rows of a set.
     """
-    if len(rows) < 2:
+    if len(rows) < 2 or not module.rows_stand_alone:
         return {}
     chance, began, found = np.random.default_rng(0), time.perf_counter(), list[dict[str, float]]()
     with torch.no_grad():

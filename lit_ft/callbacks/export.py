@@ -110,6 +110,7 @@ def export(
         tokenizer = load_tokenizer_files(extras["tokenizer"])
         if tokenizer is not None:
             tokenizer.save_pretrained(working)
+        module.write_extras(working)
         (working / "README.md").write_text(model_card(module, checkpoint, adapter), encoding="utf-8")
         if sample is not None:
             _check(module, state, working, sample)

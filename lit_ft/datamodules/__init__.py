@@ -7,6 +7,7 @@ from lit_ft.datamodules.masked_lm import MaskedLMDataModule
 from lit_ft.datamodules.multiple_choice import MultipleChoiceDataModule
 from lit_ft.datamodules.preference import PreferenceDataModule
 from lit_ft.datamodules.question_answering import QuestionAnsweringDataModule
+from lit_ft.datamodules.sentence_embedding import SentenceEmbeddingDataModule
 from lit_ft.datamodules.seq2seq import Seq2SeqDataModule
 from lit_ft.datamodules.summarization import SummarizationDataModule
 from lit_ft.datamodules.text_classification import TextClassificationDataModule
@@ -21,6 +22,7 @@ __all__ = [
     "MultipleChoiceDataModule",
     "PreferenceDataModule",
     "QuestionAnsweringDataModule",
+    "SentenceEmbeddingDataModule",
     "Seq2SeqDataModule",
     "SummarizationDataModule",
     "TextClassificationDataModule",

@@ -163,8 +163,14 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         """Tokens, those to be guessed with what they are; see the base."""
         if "labels" not in batch:
             return super().parts(batch)
-        real = batch["attention_mask"][0].bool()
-        ids, labels = (batch[name][0][real].tolist() for name in ("input_ids", "labels"))
+        real, labels = batch["attention_mask"][0].bool(), batch["labels"]
+        if "target_mapping" in batch:  # labels of a permutation stand by themselves
+            known = labels[0] != IGNORED
+            places = batch["target_mapping"][0, known].argmax(-1)
+            labels = torch.full_like(batch["input_ids"], IGNORED).index_put_(
+                (torch.tensor(0), places), labels[0, known]
+            )
+        ids, labels = (each[0][real].tolist() for each in (batch["input_ids"], labels))
         roles: list[Role] = ["plain" if label == IGNORED else "masked" for label in labels]
         hidden = [None if label == IGNORED else self.tokenizer.decode([label]) for label in labels]
         return [sequence(self.tokenizer, ids, roles, hidden)]

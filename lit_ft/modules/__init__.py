@@ -8,6 +8,7 @@ from lit_ft.modules.multiple_choice import MultipleChoiceModule
 from lit_ft.modules.preference import PreferenceModule
 from lit_ft.modules.question_answering import QuestionAnsweringModule
 from lit_ft.modules.reward import RewardModule
+from lit_ft.modules.sentence_embedding import SentenceEmbeddingModule
 from lit_ft.modules.seq2seq import Seq2SeqModule
 from lit_ft.modules.summarization import SummarizationModule
 from lit_ft.modules.text_classification import TextClassificationModule
@@ -23,6 +24,7 @@ __all__ = [
     "PreferenceModule",
     "QuestionAnsweringModule",
     "RewardModule",
+    "SentenceEmbeddingModule",
     "Seq2SeqModule",
     "SummarizationModule",
     "TextClassificationModule",

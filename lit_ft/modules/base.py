@@ -2,6 +2,7 @@
 
 import logging
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -173,6 +174,9 @@ class TransformerModule(EvaluatingModule, AdamWModule, AdapterModule, StepwiseRa
     def sample_inputs(self, batch: Batch) -> dict[str, Tensor]:
         """Returns inputs of a few rows, on which an exported folder must give the same scores."""
         return {name: value[:SAMPLE] for name, value in self.model_inputs(batch).items() if isinstance(value, Tensor)}
+
+    def write_extras(self, folder: Path) -> None:
+        """Adds what other libraries need to an exported folder; by default nothing."""
 
     def text_sample(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
         """Makes inputs for the model of the tokens of a text, `[1, seq]` each."""

@@ -21,12 +21,15 @@ class EvaluatingModule(LightningModule):
         monitor: the metric that the best checkpoint is chosen by, unless the user names another.
         monitor_mode: whether more of it is better.
         label_names: what a batch calls its labels; the model itself never sees them.
+        rows_stand_alone: whether a row scores the same whatever other rows there are, so that samples of rows say how
+            sure the metrics are.
     """
 
     description: Description
     monitor = "val_loss"
     monitor_mode: Literal["min", "max"] = "min"
     label_names: tuple[str, ...] = ("labels",)
+    rows_stand_alone: bool = True
     _datamodule: Any
     _sets: dict[str, list[EvaluationSet]]
 

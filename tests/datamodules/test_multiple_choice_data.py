@@ -255,7 +255,8 @@ def test_rows_with_unknown_labels_may_be_dropped(make: Make, tmp_path: Path) -> 
     data = make(path, on_bad_rows={"unknown_label": "drop"}, batch_size=3, **IN_ORDER)
     assert first(data)["labels"].tolist() == [0, 1]
     (found,) = [one["found"] for one in data.report["sets"]]
-    assert found["unknown_label"] == {"count": 1, "dropped": 1, "examples": ["row 2"]}
+    said = {"count": 1, "dropped": 1, "examples": ["row 2"], "rows": [1], "texts": ["'b' | 'c\\nd'"]}
+    assert found["unknown_label"] == said
     assert "unlabelled" not in found
 
 

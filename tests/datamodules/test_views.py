@@ -107,6 +107,16 @@ def test_masked_tokens_say_what_they_are(tiny: Callable[..., str]) -> None:
     assert any(token.role == "masked" for each in views for token in each.parts[0].tokens)
 
 
+def test_permuted_tokens_say_what_they_are(tiny: Callable[..., str]) -> None:
+    _, data = masked(tiny("bert"), permutation=True)
+    for index, each in enumerate(shown(data)[:9]):
+        own = data.tokenizer.convert_ids_to_tokens(data.features["train"][""].store[index]["input_ids"])
+        tokens = each.parts[0].tokens
+        hidden = {at: token.label for at, token in enumerate(tokens) if token.role == "masked"}
+        assert hidden
+        assert hidden == {at: own[at] for at in hidden}
+
+
 def test_documents_that_share_a_row_are_parts_of_it(tiny: Callable[..., str]) -> None:
     _, data = causal(tiny("llama"))
     for index, each in enumerate(shown(data)):

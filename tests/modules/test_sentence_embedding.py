@@ -1,0 +1,213 @@
+"""Sentence embeddings: losses, gradients, vectors of sentence-transformers; ranks by hand; folders; what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from scipy.stats import spearmanr
+
+import lit_ft
+from lit_ft import SentenceEmbeddingDataModule, SentenceEmbeddingModule
+from lit_ft.commands.export import export as export_command
+from lit_ft.errors import UserError
+from tests.tiny import texts
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "pairs": [{"anchor": text, "positive": text[: len(text) // 2]} for text in texts()[:24]],
+    "triplets": [
+        {"anchor": text, "positive": text[:30], "negative": texts()[at + 40]} for at, text in enumerate(texts()[:24])
+    ],
+    "scored": [
+        {"sentence1": text, "sentence2": texts()[at + 7], "score": (at % 6) / 5} for at, text in enumerate(texts()[:24])
+    ],
+}
+
+
+def made(model: str, kind: str, rows: Any = None, batch_options: Any = None, **options: Any) -> tuple[Any, Any]:
+    data = SentenceEmbeddingDataModule(
+        model_name_or_path=model, dataset={"train": rows or ROWS[kind], "validation": ROWS[kind]}, batch_size=8,
+        train_sampling_strategy="sequential", **(batch_options or {}),
+    )  # fmt: skip
+    return SentenceEmbeddingModule(model_name_or_path=model, learning_rate=1e-3, **options), data
+
+
+def fitted(module: Any, data: Any, **options: Any) -> Trainer:
+    seed_everything(3, verbose=False)
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, **{"max_steps": 3, "limit_val_batches": 0, **options},
+    )  # fmt: skip
+    trainer.fit(module, data)
+    return trainer
+
+
+def reference(model: str, pooling: str = "mean", normalize: bool = True) -> Any:
+    library = pytest.importorskip("sentence_transformers")
+    modules = pytest.importorskip("sentence_transformers.models")
+    transformer = modules.Transformer(model)
+    parts = [transformer, modules.Pooling(transformer.get_word_embedding_dimension(), pooling_mode=pooling)]
+    return library.SentenceTransformer(modules=[*parts, modules.Normalize()] if normalize else parts, device="cpu")
+
+
+LOSSES = {
+    ("pairs", "multiple_negatives"): "MultipleNegativesRankingLoss",
+    ("triplets", "multiple_negatives"): "MultipleNegativesRankingLoss",
+    ("triplets", "triplet"): "TripletLoss",
+    ("scored", "cosent"): "CoSENTLoss",
+    ("scored", "cosine"): "CosineSimilarityLoss",
+}
+
+
+@pytest.mark.parametrize("sizes", [None, [32, 16]])
+@pytest.mark.parametrize(("kind", "loss"), LOSSES)
+def test_losses_and_gradients_are_those_of_sentence_transformers(
+    tiny: Callable[..., str], kind: str, loss: Any, sizes: Any
+) -> None:
+    theirs = reference(tiny("bert"), normalize=loss != "triplet")
+    losses = pytest.importorskip("sentence_transformers.losses")
+    function = getattr(losses, LOSSES[kind, loss])(theirs)
+    if sizes is not None:
+        function = losses.MatryoshkaLoss(theirs, function, sizes)
+    module, data = made(tiny("bert"), kind, loss=loss, matryoshka_dims=sizes, normalize=loss != "triplet")
+    data.setup("fit")
+    module.description = data.description
+    module.build().eval()
+    theirs.eval()
+    batch = next(iter(data.train_dataloader()))
+    columns = [name for name in ROWS[kind][0] if name != "score"]
+    features = [theirs.tokenize([row[name] for row in ROWS[kind][:8]]) for name in columns]
+    labels = torch.tensor([row.get("score", 0.0) for row in ROWS[kind][:8]])
+    expected = function(features, labels)
+    total, count = module.loss(module.outputs(batch), batch)
+    assert int(count) == 8
+    torch.testing.assert_close(total / count, expected, rtol=1e-4, atol=1e-5)
+    (total / count).backward()
+    expected.backward()
+    other = dict(theirs[0].auto_model.named_parameters())
+    checked = 0
+    for name, value in module.model.named_parameters():
+        if value.grad is not None and other[name].grad is not None:
+            torch.testing.assert_close(value.grad, other[name].grad, rtol=1e-3, atol=1e-5)
+            checked += 1
+    assert checked > 20
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+@pytest.mark.parametrize("padding_free", ["on", "off"])
+def test_a_run_gives_a_folder_with_the_same_vectors(
+    tiny: Callable[..., str], tmp_path: Path, pooling: Any, padding_free: Any
+) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    module, data = made(tiny("bert"), "pairs", pooling=pooling, padding_free=padding_free)
+    trainer = fitted(module, data)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    folder = export_command(["--ckpt_path", str(tmp_path / "model.ckpt"), "--out", str(tmp_path / "hf")])
+    theirs = library.SentenceTransformer(str(folder), device="cpu")
+    said = [*texts()[60:71], "a " * 300]
+    expected = theirs.encode(said)
+    for source in (tmp_path / "model.ckpt", folder):
+        predictor = lit_ft.load_predictor(source, **({} if source != folder else {"task": "SentenceEmbedding"}))
+        found = np.array([row["embedding"] for row in predictor([{"text": text} for text in said])])
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert predictor.module.way == {"pooling": pooling, "normalize": True}  # read from the folder
+
+
+def test_ranks_and_correlations_are_those_of_the_vectors(tiny: Callable[..., str]) -> None:
+    for kind in ("pairs", "scored"):
+        module, data = made(tiny("bert"), kind, batch_options={"eval_sampling_strategy": "sequential"})
+        trainer = fitted(module, data, limit_val_batches=1.0)
+        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        predictor = lit_ft.Predictor(module, data)
+        data.serve(module)
+        names = [name for name in ROWS[kind][0] if name != "score"]
+        rows = predictor([{name: row[name] for name in names} for row in ROWS[kind]])
+        one, other = (np.array([row[f"{name}_embedding"] for row in rows]) for name in names)
+        if kind == "scored":
+            cosines = (one * other).sum(1)
+            scores = [row["score"] for row in ROWS[kind]]
+            assert found["val_spearman"] == pytest.approx(spearmanr(cosines, scores).statistic, abs=1e-4)
+            assert [row["cosine"] for row in rows] == pytest.approx(cosines.tolist(), abs=1e-5)
+            continue
+        ranks = (one @ other.T > (one * other).sum(1)[:, None] + 1e-6).sum(1) + 1
+        assert found["val_accuracy_at_1"] == pytest.approx((ranks == 1).mean())
+        assert found["val_recall_at_10"] == pytest.approx((ranks <= 10).mean())
+        assert found["val_mrr_at_10"] == pytest.approx(np.where(ranks <= 10, 1 / ranks, 0).mean(), abs=1e-5)
+        gains = np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0).mean()
+        assert found["val_ndcg_at_10"] == pytest.approx(gains, abs=1e-5)
+        losses = []
+        for first in range(0, 24, 8):
+            scores = 20 * one[first : first + 8] @ other[first : first + 8].T
+            losses += (np.logaddexp.reduce(scores, axis=1) - scores.diagonal()).tolist()
+        assert found["val_loss"] == pytest.approx(np.mean(losses), rel=1e-3)
+
+
+def test_what_is_said_twice_in_a_batch_is_no_negative(tiny: Callable[..., str]) -> None:
+    rows = [{"anchor": f"question {at // 2}", "positive": f"answer {at}"} for at in range(6)]
+    rows += [{"anchor": "another", "positive": "answer 0"}]
+    module, data = made(tiny("bert"), "pairs", rows=rows)
+    data.setup("fit")
+    module.description = data.description
+    module.build().eval()
+    batch = next(iter(data.train_dataloader()))
+    vectors = torch.nn.functional.normalize(module.outputs(batch), dim=-1)
+    total, count = module.loss(module.outputs(batch), batch)
+    scores = (vectors[:, 0] @ vectors[:, 1].T * 20).tolist()
+    expected = 0.0
+    for at, row in enumerate(rows):
+        others = [
+            other for other, each in enumerate(rows)
+            if other == at or (each["anchor"] != row["anchor"] and each["positive"] != row["positive"])
+        ]  # fmt: skip
+        whole = np.logaddexp.reduce([scores[at][other] for other in others])
+        expected += whole - scores[at][at]
+    assert float(total) == pytest.approx(expected, rel=1e-4)
+    assert int(count) == 7
+
+
+def test_prompts_stand_before_the_texts(tiny: Callable[..., str]) -> None:
+    data = SentenceEmbeddingDataModule(
+        model_name_or_path=tiny("bert"), dataset={"train": ROWS["pairs"]}, prompts={"anchor": "query: "},
+        validation_split_percentage=0,
+    )  # fmt: skip
+    data.setup("fit")
+    first = data.parts(data.batch_of("train", [data.features["train"][""][(0, 0)]]))
+    assert first[0].title == "anchor"
+    assert first[0].text.split()[1:5] != first[1].text.split()[1:5]
+    whole = data.tokenizer("query: " + ROWS["pairs"][0]["anchor"])["input_ids"]
+    assert len(first[0].tokens) == min(len(whole), data.longest_feature)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("pairs", {"loss": "cosent"}, "is for pairs with scores"),
+        ("scored", {"loss": "multiple_negatives"}, "is for texts without scores"),
+        ("pairs", {"loss": "triplet"}, "wants three columns"),
+        ("pairs", {"matryoshka_dims": [64]}, "more than the model's 32"),
+    ],
+)
+def test_what_does_not_fit_is_named(tiny: Callable[..., str], kind: str, options: Any, message: str) -> None:
+    module, data = made(tiny("bert"), kind, **options)
+    with pytest.raises(UserError, match=message):
+        fitted(module, data)
+
+
+def test_options_out_of_their_range_are_named(tiny: Callable[..., str]) -> None:
+    for options, message in (
+        ({"loss": "multiple_negative"}, "did you mean 'multiple_negatives'"),
+        ({"pooling": "max"}, "choices: mean, cls, last"),
+        ({"scale": 0}, "must be above 0"),
+        ({"matryoshka_dims": []}, "at least 1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            SentenceEmbeddingModule(model_name_or_path=tiny("bert"), **options)
+    rows = [{"one": "a", "two": "b"}]
+    data = SentenceEmbeddingDataModule(
+        model_name_or_path=tiny("bert"), dataset={"train": rows}, validation_split_percentage=0
+    )
+    with pytest.raises(UserError, match="which columns are anchor and positive"):
+        data.setup("fit")
