@@ -213,3 +213,29 @@ def test_pages_open_in_a_browser(words: list[str], tmp_path: Path, width: int) -
     )  # fmt: skip
     assert picture.stat().st_size > 20_000
     assert "CONSOLE" not in done.stderr
+
+
+def test_two_processes_name_the_same_mistakes(words: list[str], sample: Path, tmp_path: Path) -> None:
+    run = cli.main(["fit", *words]).folder
+    assert run is not None
+    lines = (sample / "validation.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "many.csv").write_text("".join(lines[:30]), encoding="utf-8")
+    (tmp_path / "one.csv").write_text("".join(lines[:2]), encoding="utf-8")
+    files = json.dumps({"many": str(tmp_path / "many.csv"), "one": str(tmp_path / "one.csv")})
+    tested = [*words, f"--ckpt_path={run}", f"--data.test_file={files}", "--data.eval_batch_size=4"]
+    cli.main(["test", *tested])
+    alone = json.loads((run / "evaluation.test.json").read_text())["sets"]
+    (run / "evaluation.test.json").unlink()
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-m", "lit_ft", "test", *tested, *two]
+    subprocess.run(
+        command, env=environment, check=True, timeout=240, stdout=subprocess.DEVNULL
+    )  # one has no row of one
+    both = json.loads((run / "evaluation.test.json").read_text())["sets"]
+    assert [each["rows"] for each in both] == [each["rows"] for each in alone] == [29, 1]
+    for mine, theirs in zip(both, alone, strict=True):
+        assert "intervals" not in mine
+        assert [each["row"] for each in mine["mistakes"]] == [each["row"] for each in theirs["mistakes"]]
+        assert [each["text"] for each in mine["mistakes"]] == [each["text"] for each in theirs["mistakes"]]
+    checked(run / "report.html")

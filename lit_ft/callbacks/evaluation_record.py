@@ -111,19 +111,21 @@ class EvaluationRecord(RunCallback):
         record.add(module, getattr(trainer, "datamodule", None), batch, outputs)
 
     def _write(self, trainer: Trainer, module: Any, stage: str) -> None:
-        if self.run is None or not self.sets:
+        if self.run is None or not hasattr(module, "set_names"):
             return
-        names = module.set_names(stage)
         made = []
-        for number, record in sorted(self.sets.items()):
+        for number, name in enumerate(module.set_names(stage)):  # on every process, also where none of its rows are
+            record = self.sets.get(number, SetRecord())
             every = _gathered(trainer, record)
-            entry = {"name": names[number], "rows": every["seen"], "mistakes": every["mistakes"]}
+            if not every["seen"]:
+                continue
+            entry = {"name": name, "rows": every["seen"], "mistakes": every["mistakes"]}
             if trainer.world_size == 1:
                 entry["intervals"] = intervals(module, stage, record.rows)
                 entry["of"] = len(record.rows)
                 entry["reliability"] = reliability(module.set_metrics(stage)[number])
             made.append(entry)
-        if trainer.is_global_zero:
+        if made and trainer.is_global_zero:
             path = self.run / f"evaluation.{stage}.json"
             content = {**place(trainer), "sets": made}
             write_json(path, content)
@@ -169,7 +171,7 @@ def _gathered(trainer: Trainer, record: SetRecord) -> dict[str, Any]:
     """Returns rows and mistakes of all processes; every one of them asks."""
     own = {"seen": record.seen, "mistakes": record.mistakes()}
     every: list[Any] = [own]
-    if trainer.world_size > 1:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         every = [None] * trainer.world_size
         torch.distributed.all_gather_object(every, own)
     mistakes = sorted((each for one in every for each in one["mistakes"]), key=lambda each: -each["wrong"])
