@@ -228,10 +228,8 @@ def test_two_processes_name_the_same_mistakes(words: list[str], sample: Path, tm
     (run / "evaluation.test.json").unlink()
     two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-m", "lit_ft", "test", *tested, *two]
-    subprocess.run(
-        command, env=environment, check=True, timeout=240, stdout=subprocess.DEVNULL
-    )  # one has no row of one
+    command = [sys.executable, "-m", "lit_ft", "test", *tested, *two]  # one has no row of the small set
+    subprocess.run(command, env=environment, check=True, timeout=240, stdout=subprocess.DEVNULL)
     both = json.loads((run / "evaluation.test.json").read_text())["sets"]
     assert [each["rows"] for each in both] == [each["rows"] for each in alone] == [29, 1]
     for mine, theirs in zip(both, alone, strict=True):
