@@ -169,6 +169,26 @@ def one_row(batch: Mapping[str, Any], at: int) -> dict[str, Any]:
     return made
 
 
+def several_parts(
+    tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any], titles: Sequence[str], right: int = -1
+) -> list[Part]:
+    """Takes a batch of one row of several sequences apart; those that are missing are left out.
+
+    Args:
+        tokenizer: decodes.
+        batch: `input_ids` and `attention_mask`, `[1, sequences, seq]`.
+        titles: of the sequences.
+        right: which one is to be chosen.
+    """
+    masks = batch["attention_mask"][0].bool()
+    each = zip(titles, batch["input_ids"][0], masks, strict=False)
+    return [
+        sequence(tokenizer, ids[mask].tolist(), title=title, right=at == right)
+        for at, (title, ids, mask) in enumerate(each)
+        if mask.any()
+    ]
+
+
 def token_parts(tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any]) -> list[Part]:
     """Takes a batch of one row apart: one sequence, or the documents that share it.
 

@@ -100,6 +100,21 @@ class Encoded:
     row: npt.NDArray[np.int64]
     tokens_cut: npt.NDArray[np.int32]
 
+    def together(self, size: int, names: Sequence[str]) -> dict[str, Any]:
+        """Lays features end to end, so many for each row.
+
+        Args:
+            size: features of a row; none of them is a window.
+            names: what the model takes.
+
+        Returns:
+            `input_ids` and, where the model takes them, `token_type_ids`, and the lengths of each row's `sequences`.
+        """
+        lengths = self.input_ids.lengths.reshape(-1, size)
+        columns = {"input_ids": self.input_ids, "token_type_ids": self.token_type_ids}
+        made = {name: Ragged(each.values, each.offsets[::size]) for name, each in columns.items() if name in names}
+        return {**made, "sequences": Ragged.of(lengths.tolist())}
+
 
 class TextEncoder:
     """Encodes single texts or pairs with a tokenizer, then cuts or windows them.

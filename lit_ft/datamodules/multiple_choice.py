@@ -14,7 +14,7 @@ from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
 from lit_ft.data.columns import Names, as_list, check_columns
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.raw import Kind, RawRows, Rows
-from lit_ft.data.row_views import Part, sequence
+from lit_ft.data.row_views import Part, several_parts
 from lit_ft.data.samplers import Key
 from lit_ft.data.splits import same_texts
 from lit_ft.data.store import FeatureStore
@@ -149,11 +149,9 @@ class MultipleChoiceDataModule(TransformerDataModule):
 
     def parts(self, batch: Batch) -> list[Part]:
         """The choices, of which one is right; see the base."""
-        label, masks = int(batch["labels"][0]) if "labels" in batch else -1, batch["attention_mask"][0].bool()
-        sides = [ids[mask].tolist() for ids, mask in zip(batch["input_ids"][0], masks, strict=True) if mask.any()]
-        return [
-            sequence(self.tokenizer, ids, title=f"choice {at + 1}", right=at == label) for at, ids in enumerate(sides)
-        ]
+        label = int(batch["labels"][0]) if "labels" in batch else -1
+        titles = [f"choice {number + 1}" for number in range(batch["input_ids"].shape[1])]
+        return several_parts(self.tokenizer, batch, titles, label)
 
     def label_counts(self, store: FeatureStore) -> dict[str, int]:
         """Counts how often which choice is right; see the base."""

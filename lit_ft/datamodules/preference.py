@@ -15,7 +15,7 @@ from lit_ft.data.labels import IGNORED
 from lit_ft.data.preferences import LABEL, Preference, PreferenceFormat, find_preferences
 from lit_ft.data.ragged import Array, Ragged
 from lit_ft.data.raw import Kind, RawRows
-from lit_ft.data.row_views import Part
+from lit_ft.data.row_views import Part, token_parts
 from lit_ft.data.samplers import FILLER, Key, LengthSortedSampler
 from lit_ft.data.store import FeatureStore
 from lit_ft.datamodules.chats import ChatDataModule
@@ -121,8 +121,7 @@ class PreferenceDataModule(ChatDataModule):
         sides = [{name: batch[name][[at]] for name in names} for at in range(columns)]
         titles = ("chosen", "rejected") if columns > 1 else (None,)
         return [
-            replace(*super(PreferenceDataModule, self).parts(side), title=title)
-            for side, title in zip(sides, titles, strict=True)
+            replace(*token_parts(self.tokenizer, side), title=title) for side, title in zip(sides, titles, strict=True)
         ]
 
     def label_of(self, batch: Batch) -> str | None:

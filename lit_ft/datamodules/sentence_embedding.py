@@ -10,9 +10,8 @@ from xxhash import xxh3_64_intdigest
 from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
 from lit_ft.data.columns import check_columns
 from lit_ft.data.featurizing import RowContent
-from lit_ft.data.ragged import Ragged
 from lit_ft.data.raw import Kind, RawRows
-from lit_ft.data.row_views import Part, sequence
+from lit_ft.data.row_views import Part, several_parts
 from lit_ft.data.samplers import FILLER, Key
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError
@@ -103,15 +102,11 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         encoded, size = self.encoder(texts), len(names)
         numbers = np.array([xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) >> 1 for text in texts], np.int64)
         features: dict[str, Any] = {
-            "input_ids": Ragged(encoded.input_ids.values, encoded.input_ids.offsets[::size]),
-            "sequences": Ragged.of(encoded.input_ids.lengths.reshape(-1, size).tolist()),
+            **encoded.together(size, self.tokenizer.model_input_names),
             "text_ids": numbers.reshape(-1, size),
             "row": np.arange(len(columns[0])),
             "tokens_cut": encoded.tokens_cut.reshape(-1, size).sum(1),
         }
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            kinds = encoded.token_type_ids
-            features["token_type_ids"] = Ragged(kinds.values, kinds.offsets[::size])
         for name in self._score(split):
             features["labels"] = np.array([_number(cell, row, name) for row, cell in enumerate(rows[name])], np.float32)
         return features
@@ -127,9 +122,7 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
 
     def parts(self, batch: Batch) -> list[Part]:
         """The texts by their columns; see the base."""
-        masks = batch["attention_mask"][0].bool()
-        each = zip(self.description["columns"], batch["input_ids"][0], masks, strict=False)
-        return [sequence(self.tokenizer, ids[mask].tolist(), title=name) for name, ids, mask in each]
+        return several_parts(self.tokenizer, batch, self.description["columns"])
 
     def label_of(self, batch: Batch) -> str | None:
         """The score; see the base."""

@@ -8,9 +8,8 @@ from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
 from lit_ft.data.columns import Names, as_list, check_columns, guess_label_column, guess_text_columns
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.ragged import Ragged
 from lit_ft.data.raw import Kind, RawRows
-from lit_ft.data.row_views import Part, sequence
+from lit_ft.data.row_views import Part, several_parts
 from lit_ft.data.samplers import Key
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError, did_you_mean
@@ -89,14 +88,10 @@ class ZeroShotDataModule(TransformerDataModule):
         encoded = self.encoder([text for text in texts for _ in names], claims * len(texts))
         size = len(names)
         features: dict[str, Any] = {
-            "input_ids": Ragged(encoded.input_ids.values, encoded.input_ids.offsets[::size]),
-            "sequences": Ragged.of(encoded.input_ids.lengths.reshape(-1, size).tolist()),
+            **encoded.together(size, self.tokenizer.model_input_names),
             "row": np.arange(len(texts)),
             "tokens_cut": encoded.tokens_cut.reshape(-1, size).max(1),
         }
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            kinds = encoded.token_type_ids
-            features["token_type_ids"] = Ragged(kinds.values, kinds.offsets[::size])
         if split != "predict":
             features["labels"], features["unknown_label"] = self._labels(rows[self.description["label_column"]])
         return features
@@ -111,12 +106,7 @@ class ZeroShotDataModule(TransformerDataModule):
     def parts(self, batch: Batch) -> list[Part]:
         """The pairs, of which one is right; see the base."""
         label = int(batch["labels"][0]) if "labels" in batch else -1
-        masks, names = batch["attention_mask"][0].bool(), self.hparams["candidate_labels"]
-        pairs = zip(names, batch["input_ids"][0], masks, strict=True)
-        return [
-            sequence(self.tokenizer, ids[mask].tolist(), title=name, right=at == label)
-            for at, (name, ids, mask) in enumerate(pairs)
-        ]
+        return several_parts(self.tokenizer, batch, self.hparams["candidate_labels"], label)
 
     def label_of(self, batch: Batch) -> str | None:
         """The label's name; see the base."""
