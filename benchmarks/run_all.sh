@@ -18,6 +18,7 @@ for task in question_answering multiple_choice token_classification translation;
     run task_training --task "$task" "$@"
 done
 for name in lightning_overhead prediction startup \
-    text_preparation resume masked_lm_step domain_adaptation causal_lm_step chats_step replies_step preferences_step; do
+    text_preparation resume masked_lm_step domain_adaptation causal_lm_step chats_step replies_step preferences_step \
+    embeddings_step; do
     run "$name" "$@"
 done

@@ -37,6 +37,7 @@ ENTRIES = [
     "chats_step",
     "replies_step",
     "preferences_step",
+    "embeddings_step",
     "prediction",
     "lightning_overhead",
     "startup",

@@ -203,6 +203,15 @@ def test_preferences_step(options: list[str], warm: str, tmp_path: Path) -> None
     assert "losses of 3 steps within" in content["checks"][0]
 
 
+@pytest.mark.soak
+def test_embeddings_step(options: list[str], warm: str, tiny: Callable[..., str]) -> None:
+    pytest.importorskip("sentence_transformers")
+    sizes = ["--steps", "2", "--batch_size", "4", "--block_size", "64", "--words", "8"]
+    content = script("embeddings_step").main([*options, *sizes, "--model", tiny("bert")], start_method=warm)
+    assert names(content) == [["lit_ft", "SentenceTransformerTrainer"]] * 3
+    assert "losses of 3 steps within" in content["checks"][0]
+
+
 def test_chats_that_differ_are_no_equal_work(tiny: Callable[..., str], tmp_path: Path) -> None:
     chats, text = script("chats_step"), script("text_training")
     work = text.TextWork(tiny("llama"), tmp_path / "chats.jsonl", tmp_path, 160, 2, 1, 1, "cpu")
