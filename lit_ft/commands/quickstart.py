@@ -37,4 +37,5 @@ def quickstart() -> None:
         row = json.loads(line)
         examples.add_row(row["text"], row["predicted_label"], f"{row['score']:.2f}")
     console.print(examples)
-    console.print(f"predictions: {path}\nmodel:       {folder / 'hf'}\nrun:         {folder}", soft_wrap=True)
+    left = {"predictions": path, "model": folder / "hf", "report": folder / "report.html", "run": folder}
+    console.print("\n".join(f"{name + ':':<12} {place}" for name, place in left.items()), soft_wrap=True)
