@@ -44,11 +44,12 @@ class Finding:
     rank: int = 99
 
 
-def row_findings(report: Mapping[str, Any], cut_advice: str) -> list[Finding]:
+def row_findings(report: Mapping[str, Any], too_long: str, cut_advice: str) -> list[Finding]:
     """Says what the row checks found.
 
     Args:
         report: a `Report`.
+        too_long: what rows are that lose tokens.
         cut_advice: what to do about rows that are too long.
     """
     made = []
@@ -60,7 +61,8 @@ def row_findings(report: Mapping[str, Any], cut_advice: str) -> list[Finding]:
             scripts = ", ".join(f"{name} {count:,}" for name, count in found.get("scripts", {}).items())
             lost = f", and lose {one['tokens_lost']:,} tokens" if kind == "cut" and one.get("tokens_lost") else ""
             title = "/".join(filter(None, (one["split"], one["name"])))
-            what = f"{title}: {found['count']:,} of {one['rows']:,} rows {KINDS[kind].are}{exact}{lost}"
+            are = f"are {too_long}" if kind == "cut" else KINDS[kind].are
+            what = f"{title}: {found['count']:,} of {one['rows']:,} rows {are}{exact}{lost}"
             what += f" (scripts: {scripts})" if scripts else ""
             fix = cut_advice if kind == "cut" else KINDS[kind].fix
             fix += "" if "on_bad_rows" in fix else f", or on_bad_rows: {{{kind}: drop}}"

@@ -69,7 +69,7 @@ def findings(data: Any, sets: list[SetFigures], of_batches: dict[str, Any]) -> l
         of_batches: what `batches` returned.
     """
     of_labels = label_findings(sets) if data.learns_classes else []
-    return [*row_findings(data.report, data.cut_advice), *of_labels, *batch_findings(of_batches)]
+    return [*row_findings(data.report, data.too_long, data.cut_advice), *of_labels, *batch_findings(of_batches)]
 
 
 def summary(data: Any) -> dict[str, Any]:
