@@ -80,7 +80,7 @@ def by_trl(work: TextWork, kind: str, **settings: Any) -> tuple[Measured, list[f
     import trl
     from datasets import load_from_disk
     from peft import PeftModel
-    from training import HuggingFaceMeter, Meter
+    from training import HuggingFaceMeter, Meter, usual_settings
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     loaded, meter = status("self", "RssAnon"), Meter(WARMUP_STEPS)
@@ -97,21 +97,13 @@ def by_trl(work: TextWork, kind: str, **settings: Any) -> tuple[Measured, list[f
 
     arguments = getattr(trl, f"{kind}Config")(
         str(work.folder / "trl"),
-        per_device_train_batch_size=work.batch_size,
         max_steps=work.all_steps,
         learning_rate=5e-5,
         lr_scheduler_type="linear",
-        optim="adamw_torch_fused",
-        max_grad_norm=1.0,
-        seed=work.seed,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
         gradient_checkpointing=False,
         train_sampling_strategy="sequential",
         max_length=None,  # rows are cut already
-        use_cpu=work.accelerator == "cpu",
-        bf16=work.precision == "bf16-mixed",
+        **usual_settings(work),
         **settings,
     )
     model = AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32)

@@ -66,7 +66,7 @@ def theirs(work: TextWork) -> tuple[Measured, list[float]]:
     )
     from sentence_transformers.models import Normalize, Pooling, Transformer
     from torch.utils.data import BatchSampler, SequentialSampler
-    from training import HuggingFaceMeter, Meter
+    from training import HuggingFaceMeter, Meter, usual_settings
 
     loaded, meter = status("self", "RssAnon"), Meter(WARMUP_STEPS)
 
@@ -86,18 +86,10 @@ def theirs(work: TextWork) -> tuple[Measured, list[float]]:
 
     arguments = SentenceTransformerTrainingArguments(
         str(work.folder / "sentence_transformers"),
-        per_device_train_batch_size=work.batch_size,
         max_steps=work.all_steps,
         learning_rate=5e-5,
         lr_scheduler_type="linear",
-        optim="adamw_torch_fused",
-        max_grad_norm=1.0,
-        seed=work.seed,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=work.accelerator == "cpu",
-        bf16=work.precision == "bf16-mixed",
+        **usual_settings(work),
     )
     transformer = Transformer(work.model, max_seq_length=work.block_size)
     size = transformer.get_word_embedding_dimension()

@@ -191,20 +191,27 @@ def hugging_face_trainer(
         settings: further `TrainingArguments`.
         given: `train_dataset`, `data_collator`, ..., or `batches`.
     """
-    arguments = TrainingArguments(
-        str(folder / "trainer"),
-        per_device_train_batch_size=options.batch_size,
-        optim="adamw_torch_fused",
-        max_grad_norm=1.0,
-        seed=options.seed,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=options.accelerator == "cpu",
-        bf16=options.precision == "bf16-mixed",
-        **settings,
-    )
+    arguments = TrainingArguments(str(folder / "trainer"), **usual_settings(options), **settings)
     return CountingTrainer(meter, model=model, args=arguments, **given)
+
+
+def usual_settings(options: Any) -> dict[str, Any]:
+    """Returns the `TrainingArguments` of every Trainer that is measured, those of TRL and sentence-transformers, too.
+
+    Args:
+        options: with `batch_size`, `seed`, `accelerator` and `precision`.
+    """
+    return {
+        "per_device_train_batch_size": options.batch_size,
+        "optim": "adamw_torch_fused",
+        "max_grad_norm": 1.0,
+        "seed": options.seed,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": options.accelerator == "cpu",
+        "bf16": options.precision == "bf16-mixed",
+    }
 
 
 def padded_execution() -> dict[str, Any]:

@@ -115,7 +115,8 @@ class Predictor:
         for start in range(0, len(order), self.batch_size):
             features = []
             for row in order[start : start + self.batch_size].tolist():
-                own = {name: whole[row][name] for name in info}
+                cells = whole[row]
+                own = {name: cells[name] for name in info}
                 for at in range(first[row], first[row + 1]):
                     feature = {name: column[at] for name, column in columns.items()}
                     windows = int(first[row + 1] - first[row])

@@ -24,11 +24,7 @@ class Throughput(Callback):
         """Counts on the device; only every `log_every_n_steps` is the count read, so that steps are not held up."""
         if not isinstance(batch, dict) or not {"attention_mask", "position_ids"} & batch.keys():
             return
-        if "attention_mask" in batch:
-            self._tokens = self._tokens + batch["attention_mask"].sum()
-        else:  # of packed documents; padding is documents of one token
-            positions = batch["position_ids"]
-            self._tokens = self._tokens + (positions > 0).sum() + (positions == 1).sum()
+        self._tokens = self._tokens + real_tokens(batch)
         if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             rate = float(self._tokens) * trainer.world_size / (time.perf_counter() - self._since)
             pl_module.log("train_tokens/s", torch.tensor(rate), prog_bar=True, rank_zero_only=True)
@@ -41,3 +37,13 @@ class Throughput(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Goes on counting."""
         self._since += time.perf_counter() - self._paused
+
+
+def real_tokens(batch: dict[str, Any]) -> Any:
+    """Returns how many tokens of a batch are no padding, on its device."""
+    if batch.get("attention_mask") is not None:
+        return batch["attention_mask"].sum()
+    if (positions := batch.get("position_ids")) is None:  # full blocks
+        return batch["input_ids"].numel()
+    # of packed documents; padding is documents of one token
+    return (positions > 0).sum() + (positions == 1).sum()

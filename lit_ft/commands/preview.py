@@ -9,10 +9,11 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.cli import LightningCLI
 from rich.console import Console
 
+from lit_ft.callbacks.throughput import real_tokens
 from lit_ft.cli import LitFtCLI
 from lit_ft.data.findings import Finding
 from lit_ft.data.raw import Kind
-from lit_ft.datamodules.base import STAGES, TransformerDataModule
+from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.datamodules.viewing import batches, figures, findings, some_views
 from lit_ft.errors import UserError
 from lit_ft.pages.preview import Preview, SetPreview
@@ -36,8 +37,7 @@ class Clock(Callback):
         if number == WARMUP:
             self.started = _now()
         if number >= WARMUP:
-            mask = batch.get("attention_mask")
-            self.tokens += int(batch["input_ids"].numel() if mask is None else mask.sum())
+            self.tokens += int(real_tokens(batch))
 
     def on_train_end(self, *_: Any) -> None:
         """Ends."""
@@ -149,7 +149,6 @@ def preview_of(module: LightningModule, data: TransformerDataModule, rows: int) 
 def _set_up(data: TransformerDataModule, stage: str) -> list[Finding]:
     """Prepares a stage; rows that would stop a run are left out, and said."""
     try:
-        data.prepare_stage(STAGES[stage])
         data.setup(stage)
         return []
     except UserError as error:

@@ -12,6 +12,8 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 
 import lit_ft
+import lit_ft.datamodules
+import lit_ft.modules
 from lit_ft.callbacks import HFExport, LossGuard, PredictionWriter, RunCheckpoint
 
 PLAIN = {str: "string", Path: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}
@@ -37,10 +39,9 @@ def schema(arguments: list[str] | None = None) -> Path:
 def schema_of_configs() -> dict[str, Any]:
     """Returns the schema of what `--config` takes."""
     wings = {
-        wing: [getattr(lit_ft, name) for name in lit_ft.__all__ if name.endswith(end) and not name.startswith("Transf")]
-        for wing, end in (("model", "Module"), ("data", "DataModule"))
+        wing: [getattr(home, name) for name in home.__all__ if not name.startswith("Transformer")]  # the bases
+        for wing, home in (("model", lit_ft.modules), ("data", lit_ft.datamodules))
     }
-    wings["model"] = [kind for kind in wings["model"] if kind not in wings["data"]]
     known = {kind.__name__: options(kind) for kinds in wings.values() for kind in kinds}
     parts = {name: options(kind) for name, kind in PARTS.items()}
     return {

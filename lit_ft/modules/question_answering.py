@@ -129,7 +129,8 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
         for row in rows:
             answers = read_answers(row.get("answers"))
             golds = [answer.text for answer in answers or ()]
-            found.append(math.nan if answers is None else 1 - answer_scores(self.prediction(row)["answer"], golds)[1])
+            said = row["candidates"].prediction(row["context"], 1, self._known_threshold)["answer"]
+            found.append(math.nan if answers is None else 1 - answer_scores(said, golds)[1])
         return torch.tensor(found)
 
     def said(self, row: Part) -> str:
@@ -157,9 +158,8 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
             raise UserError(
                 "answers are known of our data module's batches only; or use QuestionAnsweringModule.answer"
             )
-        threshold = self.threshold if self._may_be_null(self.description) else None
         found: Candidates = row["candidates"]
-        return found.prediction(row["context"], self.hparams["n_best_size"], threshold)
+        return found.prediction(row["context"], self.hparams["n_best_size"], self._known_threshold)
 
     @torch.no_grad()
     def answer(
@@ -212,6 +212,10 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
         """How much the score of no answer has to be above that of the best one; it lives in the configuration."""
         assert self.model is not None
         return self._threshold(self.model.config)
+
+    @property
+    def _known_threshold(self) -> float | None:
+        return self.threshold if self._may_be_null(self.description) else None
 
     def _threshold(self, config: Any) -> float:
         given = self.hparams["null_score_diff_threshold"]

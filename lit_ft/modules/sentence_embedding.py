@@ -11,6 +11,7 @@ from torchmetrics import MetricCollection, PearsonCorrCoef
 from transformers import AutoModel, PreTrainedModel
 
 from lit_ft.data.merging import Part
+from lit_ft.data.twins import on_cpu
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.metrics.binned import Spearman
 from lit_ft.metrics.embeddings import NAMES, PairRetrieval
@@ -168,12 +169,13 @@ model.encode(["a text", "another one"])"""
         sizes = self.hparams["matryoshka_dims"]
         every = [outputs] if sizes is None else [F.normalize(outputs[..., :size], dim=-1) for size in sizes]
         losses = torch.stack([self._loss(vectors, batch) for vectors in every])
-        return losses.sum(), batch["real"].sum() if "real" in batch else losses.new_full((), len(outputs))
+        count = int(on_cpu(batch["real"]).sum()) if "real" in batch else len(outputs)
+        return losses.sum(), losses.new_full((), count)
 
     def _loss(self, vectors: Tensor, batch: Batch) -> Tensor:
         """Returns the loss of vectors, summed over the rows that count."""
         kind, real = self.loss_name, batch.get("real")
-        rows = slice(None) if real is None else real
+        rows = slice(None) if real is None else on_cpu(real)  # a mask on a device would be waited for
         if kind == "cosent":  # one number for all pairs of rows: each row has its share
             one, other = vectors[rows, 0], vectors[rows, 1]
             return cosent_loss(one, other, batch["labels"][rows], self.hparams["scale"]) * len(one)

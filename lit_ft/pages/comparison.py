@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from lit_ft.pages import charts, html
-from lit_ft.pages.run_files import RunFiles
+from lit_ft.pages.run_files import RunFiles, in_order
 
 NOT_COMPARED = re.compile(r"(^|\.)(default_root_dir|preparation_dir|cache_dir|logger|config)($|\.)")
 """Options that say where things lie."""
@@ -28,30 +28,22 @@ def page(runs: Sequence[RunFiles]) -> str:
 
 
 def metric_names(runs: Sequence[RunFiles]) -> list[str]:
-    """Returns the metrics that any of the runs has, those of tests first."""
-    names = {name for run in runs for name in run.final}
-    return sorted(names, key=lambda name: (not name.startswith("test_"), name))
+    """Returns the metrics that any of the runs has."""
+    return in_order({name for run in runs for name in run.final})
 
 
 def options_of(runs: Sequence[RunFiles]) -> list[list[str]]:
-    """Returns a row for each option that differs: its name, and what each run was told."""
+    """Returns a row for each option that differs: its name, without `init_args`, and what each run was told."""
     every = [flat(run.config) for run in runs]
-    return [[name, *(str(each.get(name, "")) for each in every)] for name in differing(runs)]
+    names = [name for name in dict.fromkeys(name for each in every for name in each) if not NOT_COMPARED.search(name)]
+    differing = [name for name in names if len({repr(each.get(name)) for each in every}) > 1]
+    return [[name, *(str(each.get(name, "")) for each in every)] for name in differing]
 
 
 def metrics_of(runs: Sequence[RunFiles]) -> list[list[str]]:
     """Returns a row for each metric: its name, and what each run scored."""
     values = [run.final for run in runs]
     return [[name, *(f"{each[name]:.4f}" if name in each else "" for each in values)] for name in metric_names(runs)]
-
-
-def differing(runs: Sequence[RunFiles]) -> list[str]:
-    """Returns the options that are not the same in all runs, by their names in YAML without `init_args`."""
-    every = [flat(run.config) for run in runs]
-    names = dict.fromkeys(name for each in every for name in each)
-    return [
-        name for name in names if not NOT_COMPARED.search(name) and len({repr(each.get(name)) for each in every}) > 1
-    ]
 
 
 def flat(config: Any, before: str = "") -> dict[str, Any]:

@@ -11,7 +11,9 @@ from lit_ft.pages import charts, html, preview_page
 from lit_ft.pages.preview import Preview, SetPreview
 from lit_ft.pages.run_files import RunFiles
 
-LOSSES, RATE, SPEED = ("train_loss", "val_loss"), "learning_rate", "train_tokens/s"
+LOSSES = ("train_loss", "val_loss")
+RATE, SPEED = ("learning_rate", "learning rate"), ("train_tokens/s", "speed")
+"""Names of series, and what they are for people."""
 TOGETHER = 4
 """Metrics in a chart."""
 MOST_LABELS = 40
@@ -40,7 +42,7 @@ def summary(run: RunFiles) -> str:
 def metric_rows(run: RunFiles) -> list[tuple[str, str, str]]:
     """Returns name, last value and interval of each metric, those of tests first."""
     rows = []
-    for name, value in sorted(run.final.items(), key=lambda each: (not each[0].startswith("test_"), each[0])):
+    for name, value in run.final.items():
         between = run.interval(name)
         rows.append((name, f"{value:.4f}", "" if between is None else f"{between[0]:.4f} to {between[1]:.4f}"))
     return rows
@@ -58,8 +60,8 @@ def curves(run: RunFiles) -> list[str]:
         some = dict([*inside.items()][at : at + TOGETHER])
         made.append(charts.lines(some, "validation", dots=True))
     made += [charts.lines({name: each}, "validation", dots=True) for name, each in outside.items()]
-    made += [charts.lines(_only(series, RATE), "learning rate"), charts.lines(_only(series, SPEED), "speed")]
-    others = [name for name in series if name.startswith("train_") and name not in (*LOSSES, SPEED)]
+    made += [charts.lines({name: series.get(name, [])}, title) for name, title in (RATE, SPEED)]
+    others = [name for name in series if name.startswith("train_") and name not in (*LOSSES, SPEED[0])]
     made += [charts.lines({name: series[name]}, "training") for name in others]
     return ["<h2>course</h2>", f'<div class="charts">{"".join(made)}</div>'] if any(made) else []
 
@@ -67,11 +69,10 @@ def curves(run: RunFiles) -> list[str]:
 def evaluation(run: RunFiles, stage: str, record: dict[str, Any]) -> list[str]:
     """Returns where the model is wrong, set by set."""
     made = []
-    for number, one in enumerate(record["sets"]):
-        title = f"{stage} {one['name']}" if len(record["sets"]) > 1 and one["name"] else stage
+    for one in record["sets"]:
+        title = f"{stage}_{one['name']}" if len(record["sets"]) > 1 and one["name"] else stage
         made.append(f"<h2>{escape(title)}: {one['rows']:,} rows, step {record['step']:,}</h2>")
-        suffix = f"_{one['name']}" if len(record["sets"]) > 1 and one["name"] else ""
-        made.append(labels(run.labels.get(f"{stage}{suffix}" if number or suffix else stage, [])))
+        made.append(labels(run.labels.get(title, [])))
         if one.get("reliability"):
             made.append(charts.reliability(one["reliability"]))
         made.append(mistakes(one["mistakes"]))
@@ -158,7 +159,3 @@ def _short(cell: str) -> str:
         return f"{float(cell):.3f}"
     except ValueError:
         return cell
-
-
-def _only(series: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: series[name] for name in names if name in series}

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 Series = list[tuple[int, float]]
 """Step and value."""
 STAGES = ("val", "test")
-EPOCH, STEP = "epoch", "step"
+STEP = "step"
 
 
 @dataclass
@@ -67,8 +68,8 @@ class RunFiles:
 
     @property
     def final(self) -> dict[str, float]:
-        """The last value of each metric of an evaluation."""
-        return {name: each[-1][1] for name, each in self.series.items() if name.startswith(("val_", "test_"))}
+        """The last value of each metric of an evaluation, those of tests first."""
+        return {name: self.series[name][-1][1] for name in in_order(self.series) if name.startswith(("val_", "test_"))}
 
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Returns between what another such set would score by a metric, where that is known."""
@@ -80,6 +81,11 @@ class RunFiles:
             if found and (one is sets[0] or name != rest):
                 return found[0], found[1]
         return None
+
+
+def in_order(metrics: Iterable[str]) -> list[str]:
+    """Returns names of metrics, those of tests first."""
+    return sorted(metrics, key=lambda name: (not name.startswith("test_"), name))
 
 
 def read_run(folder: Path) -> RunFiles:
