@@ -101,8 +101,8 @@ def theirs(work: TextWork) -> tuple[Measured, list[float]]:
     return {**meter.measured(), LIBRARIES: loaded}, [float(loss) for loss in meter.losses]
 
 
-def write_pairs(work: TextWork, options: argparse.Namespace) -> str:
-    """Writes pairs of two texts each; says how long they are."""
+def write_pairs(work: TextWork, options: argparse.Namespace) -> None:
+    """Writes pairs of two texts each."""
     pool, needed = work.folder / "pool.jsonl", work.all_steps * work.batch_size
     write_documents(pool, options.source, round(4 * needed * options.words), work.seed, options.words, SPREAD)
     texts = dict.fromkeys(json.loads(line)["text"] for line in pool.read_text(encoding="utf-8").splitlines())
@@ -112,10 +112,16 @@ def write_pairs(work: TextWork, options: argparse.Namespace) -> str:
     with work.file.open("w", encoding="utf-8") as file:
         for one, other in zip(every[::2], every[1::2], strict=True):
             file.write(json.dumps({"anchor": one, "positive": other}) + "\n")
-    data = data_module(work)
+
+
+def lengths_of(work: TextWork) -> str:
+    """Prepares the pairs with lit_ft; says how long the texts of all steps are."""
+    data, needed = data_module(work), work.all_steps * work.batch_size
     data.prepare_data()
     data.setup("fit")
     store = data.features["train"][""].store
+    if len(store) < needed:
+        raise RuntimeError(f"{len(store)} pairs are too few for {needed}")
     return describe_lengths([size for place in range(needed) for size in store[place]["sequences"].tolist()])
 
 
@@ -126,6 +132,7 @@ def main(arguments: list[str] | None = None, start_method: str = "spawn") -> dic
 
     made = step_parser(__doc__, steps=10)
     made.set_defaults(model=MODEL)
+    made.add_argument("--train_file", help="pairs of your own: JSON lines of anchor and positive")
     made.add_argument("--batch_size", type=int, default=32, help="pairs of a step (default 32)")
     made.add_argument("--block_size", type=int, default=256, help="most tokens of a text (default 256)")
     made.add_argument("--words", type=float, default=MEAN_WORDS, help=f"mean length of a text (default {MEAN_WORDS})")
@@ -134,8 +141,11 @@ def main(arguments: list[str] | None = None, start_method: str = "spawn") -> dic
     with work_folder(options) as folder:
         model = own_model(options.model, folder / "model", AutoModel, options.seed, dropout=False)
         limits = (options.block_size, options.batch_size, options.steps, options.seed, options.accelerator)
-        work = TextWork(model, folder / "pairs.jsonl", Path(folder), *limits, precision=options.precision)
-        report.notes.append(write_pairs(work, options))
+        file = Path(options.train_file or folder / "pairs.jsonl")
+        work = TextWork(model, file, Path(folder), *limits, precision=options.precision)
+        if options.train_file is None:
+            write_pairs(work, options)
+        report.notes.append(lengths_of(work))
         sides: dict[str, Side] = {OURS: ours, REFERENCE: theirs}
         measured, losses = train_in_turn(sides, work, options, start_method)
     for mine, other in zip(losses[OURS], losses[REFERENCE], strict=True):
