@@ -3,8 +3,12 @@
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 from lit_ft.errors import UserError
+
+COMMANDS = ("cache", "chat", "export", "preview", "quickstart", "report", "schema")
+"""Those beside Lightning's own; each is a function of its name in a file of its name in `lit_ft/commands`."""
 
 
 def entry() -> None:
@@ -21,34 +25,9 @@ def entry() -> None:
 
 
 def _command(words: list[str]) -> Callable[[], object]:
-    if words == ["cache"]:
-        from lit_ft.commands.cache import cache
-
-        return cache
-    if words == ["quickstart"]:
-        from lit_ft.commands.quickstart import quickstart
-
-        return quickstart
-    if words == ["chat"]:
-        from lit_ft.commands.chat import chat
-
-        return chat
-    if words == ["preview"]:
-        from lit_ft.commands.preview import preview
-
-        return preview
-    if words == ["report"]:
-        from lit_ft.commands.report import report
-
-        return report
-    if words == ["schema"]:
-        from lit_ft.commands.schema import schema
-
-        return schema
-    if words == ["export"]:
-        from lit_ft.commands.export import export
-
-        return export
+    if words and words[0] in COMMANDS:
+        made: Callable[[], object] = getattr(import_module(f"lit_ft.commands.{words[0]}"), words[0])
+        return made
     from lit_ft.cli import main
 
     return main
