@@ -4,7 +4,7 @@
 
 Both train the same LoRA on the same pairs of replies in the same order, each side in a process of its own; what the
 adapter is compared with is the model without it, asked at each step. The losses of all steps are compared. TRL gets the
-token ids that lit_ft made.
+token ids that lit_ft made. Pairs that are longer than `--block_size` are left out.
 """
 
 import json
@@ -38,6 +38,7 @@ def data_module(work: TextWork) -> "PreferenceDataModule":
         train_sampling_strategy="sequential",
         batch_size=work.batch_size,
         preparation_dir=str(work.folder / "ours"),
+        on_bad_rows={"cut": "drop"},  # of a row whose prompt fills it, TRL would compare prompts
     )
 
 

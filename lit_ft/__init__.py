@@ -8,6 +8,8 @@ __version__ = "0.1.0"
 _HOME = {
     "CausalLMDataModule": "lit_ft.datamodules",
     "CausalLMModule": "lit_ft.modules",
+    "EmbeddingZeroShotDataModule": "lit_ft.datamodules",
+    "EmbeddingZeroShotModule": "lit_ft.modules",
     "InstructionTuningDataModule": "lit_ft.datamodules",
     "InstructionTuningModule": "lit_ft.modules",
     "MaskedLMDataModule": "lit_ft.datamodules",
@@ -41,6 +43,8 @@ _HOME = {
 __all__ = [
     "CausalLMDataModule",
     "CausalLMModule",
+    "EmbeddingZeroShotDataModule",
+    "EmbeddingZeroShotModule",
     "InstructionTuningDataModule",
     "InstructionTuningModule",
     "MaskedLMDataModule",
@@ -76,6 +80,7 @@ __all__ = [
 if TYPE_CHECKING:
     from lit_ft.datamodules import (
         CausalLMDataModule,
+        EmbeddingZeroShotDataModule,
         InstructionTuningDataModule,
         MaskedLMDataModule,
         MultipleChoiceDataModule,
@@ -92,6 +97,7 @@ if TYPE_CHECKING:
     )
     from lit_ft.modules import (
         CausalLMModule,
+        EmbeddingZeroShotModule,
         InstructionTuningModule,
         MaskedLMModule,
         MultipleChoiceModule,

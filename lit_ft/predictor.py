@@ -36,7 +36,7 @@ TASKS = {
 """What the name of a class ends with, by our task."""
 NAMES = (
     *dict.fromkeys(TASKS.values()),
-    "InstructionTuning", "SentenceEmbedding", "Summarization", "Translation", "ZeroShot",
+    "EmbeddingZeroShot", "InstructionTuning", "SentenceEmbedding", "Summarization", "Translation", "ZeroShot",
 )  # fmt: skip
 DATA_OF = {"Reward": "Preference"}
 """Tasks whose rows are another's."""
@@ -137,7 +137,8 @@ def load_predictor(
     Args:
         source: a checkpoint or run of lit_ft, or a Hugging Face folder or name on the hub, an adapter's, too.
         task: `TextClassification`, `TokenClassification`, `QuestionAnswering`, `MultipleChoice`, `MaskedLM`,
-            `CausalLM`, `InstructionTuning`, `SentenceEmbedding`, `Seq2Seq`, `Summarization`, `Translation`, `ZeroShot`.
+            `CausalLM`, `InstructionTuning`, `SentenceEmbedding`, `Seq2Seq`, `Summarization`, `Translation`, `ZeroShot`,
+            `EmbeddingZeroShot`.
             Default: that of the checkpoint, or by the class of the folder's model.
         device: where it runs. Default: a GPU if there is one.
         batch_size: rows that are run together.

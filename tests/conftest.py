@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,3 +44,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 def sample() -> Path:
     """Folder of the sample data that ships with the package."""
     return SAMPLE
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Where a process group meets."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])

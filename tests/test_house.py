@@ -35,6 +35,8 @@ SHARED = {
     "parallel",
     "evaluation",
     "language_modeling",
+    "candidate_labels",
+    "pooled",
     "seq2seq",
     "causal_lm",
     "chats",
@@ -99,6 +101,8 @@ def test_public_names_are_importable_and_lazy() -> None:
     assert set(lit_ft.__all__) == {
         "CausalLMDataModule",
         "CausalLMModule",
+        "EmbeddingZeroShotDataModule",
+        "EmbeddingZeroShotModule",
         "InstructionTuningDataModule",
         "InstructionTuningModule",
         "MaskedLMDataModule",

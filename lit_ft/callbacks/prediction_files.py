@@ -1,10 +1,11 @@
-"""Files of predictions, written row by row and joined at the end: JSONL, parquet, CoNLL, plain text."""
+"""Files of predictions, written row by row and joined at the end: JSONL, parquet, CoNLL, plain text, arrays."""
 
 import json
 import shutil
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -198,5 +199,47 @@ def _with_text(kind: pa.DataType) -> pa.DataType:
     return pa.list_(_with_text(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
-KINDS: dict[str, type[PredictionFile]] = {kind.suffix: kind for kind in (JsonLines, Parquet, Conll, PlainText)}
+class Vectors:
+    """Appends the vector of each row to an array `[rows, size]`, float32: `numpy.load(path)`.
+
+    Until the end there are bare numbers; the header of a `.npy` file, which counts the rows, comes with `join`.
+    """
+
+    suffix = "npy"
+
+    def __init__(self, path: Path, schema: pa.Schema | None, description: dict[str, Any]) -> None:
+        self.file = path.open("wb")
+
+    def write(self, rows: list[Row]) -> None:
+        """Appends vectors.
+
+        Raises:
+            UserError: the rows have none, or several.
+        """
+        if "embedding" not in rows[0]:
+            raise UserError(f"predictions as npy need one vector a row, but rows have {list(rows[0])}: use parquet")
+        vectors = np.array([row["embedding"] for row in rows], np.float32)
+        if not self.file.tell():
+            self.file.write(np.int64(vectors.shape[1]).tobytes())
+        self.file.write(vectors.tobytes())
+
+    def close(self) -> None:
+        """Ends the file."""
+        self.file.close()
+
+    @staticmethod
+    def join(parts: list[Path], target: Path) -> None:
+        """Lays the processes' vectors end to end."""
+        sized = [(part, int(np.fromfile(part, np.int64, 1)[0])) for part in parts if part.stat().st_size]
+        size = sized[0][1] if sized else 0
+        rows = sum(part.stat().st_size - 8 for part, _ in sized) // (4 * max(size, 1))
+        with target.open("wb") as whole:
+            np.lib.format.write_array_header_1_0(whole, {"descr": "<f4", "fortran_order": False, "shape": (rows, size)})
+            for part, _ in sized:
+                with part.open("rb") as file:
+                    file.seek(8)
+                    shutil.copyfileobj(file, whole)
+
+
+KINDS: dict[str, type[PredictionFile]] = {kind.suffix: kind for kind in (JsonLines, Parquet, Conll, PlainText, Vectors)}
 """Kinds of files by the name of their format."""

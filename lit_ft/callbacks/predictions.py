@@ -1,4 +1,4 @@
-"""`predictions/<set>.jsonl` (or parquet, conll, txt): streamed to disk batch by batch, in input order at the end."""
+"""`predictions/<set>.jsonl` (parquet, conll, txt, npy): streamed to disk batch by batch, in input order at the end."""
 
 import logging
 from pathlib import Path
@@ -18,10 +18,10 @@ class PredictionWriter(RunCallback):
 
     Args:
         format: `jsonl`, `parquet`; for tagged words `conll`; for texts that are written `txt` (one line each, line ends
-            within escaped).
+            within escaped); for one vector a row `npy` (an array `[rows, size]`, without the input's columns).
     """
 
-    def __init__(self, format: Literal["jsonl", "parquet", "conll", "txt"] = "jsonl") -> None:
+    def __init__(self, format: Literal["jsonl", "parquet", "conll", "txt", "npy"] = "jsonl") -> None:
         self.format = format
         self.written: list[Path] = []
         self._open: dict[int, PredictionFile] = {}

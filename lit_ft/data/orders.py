@@ -27,6 +27,27 @@ def weighted(weights: npt.NDArray[np.float64], seed: int, epoch: int) -> Rows:
     return np.random.default_rng([seed, epoch]).choice(len(weights), size=len(weights), p=shares)
 
 
+def in_twos(labels: npt.NDArray[np.int64], seed: int, epoch: int) -> Rows:
+    """Returns each row once, by chance, but two of a label at a time, `[rows]`.
+
+    Rows that no other one is left for come in twos, too; a last one alone stands at the end.
+
+    Args:
+        labels: of each row, `[rows]`.
+        seed: seed of the order.
+        epoch: the epoch.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    rows = rng.permutation(len(labels))
+    rows = rows[np.argsort(labels[rows], kind="stable")]
+    _, begins, counts = np.unique(labels[rows], return_index=True, return_counts=True)
+    alone = np.zeros(len(rows), bool)
+    alone[(begins + counts - 1)[counts % 2 == 1]] = True
+    left = rng.permutation(rows[alone])
+    twos = np.concatenate([rows[~alone], left[: len(left) // 2 * 2]]).reshape(-1, 2)
+    return np.concatenate([rng.permutation(twos).ravel(), left[len(left) // 2 * 2 :]])
+
+
 def mixed(
     sizes: Sequence[int],
     probabilities: Sequence[float] | None,
@@ -188,19 +209,17 @@ def sequential_token_batches(boundaries: Rows) -> TokenBatches:
 
 
 def require_same_rows(
-    weights: npt.NDArray[np.float64] | None,
-    probabilities: Sequence[float] | None,
-    stopping_strategy: StoppingStrategy,
+    own: str | None, probabilities: Sequence[float] | None, stopping_strategy: StoppingStrategy
 ) -> None:
     """Sees to it that every epoch has the same rows, without which a token budget makes no fixed number of batches.
 
     Raises:
         UserError: the rows are drawn anew in each epoch.
     """
-    if weights is not None:
+    if own is not None:
         raise UserError(
-            "max_tokens_per_batch needs the same rows in every epoch, but class_balanced_sampling draws others each "
-            "time, so the number of steps would not be known: leave one of the two out, or set batch_size instead"
+            f"max_tokens_per_batch needs the same rows in every epoch, but {own} draws others each time, so the number "
+            "of steps would not be known: leave one of the two out, or set batch_size instead"
         )
     if probabilities is not None and stopping_strategy != "all_exhausted_without_replacement":
         raise UserError(

@@ -1,6 +1,6 @@
 """Which order training rows come in, by the options of a data module: one sampler out of the orders there are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -20,7 +20,6 @@ from lit_ft.data.orders import (
     shuffled,
     token_batch_order,
     token_boundaries,
-    weighted,
 )
 from lit_ft.data.ragged import Array
 from lit_ft.data.samplers import GlobalOrderSampler, StepSampler, TokenBudgetSampler
@@ -28,6 +27,19 @@ from lit_ft.data.store import FeatureStore
 from lit_ft.errors import UserError, did_you_mean
 
 SamplingStrategy = Literal["random", "sequential", "group_by_length"]
+
+
+@dataclass(frozen=True)
+class OwnOrder:
+    """An order of rows that a task makes, by chance.
+
+    Args:
+        option: what asks for it.
+        rows: gives as many row numbers as there are rows, for a seed and an epoch.
+    """
+
+    option: str
+    rows: Callable[[int, int], Rows]
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ class TrainingOrder:
         self,
         store: FeatureStore,
         sizes: Sequence[int],
-        weights: Array | None,
+        own: OwnOrder | None,
         batch_size: int,
         num_replicas: int,
         rank: int,
@@ -59,7 +71,7 @@ class TrainingOrder:
         Args:
             store: the training features, those of several sources end to end.
             sizes: features of each source.
-            weights: how often each feature is drawn; `None` = each once.
+            own: the task's order; `None` = each row once, by the options.
             batch_size: features per process and step, where there is no token budget.
             num_replicas: number of processes.
             rank: this process.
@@ -67,14 +79,14 @@ class TrainingOrder:
         Raises:
             UserError: options that exclude each other.
         """
-        self._check(sizes, weights)
+        self._check(sizes, own)
         if self.max_tokens is not None:
-            require_same_rows(weights, self.probabilities, self.stopping_strategy)
+            require_same_rows(None if own is None else own.option, self.probabilities, self.stopping_strategy)
             if len(sides := store.sides()) > 1:
                 return self._budgeted(*map(self.padded, sides), num_replicas=num_replicas, rank=rank)
             widths = store.most_sequences * self.padded(store.widths())
             return self._budgeted(widths, num_replicas=num_replicas, rank=rank)
-        order, rows = partial(self._rows, sizes, weights), len(store)
+        order, rows = partial(self._rows, sizes, own), len(store)
         if self.probabilities is not None:
             rows = mixed_length(sizes, self.probabilities, self.stopping_strategy)
         if self.strategy == "group_by_length":
@@ -95,18 +107,18 @@ class TrainingOrder:
             lengths = np.full_like(lengths, self.static_length)
         return -(-lengths // self.multiple_of) * self.multiple_of
 
-    def settings(self, sampler: StepSampler[Any], weighted: bool) -> dict[str, Any]:
+    def settings(self, sampler: StepSampler[Any], own: OwnOrder | None) -> dict[str, Any]:
         """Returns, as plain values, what must be the same for a place within an epoch to mean the same rows.
 
         Args:
             sampler: what `sampler` returned.
-            weighted: rows are drawn by weights.
+            own: the task's order.
         """
         grouped = self.strategy == "group_by_length" and self.max_tokens is None
         return {
             "data_seed": self.seed,
             "number of training batches" if self.max_tokens else "number of training rows": sampler.units,
-            "class-balanced sampling": weighted,
+            "order by": None if own is None else own.option,
             "train_sampling_strategy": self.strategy,
             "max_tokens_per_batch": self.max_tokens,
             "pad_to_multiple_of": self.multiple_of if self.max_tokens else None,
@@ -117,7 +129,7 @@ class TrainingOrder:
             "batch_size x processes": sampler.units_per_step if grouped else None,
         }
 
-    def _check(self, sizes: Sequence[int], weights: Array | None) -> None:
+    def _check(self, sizes: Sequence[int], own: OwnOrder | None) -> None:
         if self.drop_last and self.max_tokens is not None:
             raise UserError("max_tokens_per_batch makes no batches that could be short: leave dataloader_drop_last out")
         if self.strategy not in (known := get_args(SamplingStrategy)):
@@ -136,17 +148,16 @@ class TrainingOrder:
             )
         if self.probabilities is not None and len(sizes) == 1:
             raise UserError("probabilities mix several sources: set sources, or leave probabilities out")
-        if weights is not None and (self.probabilities is not None or self.strategy == "sequential"):
+        if own is not None and (self.probabilities is not None or self.strategy == "sequential"):
             raise UserError(
-                "class_balanced_sampling draws rows by chance: leave out probabilities and train_sampling_strategy: "
-                "sequential"
+                f"{own.option} draws rows by chance: leave out probabilities and train_sampling_strategy: sequential"
             )
         if self.probabilities is not None and self.strategy == "sequential":
             raise UserError("probabilities mix sources by chance: leave out train_sampling_strategy: sequential")
 
-    def _rows(self, sizes: Sequence[int], weights: Array | None, epoch: int) -> Rows:
-        if weights is not None:
-            return weighted(weights, self.seed, epoch)
+    def _rows(self, sizes: Sequence[int], own: OwnOrder | None, epoch: int) -> Rows:
+        if own is not None:
+            return own.rows(self.seed, epoch)
         if self.probabilities is not None:
             return mixed(sizes, self.probabilities, self.stopping_strategy, self.seed, epoch)
         rows = sum(sizes)

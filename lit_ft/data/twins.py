@@ -1,6 +1,6 @@
 """Tensors on a device that remember what they were on the CPU: whoever asks for places in them need not wait."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +28,15 @@ def on_cpu(tensor: Tensor) -> Tensor:
     twin, version = getattr(tensor, "_twin", (None, None))
     # changed in place since: the twin is none any more
     return twin if twin is not None and version == _version(tensor) else tensor.detach().cpu()
+
+
+def changed(tensor: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Returns a view of a tensor, such as a slice of it, which remembers what the tensor does."""
+    made = change(tensor)
+    twin, version = getattr(tensor, "_twin", (None, None))
+    if twin is not None and version == _version(tensor):
+        made._twin = (change(twin), _version(made))  # type: ignore[attr-defined]
+    return made
 
 
 def _version(tensor: Tensor) -> int | None:

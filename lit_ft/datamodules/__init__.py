@@ -2,6 +2,7 @@
 
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.datamodules.causal_lm import CausalLMDataModule
+from lit_ft.datamodules.embedding_zero_shot import EmbeddingZeroShotDataModule
 from lit_ft.datamodules.instruction_tuning import InstructionTuningDataModule
 from lit_ft.datamodules.masked_lm import MaskedLMDataModule
 from lit_ft.datamodules.multiple_choice import MultipleChoiceDataModule
@@ -17,6 +18,7 @@ from lit_ft.datamodules.zero_shot import ZeroShotDataModule
 
 __all__ = [
     "CausalLMDataModule",
+    "EmbeddingZeroShotDataModule",
     "InstructionTuningDataModule",
     "MaskedLMDataModule",
     "MultipleChoiceDataModule",

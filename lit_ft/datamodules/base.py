@@ -14,13 +14,12 @@ from lit_ft.data.collators import Batch, Feature, pad
 from lit_ft.data.features import FeatureDataset
 from lit_ft.data.orders import StoppingStrategy, shuffled
 from lit_ft.data.quality_report import table
-from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind
 from lit_ft.data.row_views import Part, token_parts
 from lit_ft.data.samplers import ContiguousSampler, Key, LengthSortedSampler, StepSampler, TokenBudgetSampler
 from lit_ft.data.store import FeatureStore
 from lit_ft.data.stream_loader import PlacedBatch, StreamLoader
-from lit_ft.data.training_order import SamplingStrategy, TrainingOrder
+from lit_ft.data.training_order import OwnOrder, SamplingStrategy, TrainingOrder
 from lit_ft.data.twins import keep_twins
 from lit_ft.datamodules.batch_notes import note_on_batches, note_on_change
 from lit_ft.datamodules.preparing import PreparingDataModule
@@ -50,7 +49,7 @@ class TransformerDataModule(PreparingDataModule):
     """Rows from files, the hub or memory, tokenized once and served in batches by transformers' names.
 
     A task writes `describe`, `tokenize`, `collate` and, where it needs them, `row_content`, `input_columns`,
-    `info_columns`, `summarise`, `strata`, `groups`, `train_weights`, `parts`, `label_of` and `label_counts`.
+    `info_columns`, `summarise`, `strata`, `groups`, `train_order`, `parts`, `label_of` and `label_counts`.
 
     Args:
         data_seed: seed of the order of training rows. Default: the run's seed.
@@ -116,7 +115,7 @@ class TransformerDataModule(PreparingDataModule):
         self.features: dict[Kind, dict[str, FeatureDataset]] = {}
         self.known_rows: dict[Kind, dict[str, dict[int, tuple[str, int]]]] = {}
         self._train_sizes: list[int] = []
-        self._weights: Array | None = None
+        self._own_order: OwnOrder | None = None
         self._stream: StreamLoader | None = None
         self._order: StepSampler[Any] | None = None
         self._explained: StepSampler[Any] | None = None
@@ -128,8 +127,8 @@ class TransformerDataModule(PreparingDataModule):
         """Pads features into a batch; `keys` are the (epoch, index) of each, for what depends on chance."""
         return pad(features, self.tokenizer, self.static_length, self.hparams["pad_to_multiple_of"])
 
-    def train_weights(self) -> Any:
-        """Returns how often each training feature is drawn, `[features]`; `None` = each once."""
+    def train_order(self) -> OwnOrder | None:
+        """Returns an order of the training features that is the task's own; `None` = that of the options."""
         return None
 
     def parts(self, batch: Batch) -> list[Part]:
@@ -188,7 +187,7 @@ class TransformerDataModule(PreparingDataModule):
             self._stream = stream_loader(self)
             return self._stream
         sampler = self._train_sampler
-        if self._explained is not sampler and (note := note_on_batches(self, sampler, self._weights)):
+        if self._explained is not sampler and (note := note_on_batches(self, sampler, self._own_order)):
             log.info(note)
         if self._explained is not sampler and self.hparams["dataloader_drop_last"]:
             rows = len(self.features["train"][""])
@@ -297,9 +296,9 @@ class TransformerDataModule(PreparingDataModule):
     def _train_sampler(self) -> StepSampler[Any]:
         replicas, rank = self.processes
         if self._order is None or self._order.num_replicas != replicas:
-            store, self._weights = self.features["train"][""].store, self.train_weights()
+            store, self._own_order = self.features["train"][""].store, self.train_order()
             self._order = self.training_order.sampler(
-                store, self._train_sizes, self._weights, self.hparams["batch_size"], replicas, rank
+                store, self._train_sizes, self._own_order, self.hparams["batch_size"], replicas, rank
             )
         return self._order
 
@@ -322,7 +321,7 @@ class TransformerDataModule(PreparingDataModule):
         return {"processes": self.processes[0], "batch_size": self.hparams["batch_size"], "rows": self.train_digest}
 
     def _order_settings(self) -> dict[str, Any]:
-        return self.training_order.settings(self._train_sampler, self._weights is not None)
+        return self.training_order.settings(self._train_sampler, self._own_order)
 
     def set_names(self, kind: Kind) -> list[str]:
         """Names of the evaluation sets of one kind, in the order of their loaders."""

@@ -12,6 +12,7 @@ import numpy as np
 from lit_ft.data.batch_figures import BatchFigures
 from lit_ft.data.ragged import Array
 from lit_ft.data.samplers import GlobalOrderSampler, StepSampler
+from lit_ft.data.training_order import OwnOrder
 
 log = logging.getLogger("lit_ft")
 
@@ -21,13 +22,13 @@ LITTLE = 0.01
 """Share of padding that is not worth a word."""
 
 
-def note_on_batches(data: Any, sampler: StepSampler[Any], weights: Array | None) -> str | None:
+def note_on_batches(data: Any, sampler: StepSampler[Any], own: OwnOrder | None) -> str | None:
     """Says what the batches of a data module are like where an option makes others than random ones of `batch_size`.
 
     Args:
         data: the data module, set up to fit.
         sampler: of its training rows.
-        weights: how often each is drawn.
+        own: the task's order of them.
 
     Returns:
         One line; `None` where there is nothing to say.
@@ -49,7 +50,7 @@ def note_on_batches(data: Any, sampler: StepSampler[Any], weights: Array | None)
         usual_figures, name = _counter(data)(usual.spans(0), blocks), f"packing wrapped, batch_size {size}"
     else:
         random = replace(order, strategy="random", max_tokens=None)
-        usual = random.sampler(store, data._train_sizes, weights, size, replicas, rank)
+        usual = random.sampler(store, data._train_sizes, own, size, replicas, rank)
         usual_figures, name = figures_of(data, usual), f"random batches, batch_size {size}"
     figures = figures_of(data, sampler)
     title = ", ".join(f"{option} {value}" for option, value in chosen.items())

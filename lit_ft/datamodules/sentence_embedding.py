@@ -1,5 +1,7 @@
 """Texts that belong together, or are scored by how alike they are -> batches of several sequences a row."""
 
+from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,11 +10,16 @@ from datasets import Value
 from xxhash import xxh3_64_intdigest
 
 from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
-from lit_ft.data.columns import check_columns
+from lit_ft.data.columns import check_columns, guess_label_column
 from lit_ft.data.featurizing import RowContent
+from lit_ft.data.label_description import DistinctCells
+from lit_ft.data.labels import IGNORED, natural_key
+from lit_ft.data.orders import in_twos
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.row_views import Part, several_parts
 from lit_ft.data.samplers import FILLER, Key
+from lit_ft.data.store import FeatureStore
+from lit_ft.data.training_order import OwnOrder
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError
 
@@ -23,19 +30,26 @@ ROLES = (
 """Names of columns that say what they are for, in the order in which they are read."""
 SCORES = ("score", "similarity", "similarity_score", "label", "labels")
 TEXTS = ("text", "sentence", "content")
+MOST_NAMES = 1000
+"""Labels whose names are kept, for people to look at; of more there are only numbers."""
 
 
 class SentenceEmbeddingDataModule(TransformerDataModule):
     """Texts -> batches of `input_ids`, `attention_mask` (and `token_type_ids`) `[batch, columns, seq]`.
 
     Rows are pairs (an anchor and what it should be near), pairs with further columns of what it should be far from
-    (`negative`, `negative_2`, ...), or two texts with a score of how alike they are; `labels` `[batch]` are the scores.
+    (`negative`, `negative_2`, ...), two texts with a score of how alike they are, or one text with a label that those
+    near it shall have, too. `labels` `[batch]` are the scores, or a number for each label (-100: none).
     `text_ids` `[batch, columns]` are the same for the same text: what is said twice in a batch is no negative. Rows to
     predict may have one column of text.
+
+    Labelled texts come two of a label at a time, so that a batch of an even size holds a mate for each; those that have
+    none left (labels with an odd number of rows) come in twos of their own, others in each epoch.
 
     Args:
         text_column_names: columns in their order: anchor, positive, negatives. Guessed where their names say it.
         score_column_name: column of the scores. Guessed; `""` = there is none.
+        label_column_name: column of the labels, of rows with one text. Guessed.
         prompts: what stands before the texts of a column, such as `{query: "query: ", positive: "passage: "}`.
         max_seq_length: most tokens of a text. Default: what the model takes.
         kwargs: options of every data module.
@@ -51,6 +65,7 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         *,
         text_column_names: list[str] | None = None,
         score_column_name: str | None = None,
+        label_column_name: str = "",
         prompts: dict[str, str] | None = None,
         max_seq_length: int | None = None,
         **kwargs: Any,
@@ -62,35 +77,58 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         every = [rows for sets in raw.values() for rows in sets.values()]
         first, predicting = every[0], "predict" in raw
         texts = self.hparams["text_column_names"] or _texts(first, known, predicting)
-        given = self.hparams["score_column_name"]
-        scored = [] if predicting or given == "" else [given] if given else _scores(first, texts)
+        check_columns(texts, first.data.column_names, first.place)
+        marks = {} if predicting else self._marks(first, texts)
         for rows in every:
-            check_columns([*texts, *scored], rows.data.column_names, rows.place)
-        if not predicting and len(texts) < 2:
-            raise UserError(f"{first.place}: one column of text alone is like nothing: set text_column_names")
+            check_columns([*texts, *marks.values()], rows.data.column_names, rows.place)
         for name in (self.hparams["prompts"] or {}).keys() - {*texts, *known.get("columns", [])}:
             raise UserError(f"prompts: {name!r} is none of the columns of text {texts}")
-        prompts = self.hparams["prompts"] or known.get("prompts") or {}
-        by = f", scored by {scored[0]!r}" if scored else ""
+        by = "".join(f", {kind} {name!r}" for kind, name in marks.items())
         self.notes.append(f"{first.place}: reading {', '.join(map(repr, texts))}{by}")
-        score = scored[0] if scored else known.get("score_column")
         self.description = {
+            "score_column": None,
+            "label_column": None,
             **known,
+            **{f"{kind}_column": name for kind, name in marks.items()},
             "columns": texts,
-            "score_column": score,
-            "prompts": prompts,
+            "prompts": self.hparams["prompts"] or known.get("prompts") or {},
             "length": self.longest_feature,
         }
+        if "label" in marks and "train" in raw and not self.hparams["streaming"]:
+            cells = DistinctCells([marks["label"]], [*raw["train"].values()]).columns[marks["label"]]
+            names = sorted({str(cell) for cell in cells if cell not in (None, "")}, key=natural_key)
+            self.description["label_names"] = names if len(names) <= MOST_NAMES else None
         return self.description
 
+    def _marks(self, rows: RawRows, texts: list[str]) -> dict[str, str]:
+        """Returns the column of what is known of the texts, as `score` or `label`; empty of pairs.
+
+        Raises:
+            UserError: there is one text a row, and nothing is known of it.
+        """
+        given, label = self.hparams["score_column_name"], self.hparams["label_column_name"]
+        if len(texts) == 1:
+            names = [label] if label else guess_label_column(rows.data.column_names)
+            if not names:
+                raise UserError(
+                    f"{rows.place}: one column of text alone is like nothing; columns: {rows.data.column_names}; set "
+                    "text_column_names to two or more, or label_column_name"
+                )
+            return {"label": names[0]}
+        if label:
+            raise UserError(f"label_column_name is for rows of one text, but there are {texts}: set text_column_names")
+        if given is None:
+            given = next((name for name in SCORES if name in rows.data.column_names and name not in texts), "")
+        return {"score": given} if given else {}
+
     def input_columns(self, split: Kind) -> list[str]:
-        """Texts and score; see the base."""
-        return [*self.description["columns"], *self._score(split)]
+        """Texts, and score or label; see the base."""
+        return [*self.description["columns"], *self._mark(split)]
 
     def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
-        """The texts, and the score; see the base."""
-        scores = self._score(split)
-        return RowContent([rows[name] for name in self.description["columns"]], rows[scores[0]] if scores else None)
+        """The texts, and score or label; see the base."""
+        marks = self._mark(split)
+        return RowContent([rows[name] for name in self.description["columns"]], rows[marks[0]] if marks else None)
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Encodes the texts of a row, laid end to end; see the base."""
@@ -100,16 +138,35 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         ]
         texts = [text for row in zip(*columns, strict=True) for text in row]
         encoded, size = self.encoder(texts), len(names)
-        numbers = np.array([xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) >> 1 for text in texts], np.int64)
         features: dict[str, Any] = {
             **encoded.together(size, self.tokenizer.model_input_names),
-            "text_ids": numbers.reshape(-1, size),
+            "text_ids": np.array([_hash(text) for text in texts], np.int64).reshape(-1, size),
             "row": np.arange(len(columns[0])),
             "tokens_cut": encoded.tokens_cut.reshape(-1, size).sum(1),
         }
-        for name in self._score(split):
-            features["labels"] = np.array([_number(cell, row, name) for row, cell in enumerate(rows[name])], np.float32)
+        for name in self._mark(split):
+            if name == self.description["label_column"]:
+                features["labels"] = np.array([_label(cell) for cell in rows[name]], np.int64)
+            else:
+                scores = [_number(cell, row, name) for row, cell in enumerate(rows[name])]
+                features["labels"] = np.array(scores, np.float32)
         return features
+
+    def train_order(self) -> OwnOrder | None:
+        """Two of a label at a time; see the base.
+
+        Raises:
+            UserError: an option sorts them otherwise.
+        """
+        options = self.hparams
+        if self.description["label_column"] is None or options["train_sampling_strategy"] == "sequential":
+            return None
+        for option in ("max_tokens_per_batch", "probabilities"):
+            if options[option] is not None:
+                raise UserError(f"labelled texts come two of a label at a time: leave {option} out")
+        if options["train_sampling_strategy"] == "group_by_length":
+            raise UserError("labelled texts come two of a label at a time, not by length: leave group_by_length out")
+        return OwnOrder("two of a label at a time", partial(in_twos, self.features["train"][""].store.column("labels")))
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads the texts; see the base."""
@@ -125,12 +182,26 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         return several_parts(self.tokenizer, batch, self.description["columns"])
 
     def label_of(self, batch: Batch) -> str | None:
-        """The score; see the base."""
-        return f"{float(batch['labels'][0]):g}" if "labels" in batch else None
+        """The score, or the label's name; see the base."""
+        if "labels" not in batch or self.description["label_column"] is None:
+            return f"{float(batch['labels'][0]):g}" if "labels" in batch else None
+        return self._names.get(int(batch["labels"][0]))
 
-    def _score(self, split: Kind) -> list[str]:
-        name = self.description["score_column"]
-        return [] if split == "predict" or name is None else [name]
+    def label_counts(self, store: FeatureStore) -> dict[str, int]:
+        """Counts the rows of each label whose name is kept; see the base."""
+        if "labels" not in store.column_names or not self._names:
+            return {}
+        found = Counter(store.column("labels").tolist())
+        return {name: found[number] for number, name in self._names.items()}
+
+    @property
+    def _names(self) -> dict[int, str]:
+        return {_hash(name): name for name in self.description.get("label_names") or []}
+
+    def _mark(self, split: Kind) -> list[str]:
+        known = self.description
+        names = [] if split == "predict" else [known["score_column"], known["label_column"]]
+        return [name for name in names if name is not None]
 
 
 def _texts(rows: RawRows, known: dict[str, Any], predicting: bool) -> list[str]:
@@ -147,22 +218,28 @@ def _texts(rows: RawRows, known: dict[str, Any], predicting: bool) -> list[str]:
         found = [name for name in roles if name in present]
         if len(found) > 1:
             return found + sorted(name for name in present if name.startswith(f"{roles[-1]}_") and name != roles[-1])
-    single = [name for name in present if name in TEXTS] or [name for name in present if _is_text(rows, name)]
-    if predicting and len(single) == 1:
+    labels = [] if predicting else guess_label_column(present)
+    others = [name for name in present if name not in labels]
+    single = [name for name in others if name in TEXTS] or [name for name in others if _is_text(rows, name)]
+    if len(single) == 1 and (predicting or labels):
         return single
     raise UserError(
-        f"{rows.place}: which columns are anchor and positive? columns: {present}; set text_column_names, such as "
-        "[anchor, positive]"
+        f"{rows.place}: which columns are anchor and positive, or which one is the text? columns: {present}; set "
+        "text_column_names, such as [anchor, positive], or [text] with label_column_name"
     )
-
-
-def _scores(rows: RawRows, texts: list[str]) -> list[str]:
-    return [name for name in SCORES if name in rows.data.column_names and name not in texts][:1]
 
 
 def _is_text(rows: RawRows, name: str) -> bool:
     feature = rows.data.features[name]
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def _hash(text: str) -> int:
+    return xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) >> 1
+
+
+def _label(cell: Any) -> int:
+    return IGNORED if cell is None or not str(cell).strip() else _hash(str(cell))
 
 
 def _number(cell: Any, row: int, name: str) -> float:

@@ -1,6 +1,7 @@
 """Text classification data: single texts or pairs with one label, several, or numbers (after run_classification)."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,9 +20,11 @@ from lit_ft.data.columns import (
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.label_description import LabelCoder, LabelColumns, count_labels, label_name, numbered_labels
 from lit_ft.data.labels import ProblemType
+from lit_ft.data.orders import weighted
 from lit_ft.data.raw import Kind, RawRows, Rows
 from lit_ft.data.samplers import Key, balanced_weights
 from lit_ft.data.store import FeatureStore
+from lit_ft.data.training_order import OwnOrder
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.building import SEQUENCE_HEAD, pretrained_labels, pretrained_problem_type
@@ -134,13 +137,14 @@ class TextClassificationDataModule(TransformerDataModule):
         check_columns(names, present, rows.place)
         return numbered_labels(rows, names) if names else None
 
-    def train_weights(self) -> np.ndarray | None:
-        """Weighs each row by the inverse frequency of its class, with `class_balanced_sampling`."""
+    def train_order(self) -> OwnOrder | None:
+        """Draws rows by the inverse frequency of their class, with `class_balanced_sampling`; see the base."""
         if not self.hparams["class_balanced_sampling"]:
             return None
         if self.description["problem_type"] != "single_label":
             raise UserError(f"class_balanced_sampling needs one label a row, not {self.description['problem_type']}")
-        return balanced_weights(torch.from_numpy(self.features["train"][""].store.column("labels")))
+        weights = balanced_weights(torch.from_numpy(self.features["train"][""].store.column("labels")))
+        return OwnOrder("class_balanced_sampling", partial(weighted, weights))
 
     def _columns(self, every: list[RawRows], known: dict[str, Any], labels_needed: bool) -> dict[str, Any]:
         options, first = self.hparams, every[0]

@@ -91,7 +91,7 @@ def batches(data: Any) -> dict[str, Any]:
     padding = {}
     for strategy in ("random", "group_by_length"):
         other = replace(order, strategy=strategy, max_tokens=None)
-        sampler = other.sampler(store, data._train_sizes, data._weights, data.hparams["batch_size"], replicas, rank)
+        sampler = other.sampler(store, data._train_sizes, data._own_order, data.hparams["batch_size"], replicas, rank)
         padding[strategy] = round(figures_of(data, sampler).padding, 4)
     return {
         "steps": chosen.steps,

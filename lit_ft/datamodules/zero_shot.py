@@ -5,17 +5,13 @@ from typing import Any
 import numpy as np
 
 from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
-from lit_ft.data.columns import Names, as_list, check_columns, guess_label_column, guess_text_columns
-from lit_ft.data.featurizing import RowContent
-from lit_ft.data.labels import IGNORED
-from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.raw import Kind
 from lit_ft.data.row_views import Part, several_parts
 from lit_ft.data.samplers import Key
-from lit_ft.datamodules.base import TransformerDataModule
-from lit_ft.errors import RowError, UserError, did_you_mean
+from lit_ft.datamodules.candidate_labels import CandidateLabelDataModule
 
 
-class ZeroShotDataModule(TransformerDataModule):
+class ZeroShotDataModule(CandidateLabelDataModule):
     """Rows of text -> batches of `input_ids`, `attention_mask` (and `token_type_ids`) `[batch, labels, seq]`.
 
     Each text is read as the premise of a hypothesis about every label, as transformers' pipeline
@@ -23,78 +19,25 @@ class ZeroShotDataModule(TransformerDataModule):
     numbers.
 
     Args:
-        candidate_labels: the labels, as they read best in the hypothesis.
-        hypothesis_template: a sentence with `{}` where the label goes.
-        text_column_names: column of the text; several are joined by a space. Guessed where there is one reading.
-        label_column_name: column of the label, one of `candidate_labels`. Guessed.
-        kwargs: options of every data module.
-
-    Raises:
-        UserError: no labels, a template without `{}`, or rows that do not fit.
+        kwargs: `candidate_labels`, `hypothesis_template`, and options of every data module.
     """
 
     cut_advice = "texts are cut, not hypotheses: raise max_seq_length"
 
-    def __init__(
-        self,
-        *,
-        candidate_labels: list[str],
-        hypothesis_template: str = "This example is {}.",
-        text_column_names: Names = "",
-        label_column_name: str = "",
-        max_seq_length: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(max_seq_length=max_seq_length, stride=None, truncation_side="first", **kwargs)
-        if not candidate_labels or len({*candidate_labels}) < len(candidate_labels):
-            raise UserError(f"candidate_labels is {candidate_labels}: give labels, each once")
-        if hypothesis_template.format("a") == hypothesis_template.format("b"):
-            raise UserError(f"hypothesis_template {hypothesis_template!r} has no {{}} where the label goes")
-
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
-        """Finds the columns; see the base."""
-        every = [rows for sets in raw.values() for rows in sets.values()]
-        first, labelled = every[0], "predict" not in raw
-        present = first.data.column_names
-        labels = as_list(self.hparams["label_column_name"]) or guess_label_column(present)
-        texts = as_list(self.hparams["text_column_names"])
-        texts = texts or guess_text_columns(present, labels, first.place)[0]
-        if labelled and not labels:
-            raise UserError(f"{first.place}: which column is the label? set label_column_name, or use predict")
-        for rows in every:
-            check_columns([*texts, *(labels if labelled else [])], rows.data.column_names, rows.place)
-        self.description = {
-            "labels": self.hparams["candidate_labels"],
-            "problem_type": "single_label",
-            "text_columns": texts,
-            "label_column": labels[0] if labels else None,
-        }
-        return self.description
-
-    def input_columns(self, split: Kind) -> list[str]:
-        """Text and label; see the base."""
-        known = self.description
-        return [*known["text_columns"], *([known["label_column"]] if split != "predict" else [])]
-
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
-        """The text and the label; see the base."""
-        labels = None if split == "predict" else rows[self.description["label_column"]]
-        return RowContent([[*self._texts(rows)]], labels)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Encodes each text beside each hypothesis, laid end to end; see the base."""
-        texts, names = self._texts(rows), self.hparams["candidate_labels"]
-        claims = [self.hparams["hypothesis_template"].format(name) for name in names]
-        encoded = self.encoder([text for text in texts for _ in names], claims * len(texts))
-        size = len(names)
-        features: dict[str, Any] = {
+        texts, hypotheses = self.texts(rows), self.hypotheses
+        size = len(hypotheses)
+        encoded = self.encoder([text for text in texts for _ in range(size)], hypotheses * len(texts))
+        return {
             **encoded.together(size, self.tokenizer.model_input_names),
             "row": np.arange(len(texts)),
             "tokens_cut": encoded.tokens_cut.reshape(-1, size).max(1),
+            **self.label_features(rows, split),
         }
-        if split != "predict":
-            features["labels"], features["unknown_label"] = self._labels(rows[self.description["label_column"]])
-        return features
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads the pairs, and stacks the labels; see the base."""
@@ -107,25 +50,3 @@ class ZeroShotDataModule(TransformerDataModule):
         """The pairs, of which one is right; see the base."""
         label = int(batch["labels"][0]) if "labels" in batch else -1
         return several_parts(self.tokenizer, batch, self.hparams["candidate_labels"], label)
-
-    def label_of(self, batch: Batch) -> str | None:
-        """The label's name; see the base."""
-        label = int(batch["labels"][0]) if "labels" in batch else IGNORED
-        return None if label == IGNORED else str(self.hparams["candidate_labels"][label])
-
-    def _texts(self, rows: dict[str, list[Any]]) -> list[str]:
-        columns = [rows[name] for name in self.description["text_columns"]]
-        return [" ".join("" if cell is None else str(cell) for cell in cells) for cells in zip(*columns, strict=True)]
-
-    def _labels(self, cells: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-        names = self.hparams["candidate_labels"]
-        places = {name: at for at, name in enumerate(names)}
-        missing = [cell is None or not str(cell).strip() for cell in cells]
-        found = np.array([places.get(str(cell).strip(), IGNORED) for cell in cells], np.int64)
-        unknown = (found == IGNORED) & ~np.array(missing)
-        if unknown.any() and self.on_bad_rows["unknown_label"] == "error":
-            row = int(unknown.argmax())
-            raise RowError(
-                row, f"label {cells[row]!r} is none of candidate_labels {names}{did_you_mean(str(cells[row]), names)}"
-            )
-        return found, unknown

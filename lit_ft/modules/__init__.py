@@ -2,6 +2,7 @@
 
 from lit_ft.modules.base import TransformerModule
 from lit_ft.modules.causal_lm import CausalLMModule
+from lit_ft.modules.embedding_zero_shot import EmbeddingZeroShotModule
 from lit_ft.modules.instruction_tuning import InstructionTuningModule
 from lit_ft.modules.masked_lm import MaskedLMModule
 from lit_ft.modules.multiple_choice import MultipleChoiceModule
@@ -18,6 +19,7 @@ from lit_ft.modules.zero_shot import ZeroShotModule
 
 __all__ = [
     "CausalLMModule",
+    "EmbeddingZeroShotModule",
     "InstructionTuningModule",
     "MaskedLMModule",
     "MultipleChoiceModule",

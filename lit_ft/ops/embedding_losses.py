@@ -1,8 +1,12 @@
 """Losses of sentence embeddings, by sentence-transformers' names and formulas."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+BatchTriplets = Literal["all", "hard", "hard_soft_margin", "semi_hard"]
 
 
 def cosines(one: Tensor, other: Tensor) -> Tensor:
@@ -10,8 +14,15 @@ def cosines(one: Tensor, other: Tensor) -> Tensor:
     return F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).T
 
 
-def ranking_losses(vectors: Tensor, scale: float, texts: Tensor | None = None, real: Tensor | None = None) -> Tensor:
-    """Returns the loss of each anchor, `[n]`: its positive against all positives and negatives of the batch.
+def ranking_losses(
+    vectors: Tensor,
+    scale: float,
+    texts: Tensor | None = None,
+    real: Tensor | None = None,
+    first: int = 0,
+    rows: int | None = None,
+) -> Tensor:
+    """Returns the loss of each anchor, `[rows]`: its positive against all positives and negatives of the batch.
 
     MultipleNegativesRankingLoss (arXiv 1705.00652). What says the same as the anchor's positive, or is the positive of
     the same anchor, is no negative.
@@ -21,19 +32,21 @@ def ranking_losses(vectors: Tensor, scale: float, texts: Tensor | None = None, r
         scale: of the cosines.
         texts: a number for each text, the same for the same text, `[n, k]`; `None` = all are different.
         real: which rows count, bool `[n]`; `None` = all.
+        first: the first row whose loss is asked for.
+        rows: how many from there on; `None` = all.
     """
-    anchors, candidates = vectors[:, 0], vectors[:, 1:].transpose(0, 1).flatten(0, 1)
-    scores = cosines(anchors, candidates).float() * scale
-    rows = len(anchors)
-    own = torch.arange(rows, device=scores.device)
+    size = len(vectors)
+    asked = slice(first, size if rows is None else first + rows)
+    candidates = vectors[:, 1:].transpose(0, 1).flatten(0, 1)
+    scores = cosines(vectors[asked, 0], candidates).float() * scale
+    own = torch.arange(size, device=scores.device)[asked]
     excluded = torch.zeros_like(scores, dtype=torch.bool)
     if texts is not None:
-        said = texts[:, 1:].T.flatten()
-        excluded |= said == texts[:, 1, None]
-        excluded[:, :rows] |= texts[:, 0, None] == texts[:, 0]
+        excluded |= texts[:, 1:].T.flatten() == texts[asked, 1, None]
+        excluded[:, :size] |= texts[asked, 0, None] == texts[:, 0]
     if real is not None:
         excluded |= ~real.repeat(vectors.shape[1] - 1)
-    excluded[own, own] = False
+    excluded[own - first, own] = False
     return F.cross_entropy(scores.masked_fill(excluded, -torch.inf), own, reduction="none")
 
 
@@ -66,3 +79,57 @@ def triplet_losses(vectors: Tensor, margin: float) -> Tensor:
     anchor, positive, negative = vectors.float().unbind(1)
     nearer, farther = F.pairwise_distance(anchor, positive), F.pairwise_distance(anchor, negative)
     return F.relu(nearer - farther + margin)
+
+
+def contrastive_losses(one: Tensor, other: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Returns the loss of each pair, `[n]`: alike (1) draws together, unlike (0) pushes apart (ContrastiveLoss).
+
+    Args:
+        one: vectors, `[n, size]`.
+        other: those they are compared with, `[n, size]`.
+        labels: 1 or 0, `[n]`.
+        margin: of the cosine distance from which unlike texts are far enough apart.
+    """
+    distances = 1 - F.cosine_similarity(one, other).float()
+    return 0.5 * (labels * distances**2 + (1 - labels) * F.relu(margin - distances) ** 2)
+
+
+def batch_triplet_loss(kind: BatchTriplets, vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Returns the loss of labelled texts, a scalar: those of a label shall be nearer than others by a margin.
+
+    The triplets are those of the batch: `all`, or for each text (`hard`, `hard_soft_margin`: arXiv 1703.07737) its
+    farthest mate and nearest other, or for each two mates (`semi_hard`: arXiv 1503.03832) the nearest other that is
+    farther away than the mate. Sentence-transformers' BatchAllTripletLoss and the like.
+
+    Args:
+        kind: which triplets.
+        vectors: `[n, size]`.
+        labels: a number for each label, `[n]`.
+        margin: of the Euclidean distances; not of `hard_soft_margin`.
+    """
+    distances = _distances(vectors.float())
+    same = labels[:, None] == labels[None, :]
+    mates = same & ~torch.eye(len(labels), dtype=torch.bool, device=same.device)
+    if kind == "all":
+        losses = F.relu(distances[:, :, None] - distances[:, None, :] + margin) * (mates[:, :, None] & ~same[:, None])
+        return losses.sum() / (losses > 1e-16).sum().clamp(min=1)
+    if kind == "semi_hard":
+        ordered = distances.masked_fill(same, torch.inf).sort(1).values
+        places = torch.searchsorted(ordered.detach(), distances.detach(), right=True)
+        nearest = ordered.gather(1, places.clamp(max=len(labels) - 1))
+        farthest = distances.masked_fill(same, 0).amax(1, keepdim=True)
+        chosen = torch.where(nearest.isfinite(), nearest, farthest)
+        return (F.relu(distances - chosen + margin) * mates).sum() / mates.sum().clamp(min=1)
+    farthest_mate = (distances * mates).amax(1)
+    nearest_other = (distances + distances.amax(1, keepdim=True) * same).amin(1)
+    differences = farthest_mate - nearest_other
+    return (F.softplus(differences) if kind == "hard_soft_margin" else F.relu(differences + margin)).mean()
+
+
+def _distances(vectors: Tensor) -> Tensor:
+    """Euclidean, `[n, n]`; the root of zero has no gradient, so that zeros stay what they are."""
+    products = vectors @ vectors.T
+    lengths = products.diagonal()
+    squared = (lengths[None, :] - 2 * products + lengths[:, None]).clamp(min=0)
+    zero = squared == 0
+    return squared.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lit_ft.cli import main
 from tests.configs.running import fit_test_predict, read_lines, to_run
 from tests.conversations import write_rows
 from tests.modules.test_sentence_embedding import ROWS
@@ -40,3 +41,11 @@ def test_yaml_runs_from_texts_to_vectors(name: str, tiny: Callable[..., str], tm
     library = pytest.importorskip("sentence_transformers")
     expected = library.SentenceTransformer(str(run / "hf"), device="cpu").encode([row["text"] for row in alone])
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    if not name.endswith("files"):
+        return
+    again = main(
+        ["predict", f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}", "--predictions.format=npy",
+         "--data.text_column_names=null"]
+    ).folder  # fmt: skip
+    assert again is not None
+    np.testing.assert_allclose(np.load(again / "predictions" / "predict.npy"), expected, atol=1e-5)

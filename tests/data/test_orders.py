@@ -278,7 +278,7 @@ def test_a_token_budget_needs_the_same_rows_in_every_epoch() -> None:
         require_same_rows(None, None, strategy)
     require_same_rows(None, SHARES, "all_exhausted_without_replacement")
     with pytest.raises(UserError, match=r"max_tokens_per_batch needs .* class_balanced_sampling"):
-        require_same_rows(np.ones(3), None, "all_exhausted")
+        require_same_rows("class_balanced_sampling", None, "all_exhausted")
     for strategy in STRATEGIES[:2]:
         with pytest.raises(UserError, match=f"probabilities with stopping_strategy {strategy} "):
             require_same_rows(None, SHARES, strategy)

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 from lightning.pytorch import Trainer, seed_everything
 from scipy.stats import spearmanr
+from torch import distributed
+from torchmetrics.functional import retrieval
 
 import lit_ft
 from lit_ft import SentenceEmbeddingDataModule, SentenceEmbeddingModule
@@ -24,13 +27,17 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "scored": [
         {"sentence1": text, "sentence2": texts()[at + 7], "score": (at % 6) / 5} for at, text in enumerate(texts()[:24])
     ],
+    "judged": [
+        {"sentence1": text, "sentence2": texts()[at + 7], "score": at % 2} for at, text in enumerate(texts()[:24])
+    ],
+    "labelled": [{"text": text, "label": f"label {at % 3}"} for at, text in enumerate(texts()[:24])],
 }
 
 
 def made(model: str, kind: str, rows: Any = None, batch_options: Any = None, **options: Any) -> tuple[Any, Any]:
     data = SentenceEmbeddingDataModule(
-        model_name_or_path=model, dataset={"train": rows or ROWS[kind], "validation": ROWS[kind]}, batch_size=8,
-        train_sampling_strategy="sequential", **(batch_options or {}),
+        model_name_or_path=model, dataset={"train": rows or ROWS[kind], "validation": ROWS[kind]},
+        **{"batch_size": 8, "train_sampling_strategy": "sequential", **(batch_options or {})},
     )  # fmt: skip
     return SentenceEmbeddingModule(model_name_or_path=model, learning_rate=1e-3, **options), data
 
@@ -59,7 +66,14 @@ LOSSES = {
     ("triplets", "triplet"): "TripletLoss",
     ("scored", "cosent"): "CoSENTLoss",
     ("scored", "cosine"): "CosineSimilarityLoss",
+    ("judged", "contrastive"): "ContrastiveLoss",
+    ("labelled", "batch_all"): "BatchAllTripletLoss",
+    ("labelled", "batch_hard"): "BatchHardTripletLoss",
+    ("labelled", "batch_hard_soft_margin"): "BatchHardSoftMarginTripletLoss",
+    ("labelled", "batch_semi_hard"): "BatchSemiHardTripletLoss",
 }
+MARGIN = 0.05
+"""So small that some triplets of random vectors are far enough apart, and some are not."""
 
 
 @pytest.mark.parametrize("sizes", [None, [32, 16]])
@@ -69,18 +83,21 @@ def test_losses_and_gradients_are_those_of_sentence_transformers(
 ) -> None:
     theirs = reference(tiny("bert"), normalize=loss != "triplet")
     losses = pytest.importorskip("sentence_transformers.losses")
-    function = getattr(losses, LOSSES[kind, loss])(theirs)
+    by_margin = loss in ("batch_all", "batch_hard", "batch_semi_hard")
+    function = getattr(losses, LOSSES[kind, loss])(theirs, **({"margin": MARGIN} if by_margin else {}))
     if sizes is not None:
         function = losses.MatryoshkaLoss(theirs, function, sizes)
-    module, data = made(tiny("bert"), kind, loss=loss, matryoshka_dims=sizes, normalize=loss != "triplet")
+    options: dict[str, Any] = {"margin": MARGIN} if by_margin else {}
+    options |= {"matryoshka_dims": sizes, "normalize": loss != "triplet"}
+    module, data = made(tiny("bert"), kind, loss=loss, **options)
     data.setup("fit")
     module.description = data.description
     module.build().eval()
     theirs.eval()
     batch = next(iter(data.train_dataloader()))
-    columns = [name for name in ROWS[kind][0] if name != "score"]
+    columns = [name for name in ROWS[kind][0] if name not in ("score", "label")]
     features = [theirs.tokenize([row[name] for row in ROWS[kind][:8]]) for name in columns]
-    labels = torch.tensor([row.get("score", 0.0) for row in ROWS[kind][:8]])
+    labels = torch.tensor([row.get("score", int(row.get("label", "0")[-1])) for row in ROWS[kind][:8]])
     expected = function(features, labels)
     total, count = module.loss(module.outputs(batch), batch)
     assert int(count) == 8
@@ -168,6 +185,141 @@ def test_what_is_said_twice_in_a_batch_is_no_negative(tiny: Callable[..., str]) 
     assert int(count) == 7
 
 
+def test_ranks_of_labelled_texts_are_those_of_torchmetrics(tiny: Callable[..., str]) -> None:
+    rows = [*ROWS["labelled"], {"text": "nobody's mate", "label": "alone"}, {"text": "no label", "label": None}]
+    data = SentenceEmbeddingDataModule(
+        model_name_or_path=tiny("bert"), dataset={"train": ROWS["labelled"], "validation": rows}, batch_size=8
+    )
+    module = SentenceEmbeddingModule(model_name_or_path=tiny("bert"))
+    trainer = fitted(module, data, limit_val_batches=1.0)
+    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    data.serve(module)
+    made = torch.tensor([row["embedding"] for row in lit_ft.Predictor(module, data)([row["text"] for row in rows])])
+    expected: dict[str, list[float]] = {"accuracy_at_1": [], "precision_at_10": [], "mrr_at_10": [], "ndcg_at_10": []}
+    for at in range(24):
+        others = [other for other in range(25) if other != at]
+        near = made[others] @ made[at]
+        right = torch.tensor([rows[other]["label"] == rows[at]["label"] for other in others])
+        expected["accuracy_at_1"].append(float(retrieval.retrieval_precision(near, right, top_k=1)))
+        expected["precision_at_10"].append(float(retrieval.retrieval_precision(near, right, top_k=10)))
+        expected["mrr_at_10"].append(float(retrieval.retrieval_reciprocal_rank(near, right, top_k=10)))
+        expected["ndcg_at_10"].append(float(retrieval.retrieval_normalized_dcg(near, right, top_k=10)))
+    assert {name: found[f"val_{name}"] for name in expected} == pytest.approx(
+        {name: np.mean(values) for name, values in expected.items()}, abs=1e-4
+    )
+    assert data.label_counts(data.features["train"][""].store) == {f"label {at}": 8 for at in range(3)}
+
+
+def test_labelled_texts_come_two_of_a_label_at_a_time(tiny: Callable[..., str]) -> None:
+    rows = [{"text": text, "label": "abcdefg"[at % 7]} for at, text in enumerate(texts()[:52])]
+    _, data = made(tiny("bert"), "labelled", rows=rows, batch_options={"train_sampling_strategy": "random"})
+    data.setup("fit")
+    orders = []
+    for epoch in range(2):
+        data._train_sampler.set_epoch(epoch)
+        orders.append([index for _, index in data._train_sampler])
+        assert sorted(orders[-1]) == [*range(52)]
+        twos = [[rows[at]["label"] for at in orders[-1][first : first + 2]] for first in range(0, 52, 2)]
+        # 52 = 3 labels with 8 rows and 4 with 7, of which one each is left over
+        assert sum(one != other for one, other in twos) <= 2
+    assert orders[0] != orders[1]
+    for option in ({"max_tokens_per_batch": 400}, {"train_sampling_strategy": "group_by_length"}):
+        _, data = made(tiny("bert"), "labelled", batch_options={"train_sampling_strategy": "random", **option})
+        with pytest.raises(UserError, match="two of a label at a time"):
+            data.setup("fit")
+
+
+@pytest.mark.parametrize(("kind", "columns"), [("triplets", 3), ("labelled", 1)])
+def test_mini_batches_give_the_gradients_of_the_whole(tiny: Callable[..., str], kind: str, columns: int) -> None:
+    """Also with dropout: backward draws the same random numbers once more."""
+    gradients, runs = [], []
+    for size in (None, 5):
+        module, data = made(tiny("bert"), kind, mini_batch_size=size)
+        data.setup("fit")
+        module.description = data.description
+        module.build()
+        batch = next(iter(data.train_dataloader()))
+        with torch.no_grad():
+            module.outputs(batch)  # how to run it is tried out before
+        seen: list[int] = []
+        module.model.register_forward_pre_hook(
+            lambda *given, seen=seen: seen.append(len(given[2]["input_ids"])), with_kwargs=True
+        )
+        module.eval()  # dropout of parts is drawn part by part: only without it both are alike
+        total, _ = module.loss(module.outputs(batch), batch)
+        total.backward()
+        gradients.append({name: value.grad for name, value in module.model.named_parameters()})
+        runs.append(len(seen))
+    parts = -(-8 * columns // 5)
+    assert runs == [1, 2 * parts]  # there, and once more in backward
+    for name, value in gradients[0].items():
+        if value is not None:
+            torch.testing.assert_close(gradients[1][name], value, rtol=1e-4, atol=1e-6)
+
+    module.train()
+    torch.manual_seed(7)
+    first = module.outputs(batch)
+    parameter = module.model.embeddings.word_embeddings.weight
+    (analytic,) = torch.autograd.grad(first.double().pow(3).sum(), parameter)
+    ids = batch["input_ids"].flatten().unique()[5]
+    step = torch.zeros_like(parameter)
+    step[ids, :8] = 1e-2
+    shifted = []
+    for sign in (1, -1):
+        torch.manual_seed(7)
+        with torch.no_grad():
+            parameter += sign * step
+            parts_of = [module.vectors({name: value[at : at + 5] for name, value in module.model_inputs(batch).items()})
+                        for at in range(0, 8 * columns, 5)]  # fmt: skip
+            parameter -= sign * step
+        shifted.append(float(torch.cat(parts_of).double().pow(3).sum()))
+    assert float((analytic * step).sum()) == pytest.approx((shifted[0] - shifted[1]) / 2, rel=2e-2)
+
+
+def _half(rank: int, port: int, model: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"tcp://localhost:{port}", rank=rank, world_size=2)
+    module, data = made(model, "pairs", rows=REPEATED, gather_across_devices=True, mini_batch_size=3)
+    data.setup("fit")
+    module.description = data.description
+    module.build().train()
+    for part in module.modules():
+        part.p = 0.0 if isinstance(part, torch.nn.Dropout) else getattr(part, "p", None)
+    rows = data.features["train"][""]
+    keys = [(0, at) for at in range(rank * 8, rank * 8 + 8)]
+    batch = data.batch_of("train", [rows[key] for key in keys])
+    batch["real"][7] = rank == 0  # the last process may have been filled up
+    total, count = module.loss(module.outputs(batch), batch)
+    total.backward()
+    gradients = {name: value.grad for name, value in module.model.named_parameters() if value.grad is not None}
+    torch.save({"total": total.detach(), "count": count, "gradients": gradients}, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+REPEATED = [*ROWS["pairs"][:14], {"anchor": ROWS["pairs"][0]["anchor"], "positive": "another one"}, ROWS["pairs"][15]]
+
+
+def test_gathered_negatives_are_those_of_one_big_batch(
+    tiny: Callable[..., str], tmp_path: Path, free_port: int
+) -> None:
+    mp.start_processes(_half, (free_port, tiny("bert"), str(tmp_path)), nprocs=2, start_method="fork")
+    halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    module, data = made(tiny("bert"), "pairs", rows=REPEATED, batch_options={"batch_size": 16})
+    data.setup("fit")
+    module.description = data.description
+    module.build().eval()
+    batch = next(iter(data.train_dataloader()))
+    batch["real"][15] = False
+    total, count = module.loss(module.outputs(batch), batch)
+    total.backward()
+    assert int(count) == sum(int(half["count"]) for half in halves) == 15
+    assert float(total) == pytest.approx(sum(float(half["total"]) for half in halves), rel=1e-5)
+    for name, value in module.model.named_parameters():
+        if value.grad is not None:
+            both = halves[0]["gradients"][name] + halves[1]["gradients"][name]
+            torch.testing.assert_close(both, value.grad, rtol=1e-3, atol=1e-5)
+
+
 def test_prompts_stand_before_the_texts(tiny: Callable[..., str]) -> None:
     data = SentenceEmbeddingDataModule(
         model_name_or_path=tiny("bert"), dataset={"train": ROWS["pairs"]}, prompts={"anchor": "query: "},
@@ -184,10 +336,12 @@ def test_prompts_stand_before_the_texts(tiny: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("pairs", {"loss": "cosent"}, "is for pairs with scores"),
-        ("scored", {"loss": "multiple_negatives"}, "is for texts without scores"),
+        ("pairs", {"loss": "cosent"}, "is not for pairs:"),
+        ("scored", {"loss": "multiple_negatives"}, "is not for pairs with scores"),
         ("pairs", {"loss": "triplet"}, "wants three columns"),
         ("pairs", {"matryoshka_dims": [64]}, "more than the model's 32"),
+        ("labelled", {"loss": "triplet"}, "not for texts with labels: choose one of batch_all"),
+        ("scored", {"gather_across_devices": True}, "is for multiple_negatives, not for cosent"),
     ],
 )
 def test_what_does_not_fit_is_named(tiny: Callable[..., str], kind: str, options: Any, message: str) -> None:
@@ -201,6 +355,7 @@ def test_options_out_of_their_range_are_named(tiny: Callable[..., str]) -> None:
         ({"loss": "multiple_negative"}, "did you mean 'multiple_negatives'"),
         ({"pooling": "max"}, "choices: mean, cls, last"),
         ({"scale": 0}, "must be above 0"),
+        ({"mini_batch_size": 0}, "must be above 0"),
         ({"matryoshka_dims": []}, "at least 1"),
     ):
         with pytest.raises(UserError, match=message):

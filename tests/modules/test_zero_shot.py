@@ -88,6 +88,38 @@ def test_labelled_rows_are_scored(model: str, tmp_path: Path) -> None:
     assert one["mistakes"][0]["label"] in LABELS
 
 
+def test_scores_by_vectors_are_those_of_sentence_transformers(tiny: Callable[..., str], tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    modules = pytest.importorskip("sentence_transformers.models")
+    transformer = modules.Transformer(tiny("bert"))
+    pooling = modules.Pooling(transformer.get_word_embedding_dimension(), pooling_mode="cls")
+    theirs = library.SentenceTransformer(modules=[transformer, pooling], device="cpu")
+    theirs.save(str(tmp_path / "theirs"))  # says how it pools
+    said = [*texts()[:14], "word " * 200]
+    vectors, labels = (
+        theirs.encode(each, convert_to_tensor=True)
+        for each in ([f"query: {text}" for text in said], [f"This is {label}." for label in LABELS])
+    )
+    expected = (library.util.cos_sim(vectors, labels) * 30).softmax(-1)
+    predictor = lit_ft.load_predictor(
+        tmp_path / "theirs", task="EmbeddingZeroShot", candidate_labels=LABELS, hypothesis_template="This is {}.",
+        prompt="query: ", scale=30.0,
+    )  # fmt: skip
+    for row, scores in zip(predictor(said), expected.tolist(), strict=True):
+        assert row["scores"] == pytest.approx(dict(zip(LABELS, scores, strict=True)), abs=1e-4)
+        assert row["predicted_label"] == max(row["scores"], key=row["scores"].get)
+
+    rows = [{"text": text, "label": LABELS[at % 3]} for at, text in enumerate(said)]
+    given = words(str(tmp_path / "theirs"), tmp_path, test=rows)
+    given = [word.replace("ZeroShot", "EmbeddingZeroShot") for word in given if "template" not in word]
+    done = cli.main(["test", *given])
+    plain, bare = theirs.encode(said, convert_to_tensor=True), theirs.encode(LABELS, convert_to_tensor=True)
+    right = library.util.cos_sim(plain, bare).argmax(-1) == torch.tensor([at % 3 for at in range(len(said))])
+    assert float(done.trainer.callback_metrics["test_accuracy"]) == pytest.approx(float(right.float().mean()))
+    with pytest.raises(UserError, match="tokens longer than"):
+        lit_ft.load_predictor(tiny("bert"), task="EmbeddingZeroShot", candidate_labels=["word " * 200])("a text")
+
+
 def test_what_cannot_be_is_named(model: str, tiny: Callable[..., str], tmp_path: Path) -> None:
     rows = [{"text": text, "label": "a deliveri"} for text in texts()[:5]]
     with pytest.raises(UserError, match=r"row 1, label 'a deliveri' is none of.*did you mean 'a delivery'"):

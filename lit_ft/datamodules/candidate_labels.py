@@ -1,0 +1,110 @@
+"""What data modules of texts share that are sorted under labels nobody trained for."""
+
+from typing import Any
+
+import numpy as np
+
+from lit_ft.data.collators import Batch
+from lit_ft.data.columns import Names, as_list, check_columns, guess_label_column, guess_text_columns
+from lit_ft.data.featurizing import RowContent
+from lit_ft.data.labels import IGNORED
+from lit_ft.data.raw import Kind, RawRows
+from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.errors import RowError, UserError, did_you_mean
+
+
+class CandidateLabelDataModule(TransformerDataModule):
+    """Texts, and the labels that they may have; a task writes `tokenize` and `collate`.
+
+    Args:
+        candidate_labels: the labels, as they read best in the hypothesis.
+        hypothesis_template: a sentence with `{}` where the label goes.
+        text_column_names: column of the text; several are joined by a space. Guessed where there is one reading.
+        label_column_name: column of the label, one of `candidate_labels`. Guessed.
+        kwargs: options of every data module.
+
+    Raises:
+        UserError: no labels, a template without `{}`, or rows that do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        candidate_labels: list[str],
+        hypothesis_template: str = "This example is {}.",
+        text_column_names: Names = "",
+        label_column_name: str = "",
+        max_seq_length: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_seq_length=max_seq_length, stride=None, truncation_side="first", **kwargs)
+        if not candidate_labels or len({*candidate_labels}) < len(candidate_labels):
+            raise UserError(f"candidate_labels is {candidate_labels}: give labels, each once")
+        if hypothesis_template.format("a") == hypothesis_template.format("b"):
+            raise UserError(f"hypothesis_template {hypothesis_template!r} has no {{}} where the label goes")
+
+    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Finds the columns; see the base."""
+        every = [rows for sets in raw.values() for rows in sets.values()]
+        first, labelled = every[0], "predict" not in raw
+        present = first.data.column_names
+        labels = as_list(self.hparams["label_column_name"]) or guess_label_column(present)
+        texts = as_list(self.hparams["text_column_names"])
+        texts = texts or guess_text_columns(present, labels, first.place)[0]
+        if labelled and not labels:
+            raise UserError(f"{first.place}: which column is the label? set label_column_name, or use predict")
+        for rows in every:
+            check_columns([*texts, *(labels if labelled else [])], rows.data.column_names, rows.place)
+        self.description = {
+            "labels": self.hparams["candidate_labels"],
+            "hypotheses": self.hypotheses,
+            "problem_type": "single_label",
+            "text_columns": texts,
+            "label_column": labels[0] if labels else None,
+        }
+        return self.description
+
+    @property
+    def hypotheses(self) -> list[str]:
+        """What is said with each label."""
+        return [self.hparams["hypothesis_template"].format(name) for name in self.hparams["candidate_labels"]]
+
+    def input_columns(self, split: Kind) -> list[str]:
+        """Text and label; see the base."""
+        known = self.description
+        return [*known["text_columns"], *([known["label_column"]] if split != "predict" else [])]
+
+    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+        """The text and the label; see the base."""
+        labels = None if split == "predict" else rows[self.description["label_column"]]
+        return RowContent([[*self.texts(rows)]], labels)
+
+    def label_of(self, batch: Batch) -> str | None:
+        """The label's name; see the base."""
+        label = int(batch["labels"][0]) if "labels" in batch else IGNORED
+        return None if label == IGNORED else str(self.hparams["candidate_labels"][label])
+
+    def texts(self, rows: dict[str, list[Any]]) -> list[str]:
+        """Returns the text of each row."""
+        columns = [rows[name] for name in self.description["text_columns"]]
+        return [" ".join("" if cell is None else str(cell) for cell in cells) for cells in zip(*columns, strict=True)]
+
+    def label_features(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, np.ndarray]:
+        """Returns the number of each row's label, and whether it is none of `candidate_labels`; nothing to predict.
+
+        Raises:
+            RowError: it is none of them, and that is an error (`on_bad_rows`).
+        """
+        if split == "predict":
+            return {}
+        names, cells = self.hparams["candidate_labels"], rows[self.description["label_column"]]
+        places = {name: at for at, name in enumerate(names)}
+        missing = [cell is None or not str(cell).strip() for cell in cells]
+        found = np.array([places.get(str(cell).strip(), IGNORED) for cell in cells], np.int64)
+        unknown = (found == IGNORED) & ~np.array(missing)
+        if unknown.any() and self.on_bad_rows["unknown_label"] == "error":
+            row = int(unknown.argmax())
+            raise RowError(
+                row, f"label {cells[row]!r} is none of candidate_labels {names}{did_you_mean(str(cells[row]), names)}"
+            )
+        return {"labels": found, "unknown_label": unknown}

@@ -1,0 +1,51 @@
+"""Texts to be sorted under labels that no model was trained for, by how near their vectors are."""
+
+from typing import Any
+
+from lit_ft.data.collators import Batch, Feature, stack
+from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.samplers import Key
+from lit_ft.datamodules.candidate_labels import CandidateLabelDataModule
+from lit_ft.errors import UserError
+
+
+class EmbeddingZeroShotDataModule(CandidateLabelDataModule):
+    """Rows of text -> batches of `input_ids`, `attention_mask` (and `token_type_ids`) `[batch, seq]`.
+
+    What is said with each label goes to the module by the description. To be scored (`test`, `validate`), rows have a
+    label; `labels` `[batch]` are its numbers.
+
+    Args:
+        hypothesis_template: what is said with a label, with `{}` where it goes.
+        prompt: what stands before each text, such as `"query: "`.
+        kwargs: `candidate_labels`, and options of every data module.
+
+    Raises:
+        UserError: what is said with a label is longer than the model takes.
+    """
+
+    def __init__(self, *, hypothesis_template: str = "{}", prompt: str = "", **kwargs: Any) -> None:
+        super().__init__(hypothesis_template=hypothesis_template, **kwargs)
+
+    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+        """Finds the columns; see the base."""
+        made = super().describe(raw, known)
+        for said, cut in zip(self.hypotheses, self.encoder(self.hypotheses).tokens_cut.tolist(), strict=True):
+            if cut:
+                raise UserError(f"{said!r} is {cut} tokens longer than {self.longest_feature}: raise max_seq_length")
+        return made
+
+    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+        """Encodes the texts; see the base."""
+        encoded = self.encoder([self.hparams["prompt"] + text for text in self.texts(rows)])
+        features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            features["token_type_ids"] = encoded.token_type_ids
+        return {**features, **self.label_features(rows, split)}
+
+    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+        """Pads the texts, and stacks the labels; see the base."""
+        batch = super().collate(features, split, keys)
+        if "labels" in features[0]:
+            batch["labels"] = stack([feature["labels"] for feature in features])
+        return batch

@@ -1,0 +1,72 @@
+"""What modules of vectors of texts share: the body of any encoder or decoder, pooled as its folder says."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoModel, PreTrainedModel
+
+from lit_ft.errors import UserError, did_you_mean
+from lit_ft.modules.base import Batch, Description, TransformerModule
+from lit_ft.ops.pooling import POOLINGS, Pooling, pooled, read_pooling
+from lit_ft.ops.vectors import one_below_the_other
+
+
+class PooledModule(TransformerModule):
+    """One vector for each text; a task writes what is learned of them, or asked.
+
+    Args:
+        pooling: `mean`, `cls` or `last`. Default: that of the folder, else `mean`.
+        normalize: give vectors length 1. Default: as the folder does, else do.
+        kwargs: options of every module.
+
+    Raises:
+        UserError: `pooling` is none of these.
+    """
+
+    auto_class = AutoModel
+
+    def __init__(self, *, pooling: Pooling | None = None, normalize: bool | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if pooling is not None and pooling not in POOLINGS:
+            hint = did_you_mean(str(pooling), POOLINGS)
+            raise UserError(f"pooling is {pooling!r}; choices: {', '.join(POOLINGS)}{hint}")
+
+    def config_kwargs(self, description: Description) -> dict[str, Any]:
+        """Nothing; see the base."""
+        return {}
+
+    def build(self) -> PreTrainedModel:
+        """Builds the model; what it has behind the vectors of tokens is not trained; see the base."""
+        model = super().build()
+        for name, value in model.named_parameters():
+            if name.startswith("pooler."):
+                value.requires_grad_(False)
+        return model
+
+    @property
+    def way(self) -> dict[str, Any]:
+        """`pooling` and `normalize`: by option, else as the folder says, else the usual ones."""
+        if "_way" not in self.__dict__:
+            source = self.source.model_name_or_path
+            self.__dict__["_way"] = {"pooling": "mean", "normalize": True, **read_pooling(source)}
+        given = {name: self.hparams[name] for name in ("pooling", "normalize") if self.hparams[name] is not None}
+        return {**self.__dict__["_way"], **given}
+
+    def model_inputs(self, batch: Batch) -> Batch:
+        """Lays all texts one below the other; see the base."""
+        inputs = super().model_inputs(batch)
+        return one_below_the_other({name: value for name, value in inputs.items() if name not in ("text_ids", "real")})
+
+    def vectors(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Returns the vectors of texts, `[texts, size]`.
+
+        Args:
+            inputs: the model's inputs, `[texts, seq]` each.
+        """
+        made = pooled(self(**inputs).last_hidden_state, inputs["attention_mask"], self.way["pooling"])
+        return F.normalize(made, dim=-1) if self.way["normalize"] else made
+
+    def scores(self, outputs: Any) -> Tensor:
+        """The vectors of tokens; see the base."""
+        return outputs.last_hidden_state  # type: ignore[no-any-return]
