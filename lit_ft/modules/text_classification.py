@@ -1,12 +1,13 @@
 """Text classification: any AutoModelForSequenceClassification on one label, several labels, or numbers."""
 
+import logging
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from lit_ft.data.labels import ProblemType
 from lit_ft.data.merging import Part
@@ -29,7 +30,10 @@ from lit_ft.ops.building import (
     pretrained_labels,
     pretrained_problem_type,
 )
+from lit_ft.ops.head_init import name_head
 from lit_ft.ops.losses import balanced_class_weights, classification_loss, labelled, load_loss
+
+log = logging.getLogger("lit_ft")
 
 
 class TextClassificationModule(TransformerModule):
@@ -45,6 +49,8 @@ class TextClassificationModule(TransformerModule):
         metrics: further torchmetrics classes by name or class path, logged under their names in snake case.
         threshold: probability from which a label counts as predicted (multi-label); `auto` = that of best micro F1 on
             the validation set, stored with the model.
+        head_init: `label_names` = a fresh head begins with what the model says of the labels' names, which few rows
+            learn from faster than from random weights. Default: random.
         kwargs: options of every module.
     """
 
@@ -65,6 +71,7 @@ classify("a text", truncation=True)"""
         loss: str | dict[str, Any] | None = None,
         metrics: list[str | dict[str, Any]] | None = None,
         threshold: float | Literal["auto"] = "auto",
+        head_init: Literal["label_names"] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -78,6 +85,8 @@ classify("a text", truncation=True)"""
             raise UserError(
                 "class_weights and label_smoothing_factor belong to the built-in loss; give them to your own"
             )
+        if head_init not in (None, "label_names"):
+            raise UserError(f"head_init is {head_init!r}; label_names is all there is")
         self._own_loss = load_loss(loss)
         self.register_buffer("_class_weights", None, persistent=False)
 
@@ -87,6 +96,8 @@ classify("a text", truncation=True)"""
         description = self._named(self.description)
         extra_metrics(self.hparams["metrics"], description["problem_type"], len(description["labels"]))
         self._set_class_weights(description)
+        if self.hparams["head_init"] and description["problem_type"] == "regression":
+            raise UserError("head_init: label_names needs labels, but problem_type is regression")
         config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
         check_head(config, description["labels"], SEQUENCE_HEAD, self.hparams["ignore_mismatched_sizes"])
 
@@ -102,6 +113,16 @@ classify("a text", truncation=True)"""
                 0.5 if self.hparams["threshold"] == "auto" else self.hparams["threshold"]
             )
         return kwargs
+
+    def build(self) -> PreTrainedModel:
+        """Builds the model, and begins its head with the labels' names, if so asked; see the base."""
+        model = super().build()
+        if self.hparams["head_init"] and self.hf_config is None:
+            assert self.tokenizer is not None
+            loaded = {name.removeprefix("model.") for name in self.pretrained_weights}
+            layer = name_head(model, self.tokenizer, self.description["labels"], loaded)
+            log.info(f"head_init: {layer} begins with the names of the labels")
+        return model
 
     @property
     def problem_type(self) -> ProblemType:
