@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_ft.errors import UserError
 
-FIRST_LOGIT = 2.0
+FIRST_LOGIT = 1.0
 """Of a label's own name, on average; those of the others are around zero."""
 
 
