@@ -48,6 +48,10 @@ Of the checkpoint in this folder (epoch {{ epoch }}, step {{ step }}):
 {{ versions }}
 """
 
+EXAMPLE = """from transformers import AutoTokenizer, {auto_class}
+
+tokenizer = AutoTokenizer.from_pretrained("this/folder")
+model = {auto_class}.from_pretrained("this/folder")"""
 ADAPTER_EXAMPLE = """from peft import PeftModel
 from transformers import AutoConfig, {auto_class}
 
@@ -93,15 +97,11 @@ def model_card(module: Any, checkpoint: dict[str, Any], adapter: bool = False) -
         title=f"{base.removeprefix('package://').rstrip('/')}, fine-tuned",
         base=base,
         module=type(module).__name__,
-        example=ADAPTER_EXAMPLE.format(
-            auto_class=module.auto_class.__name__, base=module.adapter["base_model_name_or_path"]
-        )
-        if adapter
-        else module.card_example,
+        example=_example(module, adapter),
         task="\n".join(
             f"- {name}: {value}" for name, value in description.items() if name in ("problem_type", "labels")
         )
-        or f"- {module.pipeline_tag}",
+        or f"- {module.pipeline_tag or type(module).__name__}",
         data="\n".join(f"- {name}: `{value}`" for name, value in named.items())
         or "not recorded (the rows came from Python)",
         epoch=checkpoint.get("epoch", "?"),
@@ -111,6 +111,13 @@ def model_card(module: Any, checkpoint: dict[str, Any], adapter: bool = False) -
         versions="\n".join(f"- {name} {package.__version__}" for name, package in versions.items()),
     )
     return str(card)
+
+
+def _example(module: Any, adapter: bool) -> str:
+    name = module.auto_class.__name__
+    if adapter:
+        return ADAPTER_EXAMPLE.format(auto_class=name, base=module.adapter["base_model_name_or_path"])
+    return module.card_example or EXAMPLE.format(auto_class=name)
 
 
 def _run_options(trainer: Any) -> dict[str, Any]:

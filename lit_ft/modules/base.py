@@ -83,8 +83,8 @@ class TransformerModule(EvaluatingModule, AdamWModule, AdapterModule, StepwiseRa
     auto_class: Any
     pipeline_tag: str | None = None
     """Task name on the hub, for the model card."""
-    card_example: str
-    """How the exported folder is used, for the model card."""
+    card_example: str = ""
+    """How the exported folder is used, for the model card; by default, how it is opened."""
 
     def __init__(
         self,

@@ -41,10 +41,6 @@ class CandidateLabelModule(TransformerModule):
         labels = batch["labels"] if "labels" in batch else [None] * len(outputs)
         return [{"scores": row, "label": label} for row, label in zip(outputs, labels, strict=True)]
 
-    def merge(self, parts: list[Part]) -> Part:
-        """A row is one feature."""
-        return parts[0]
-
     def metrics(self, description: Description, stage: str) -> tuple[MetricCollection]:
         """Those of text classification; see the base."""
         return (classification_metrics("single_label", len(description["labels"]), None).to(self.device),)

@@ -66,10 +66,6 @@ with torch.no_grad():
             for row in range(len(scores))
         ]
 
-    def merge(self, parts: list[Part]) -> Part:
-        """Rows have one feature each."""
-        return parts[0]
-
     def metrics(self, description: Description, stage: str) -> tuple[ChoiceAccuracy, CalibrationError]:
         """Accuracies, and how far confidence is off."""
         counts = description.get("choice_counts", [])

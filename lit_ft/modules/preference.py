@@ -204,10 +204,6 @@ class PreferenceModule(ReferenceModule, ReplyingModule):
             for at in range(half)
         ]
 
-    def merge(self, parts: list[Part]) -> Part:
-        """A row is one feature."""
-        return parts[0]
-
     def evaluation_loss(self, outputs: Any, batch: Batch, rows: list[Part]) -> tuple[Tensor, Tensor]:
         """The loss of the batch; see the base."""
         return self.loss(outputs, batch)

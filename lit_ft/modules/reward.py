@@ -89,10 +89,6 @@ reward = model(input_ids=inputs["input_ids"]).logits[0, 0]"""
             for chosen, rejected in zip(*rewards.chunk(2), strict=True)
         ]
 
-    def merge(self, parts: list[Part]) -> Part:
-        """A row is one feature."""
-        return parts[0]
-
     def metrics(self, description: Description, stage: str) -> RewardScores:
         """Means of rewards; see the base."""
         return RewardScores(True).to(self.device)

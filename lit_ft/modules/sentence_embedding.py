@@ -231,10 +231,6 @@ model.encode(["a text", "another one"])"""
         labels = batch["labels"] if "labels" in batch else [None] * len(outputs)
         return [{"vectors": row.float(), "label": label} for row, label in zip(outputs, labels, strict=True)]
 
-    def merge(self, parts: list[Part]) -> Part:
-        """A row is one feature."""
-        return parts[0]
-
     def evaluation_loss(self, outputs: Any, batch: Batch, rows: list[Part]) -> tuple[Tensor, Tensor]:
         """The loss of the batch; see the base."""
         return self.loss(outputs, batch)

@@ -234,10 +234,6 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
                 parts[row] |= {"prediction": text, "length": length, "references": references[row]}
         return parts
 
-    def merge(self, parts: list[Part]) -> Part:
-        """A row is one feature."""
-        return parts[0]
-
     def said(self, row: Part) -> str:
         """The generated text beside the first reference, where there is one; see the base."""
         if "prediction" not in row:

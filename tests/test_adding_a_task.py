@@ -1,0 +1,112 @@
+"""A task that lit_ft does not have, in a file of its own: short, quoted in the documentation, and at home everywhere."""
+
+import csv
+import json
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import mean_pinball_loss
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from lit_ft import load_predictor
+from lit_ft.cli import main
+from lit_ft.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+TASK = ROOT / "examples" / "new_task"
+PRICES = {"lamp": 20, "chair": 60, "desk": 150, "rug": 90}
+SPREAD = {"new": 2, "used": 25}
+
+
+@pytest.fixture
+def prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., str]) -> list[str]:
+    """Prices that scatter more or less, and the words of a command that learns them."""
+    monkeypatch.syspath_prepend(str(TASK))
+    chance = random.Random(0)
+    for split, rows in (("train", 400), ("validation", 100), ("test", 400)):
+        with (tmp_path / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "price"])
+            for _ in range(rows):
+                thing, state = chance.choice(list(PRICES)), chance.choice(list(SPREAD))
+                writer.writerow([f"a {state} {thing}", round(PRICES[thing] + chance.gauss(0, SPREAD[state]), 2)])
+    words = ["--config", str(TASK / "intervals.yaml"), "--model.model_name_or_path", tiny()]
+    for split in ("train", "validation", "test"):
+        words += [f"--data.{split}_file", str(tmp_path / f"{split}.csv")]
+    return [*words, "--model.learning_rate", "5e-3", "--model.lr_scheduler_type", "constant"]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def test_it_is_short_and_the_documentation_quotes_it() -> None:
+    page = (ROOT / "docs" / "adding_a_task.md").read_text(encoding="utf-8")
+    count = 0
+    for name, language in (("intervals.py", "python"), ("intervals.yaml", "yaml")):
+        quoted = re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        written = lines((TASK / name).read_text(encoding="utf-8"))
+        assert lines("".join(quoted)) == written
+        count += len(written)
+    assert count < 120
+
+
+def test_it_runs_by_class_path_goes_on_and_leaves_a_folder(prices: list[str], tmp_path: Path) -> None:
+    whole, halves = (["--trainer.default_root_dir", str(tmp_path / name)] for name in ("whole", "halves"))
+    main(["fit", *prices, *whole, "--trainer.max_epochs", "4"])
+    main(["fit", *prices, *halves, "--trainer.max_epochs", "2"])
+    main(["fit", "--ckpt_path", "last", *halves, "--trainer.max_epochs", "4"])
+    rows = {}
+    for name, root in (("whole", whole), ("halves", halves)):
+        main(["predict", "--ckpt_path", "last", *root])
+        rows[name] = read(tmp_path / name / "version_0" / "predictions" / "test.jsonl")
+    assert rows["halves"] == rows["whole"]
+
+    tested = main(["test", "--ckpt_path", "last", *whole])
+    scores = {name: float(value) for name, value in tested.trainer.callback_metrics.items()}
+    inside = [row["lower"] <= row["price"] <= row["upper"] for row in rows["whole"]]
+    widths = {state: [row["upper"] - row["lower"] for row in rows["whole"] if state in row["text"]] for state in SPREAD}
+    assert scores["test_coverage"] == pytest.approx(sum(inside) / len(inside))
+    assert 0.7 < scores["test_coverage"] < 0.9
+    assert max(widths["new"]) < min(widths["used"])
+    truth = [row["price"] for row in rows["whole"]]
+    run = tmp_path / "whole" / "version_0"
+    config = json.loads((run / "hf" / "config.json").read_text())
+    shares = {"lower": 0.1, "prediction": 0.5, "upper": 0.9}
+    pinball = sum(
+        mean_pinball_loss(truth, [row[name] for row in rows["whole"]], alpha=share) for name, share in shares.items()
+    )
+    assert scores["test_loss"] == pytest.approx(pinball / config["label_std"], rel=1e-4)
+
+    main(["predict", "--ckpt_path", "best", *whole])
+    best = read(run / "predictions" / "test.jsonl")[0]
+    tokenizer = AutoTokenizer.from_pretrained(run / "hf")
+    model = AutoModelForSequenceClassification.from_pretrained(run / "hf").eval()
+    with torch.no_grad():
+        ends = model(**tokenizer(best["text"], return_tensors="pt")).logits[0] * config["label_std"]
+    expected = [best["lower"], best["prediction"], best["upper"]]
+    assert sorted((ends + config["label_mean"]).tolist()) == pytest.approx(expected, rel=1e-4)
+    assert load_predictor(run)([best["text"]])[0]["prediction"] == pytest.approx(best["prediction"], rel=1e-5)
+
+
+def test_mistakes_are_named(prices: list[str], tmp_path: Path) -> None:
+    root = ["--trainer.default_root_dir", str(tmp_path)]
+    with pytest.raises(UserError, match=r"train\.csv has no column 'prize'.*did you mean 'price'"):
+        main(["fit", *prices, *root, "--data.label_column_name", "prize"])
+    with pytest.raises(UserError, match="coverage is 80"):
+        main(["fit", *prices, *root, "--model.coverage", "80"])
+    (tmp_path / "train.csv").write_text("text,price\na lamp,20\na rug,cheap\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"train\.csv.*row 2, 'cheap' is not a number"):
+        main(["fit", *prices, *root])
+    (tmp_path / "train.csv").write_text("text,price\na lamp,20\na rug,\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"train\.csv.*unlabelled|without a label"):
+        main(["fit", *prices, *root])
