@@ -19,7 +19,7 @@ from lit_ft.errors import RowError, UserError, did_you_mean
 from lit_ft.modules.evaluation import beside
 from lit_ft.ops.adapters import base_of, is_adapter
 from lit_ft.ops.building import ModelSource
-from lit_ft.ops.objects import option_defaults
+from lit_ft.ops.objects import import_name, option_defaults
 from lit_ft.runs import CHECKPOINTS, CONFIG, SHARDS_INDEX, find_checkpoint, run_of
 
 TASKS = {
@@ -142,7 +142,8 @@ def load_predictor(
             Default: that of the checkpoint, or by the class of the folder's model.
         device: where it runs. Default: a GPU if there is one.
         batch_size: rows that are run together.
-        class_path: class of the module, where a checkpoint is of a subclass of your own.
+        class_path: class of the module, where a checkpoint is of one of your own; the class of the data is then that of
+            the run.
         options: of the data module or of the module, by their names, such as `stride=64` or
             `generation={"num_beams": 4}`; they win over those of the run.
 
@@ -151,11 +152,12 @@ def load_predictor(
     """
     if task is not None and task not in NAMES:
         raise UserError(f"task is {task!r}; choices: {', '.join(NAMES)}{did_you_mean(task, NAMES)}")
+    data_path = ""
     if _is_ours(Path(source)):
         path = find_checkpoint(str(source), Path("runs"))
         module = load(path, class_path)[0]
         name = type(module).__name__.removesuffix("Module")
-        made_with = _options_of_run(path)
+        data_path, made_with = _data_of_run(path)
         _take(module, options)
     else:
         name = task or _task_of(str(source))
@@ -164,6 +166,8 @@ def load_predictor(
         module, made_with = kind(model_name_or_path=str(source), **own), {"model_name_or_path": str(source), **own}
         module.build()
     data_kind = getattr(lit_ft, f"{DATA_OF.get(name, name)}DataModule", None)
+    if class_path and data_path:  # who vouches for the one vouches for the other
+        data_kind = import_name(data_path)
     if data_kind is None:
         raise UserError(f"{type(module).__name__} is no task of lit_ft: make Predictor(module, data) yourself")
     known = option_defaults(data_kind)
@@ -194,13 +198,14 @@ OF_ROWS = (
 """Options that say which rows a run had."""
 
 
-def _options_of_run(checkpoint: Path) -> dict[str, Any]:
-    """Returns the options of the data of the run that a checkpoint lies in, but for which rows they were."""
+def _data_of_run(checkpoint: Path) -> tuple[str, dict[str, Any]]:
+    """Returns class and options of the data of the run that a checkpoint lies in, but for which rows they were."""
     run = run_of(checkpoint)
     if run is None or not (run / CONFIG).is_file():
-        return {}
+        return "", {}
     data = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")).get("data") or {}
-    return {name: value for name, value in (data.get("init_args") or {}).items() if name not in OF_ROWS}
+    options = {name: value for name, value in (data.get("init_args") or {}).items() if name not in OF_ROWS}
+    return data.get("class_path", ""), options
 
 
 def _take(module: Any, options: dict[str, Any]) -> None:
