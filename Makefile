@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN = .venv/bin
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: quickstart test check soak audit benchmarks clean
+.PHONY: quickstart test check docs soak audit benchmarks clean
 
 quickstart: .venv/quickstart.stamp  ## fine-tune, test, predict and export on the sample data
 	$(BIN)/lit-ft quickstart
@@ -15,6 +15,9 @@ check: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/dev.stamp  ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 soak: .venv/dev.stamp  ## what takes longer than CI may
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m soak
@@ -40,4 +43,4 @@ benchmarks: .venv/dev.stamp  ## everything against what it replaces; hours at fu
 	touch $@ .venv/quickstart.stamp
 
 clean:
-	rm -rf .venv build dist runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build dist site runs .mypy_cache .ruff_cache .pytest_cache

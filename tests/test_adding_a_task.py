@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -55,8 +56,11 @@ def test_it_is_short_and_the_documentation_quotes_it() -> None:
     for name, language in (("intervals.py", "python"), ("intervals.yaml", "yaml")):
         quoted = re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
         written = lines((TASK / name).read_text(encoding="utf-8"))
-        assert lines("".join(quoted)) == written
         count += len(written)
+        for block in map(lines, quoted):  # methods stand by themselves there
+            assert block == lines(dedent("\n".join(written[: len(block)])))
+            del written[: len(block)]
+        assert not written
     assert count < 120
 
 
