@@ -167,7 +167,7 @@ def load_predictor(
         module.build()
     data_kind = getattr(lit_ft, f"{DATA_OF.get(name, name)}DataModule", None)
     if class_path and data_path:  # who vouches for the one vouches for the other
-        data_kind = import_name(data_path)
+        data_kind = _imported(data_path)
     if data_kind is None:
         raise UserError(f"{type(module).__name__} is no task of lit_ft: make Predictor(module, data) yourself")
     known = option_defaults(data_kind)
@@ -206,6 +206,13 @@ def _data_of_run(checkpoint: Path) -> tuple[str, dict[str, Any]]:
     data = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")).get("data") or {}
     options = {name: value for name, value in (data.get("init_args") or {}).items() if name not in OF_ROWS}
     return data.get("class_path", ""), options
+
+
+def _imported(class_path: str) -> Any:
+    try:
+        return import_name(class_path)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"the run read its rows with {class_path}: {error}") from None
 
 
 def _take(module: Any, options: dict[str, Any]) -> None:

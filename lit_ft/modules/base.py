@@ -36,8 +36,8 @@ SAMPLE = 4
 class TransformerModule(EvaluatingModule, AdamWModule, AdapterModule, StepwiseRandomness, StandaloneModule):
     """A Hugging Face model in Lightning: `module.model` is the model itself, unpatched.
 
-    A task writes `auto_class`, `config_kwargs`, `loss`, `decode`, `merge`, `metrics`, `update`, `compute` and
-    `prediction`.
+    A task writes `auto_class`, `config_kwargs`, `loss`, `decode`, `metrics`, `update`, `compute`, `metric_names` and
+    `prediction`, and where its rows have several windows `merge`.
 
     Args:
         model_name_or_path: checkpoint to start from: hub name, folder, or `package://name/folder` inside an installed
