@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from lit_ft import load_predictor
 from lit_ft.cli import main
 from lit_ft.errors import UserError
+from lit_ft.ops.objects import import_name
 
 ROOT = Path(__file__).parents[1]
 TASK = ROOT / "examples" / "new_task"
@@ -106,6 +107,10 @@ def test_mistakes_are_named(prices: list[str], tmp_path: Path) -> None:
         main(["fit", *prices, *root, "--data.label_column_name", "prize"])
     with pytest.raises(UserError, match="coverage is 80"):
         main(["fit", *prices, *root, "--model.coverage", "80"])
+    with pytest.raises(UserError, match=r"intervals\.IntervalDataModule has no option 'stride'"):
+        main(["fit", *prices, *root, "--data.stride", "8"])
+    with pytest.raises(UserError, match="IntervalModule reads a row as one feature: leave stride out"):
+        import_name("intervals.IntervalModule")(model_name_or_path="any").merge([{}, {}])
     (tmp_path / "train.csv").write_text("text,price\na lamp,20\na rug,cheap\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"train\.csv.*row 2, 'cheap' is not a number"):
         main(["fit", *prices, *root])

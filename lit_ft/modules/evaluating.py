@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_ft.data.merging import Part
+from lit_ft.errors import UserError
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 
 Batch = dict[str, Any]
@@ -48,9 +49,14 @@ class EvaluatingModule(LightningModule):
         """Returns one small dict per feature."""
 
     def merge(self, parts: list[Part]) -> Part:
-        """Makes one dict per row of its windows' parts; by default a row is one feature, and has no windows."""
-        (part,) = parts
-        return part
+        """Makes one dict per row of its windows' parts; by default a row is one feature, and has no windows.
+
+        Raises:
+            UserError: there are windows.
+        """
+        if len(parts) > 1:
+            raise UserError(f"{type(self).__name__} reads a row as one feature: leave stride out")
+        return parts[0]
 
     def evaluation_loss(self, outputs: Any, batch: Batch, rows: list[Part]) -> tuple[Tensor, Tensor]:
         """Returns the summed loss of a batch and its count, of features or, where windows are merged, of `rows`."""
