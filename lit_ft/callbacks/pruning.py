@@ -13,7 +13,7 @@ import optuna
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_ft.errors import UserError
-from lit_ft.sweeping.study import METRIC, PRUNED, SWEEP, pruner_of, storage_at
+from lit_ft.sweeping.study import METRIC, PRUNED, TRIAL, pruner_of, storage_at
 
 log = logging.getLogger("lit_ft")
 
@@ -21,37 +21,32 @@ log = logging.getLogger("lit_ft")
 class Pruning(Callback):
     """Reports the metric by which the run's best checkpoint is chosen; the first process does, all of them follow.
 
+    Which trial of the study this is stands in an environment variable, so that a run that somebody starts from a
+    trial's `config.yaml` reports nothing.
+
     Args:
         storage: where the study lies.
         study: its name.
-        trial: number of the trial in it.
         pruner: what decides; see `lit-ft sweep`.
     """
 
-    def __init__(self, storage: str, study: str, trial: int, pruner: str | dict[str, Any] = "median") -> None:
-        self.storage, self.study, self.number, self.pruner = storage, study, trial, pruner
+    def __init__(self, storage: str, study: str, pruner: str | dict[str, Any] = "median") -> None:
+        self.storage, self.study, self.pruner = storage, study, pruner
         self.validations = 0
         self.trial: optuna.Trial | None = None
+        self._sweep = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the study; a trial that has ended (its configuration was taken for another run) is left alone."""
-        if not trainer.is_global_zero:
+        """Finds the trial, on the first process."""
+        if not trainer.is_global_zero or TRIAL not in os.environ:
             return
-        try:
-            sampler = optuna.samplers.RandomSampler()  # another one would begin to propose
-            study = optuna.load_study(
-                study_name=self.study, storage=storage_at(self.storage), sampler=sampler, pruner=pruner_of(self.pruner)
-            )
-            found = study.get_trials(deepcopy=False)[self.number]
-        except (KeyError, IndexError):
-            message = (
-                f"{self.storage} has no trial {self.number} of {self.study!r}: take Pruning out of trainer.callbacks"
-            )
-            raise UserError(message) from None
-        if found.state != optuna.trial.TrialState.RUNNING:
-            log.info(f"trial {self.number} of the sweep has ended: nothing is reported to it")
-            return
-        self.trial = optuna.Trial(study, found._trial_id)
+        self._sweep, number = map(int, os.environ[TRIAL].split(":"))
+        sampler = optuna.samplers.RandomSampler()  # another one would begin to propose
+        pruner = pruner_of(self.pruner)
+        study = optuna.load_study(
+            study_name=self.study, storage=storage_at(self.storage), sampler=sampler, pruner=pruner
+        )
+        self.trial = optuna.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
         self.trial.set_user_attr(METRIC, metric_of(trainer))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -73,9 +68,8 @@ class Pruning(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Saves and stops, as by SIGTERM, where the sweep that started this trial was killed."""
-        sweep = os.environ.get(SWEEP)
-        if self.trial is not None and sweep is not None and os.getppid() != int(sweep):
-            del os.environ[SWEEP]  # once: a second signal would end it at once
+        if self._sweep and os.getppid() != self._sweep:
+            self._sweep = 0  # once: a second signal would end it at once
             os.kill(os.getpid(), signal.SIGTERM)
 
     def state_dict(self) -> dict[str, Any]:

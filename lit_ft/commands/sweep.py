@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml  # type: ignore[import-untyped]
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_ft.cli import LitFtCLI, without_links
 from lit_ft.commands.quickstart import shipped_config
 from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ops.adapters import read_settings
 from lit_ft.ops.objects import import_name, option_parameters
 from lit_ft.pages.comparison import flat
 from lit_ft.screen import quiet, speak
@@ -26,6 +28,8 @@ from lit_ft.sweeping.options import Sweep, read_sweep
 log = logging.getLogger("lit_ft")
 
 RUN, LOCK = "run.yaml", "sweep.lock"
+CLASSES = ("model", "data", "optimizer", "lr_scheduler")
+"""Parts of a configuration that are a class of one's choice."""
 DIRECTIONS = {"min": "minimize", "max": "maximize"}
 
 
@@ -67,24 +71,30 @@ class TrialCLI(LitFtCLI):
         """Refuses what a sweep cannot do.
 
         Raises:
-            UserError: the run has no checkpoints of ours to go on from, or begins at one, or an option is unknown.
+            UserError: the run has no checkpoints of ours to go on from, or an option is unknown.
         """
         callbacks: Any = self._get(self.config_init, "trainer").get("callbacks") or []
         own = [type(each).__name__ for each in callbacks if isinstance(each, ModelCheckpoint)]
         if own or self.options.trainer.enable_checkpointing is False:
             what = f"take {own[0]} out of trainer.callbacks" if own else "leave trainer.enable_checkpointing out"
             raise UserError(f"trials are compared by the run's own checkpoint, and go on from it: {what}")
-        if self.options.get("ckpt_path"):
-            raise UserError("trials begin anew: take ckpt_path out (model_name_or_path takes an exported folder)")
         if sweep.direction and not self.options.checkpoint.monitor:
             raise UserError(f"direction is {sweep.direction!r} of what? Name the metric, too")
         for name in sweep.parameters:
             self._check_name(name)
 
+    def check_adapter(self) -> None:
+        """Refuses keys that the kind of adapter does not know, which a run would when it builds the model."""
+        settings = (self.options.model.get("init_args") or {}).get("peft")
+        if settings:
+            read_settings(settings.as_dict() if isinstance(settings, Namespace) else settings)
+
     def _check_name(self, name: str) -> None:
         """Refuses a parameter that is no option; of what lies within an option its owner will say."""
         part, _, rest = name.partition(".")
         known = self.known()
+        if part in CLASSES and not self.options.get(part):
+            raise UserError(f"parameters: {name!r}, but the run names no {part}")
         option = rest.removeprefix("init_args.").partition(".")[0]
         if f"{part}.{option}" in known or name in known:
             return
@@ -95,7 +105,7 @@ class TrialCLI(LitFtCLI):
         dests = [action.dest for action in self._parser("fit")._actions]
         types: dict[str, Any] = {name: None for name in dests if not name.endswith(".help")}
         types |= {f"trainer.{name}": each.annotation for name, each in inspect.signature(Trainer).parameters.items()}
-        for part in ("model", "data", "optimizer", "lr_scheduler"):
+        for part in CLASSES:
             types.pop(part)
             if self.options.get(part):
                 options = option_parameters(import_name(self.options[part].class_path))
@@ -127,6 +137,8 @@ def sweep(arguments: list[str] | None = None) -> None:
     from lit_ft.sweeping.space import as_yaml, points, space_of
     from lit_ft.sweeping.study import pruner_of, sampler_of
 
+    if any(word.partition("=")[0] == "--ckpt_path" for word in words):
+        raise UserError("trials begin anew: take --ckpt_path out (model_name_or_path takes an exported folder)")
     configs = [f"--config={_found(name, files)}" for name in ([asked.run] if isinstance(asked.run, str) else asked.run)]
     of_run = ["fit", *configs, *_of_metric(asked), *words]
     cli = TrialCLI(of_run)
@@ -134,7 +146,7 @@ def sweep(arguments: list[str] | None = None) -> None:
     run = yaml.safe_load(cli.as_text())
     space = space_of(asked.parameters, cli.fractions([*asked.parameters]))
     for values in points(space):
-        TrialCLI([*of_run, f"--config={json.dumps(as_yaml(values, run))}"])
+        TrialCLI([*of_run, f"--config={json.dumps(as_yaml(values, run))}"]).check_adapter()
     pruner_of(asked.pruner)
     sampler_of(asked.sampler, space, 0)
     folder = Path(asked.folder or Path("sweeps") / (files[-1].stem if files else "sweep"))
@@ -160,8 +172,8 @@ def _search(asked: Sweep, space: Any, folder: Path, cli: TrialCLI, lock: int) ->
     file.write_text(text, encoding="utf-8")
     callback = {"storage": place, "study": study.study_name, "pruner": asked.pruner}
 
-    def words(number: int, where: Path) -> list[str]:
-        return trial_words(file, where, where / PARAMETERS, {**callback, "trial": number})
+    def words(where: Path) -> list[str]:
+        return trial_words(file, where, where / PARAMETERS, callback)
 
     received = Loop(asked, study, space, run, folder, Processes(asked.jobs, lock), words).go_on()
     show(study, folder, space, str(file))

@@ -41,7 +41,7 @@ class Loop:
         run: the run's configuration.
         folder: of the sweep.
         processes: the trials that run.
-        words: makes the command line of a trial, of its number and folder.
+        words: makes the command line of a trial, of its folder.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Loop:
         run: Mapping[str, Any],
         folder: Path,
         processes: Processes,
-        words: Callable[[int, Path], list[str]],
+        words: Callable[[Path], list[str]],
     ) -> None:
         self.sweep, self.study, self.space, self.run = sweep, study, space, run
         self.folder, self.processes, self.words = folder, processes, words
@@ -118,7 +118,7 @@ class Loop:
         text = yaml.safe_dump(as_yaml(values, self.run), sort_keys=False, allow_unicode=True)
         (place / PARAMETERS).write_text(text, encoding="utf-8")
         log.info(f"trial {number} starts: {shown(values)}")
-        self.processes.start(number, place, self.words(number, place))
+        self.processes.start(number, place, self.words(place))
 
     def _judge(self, number: int, status: int) -> None:
         """Tells the study how a trial ended; one that was stopped with the sweep stays as it is, to go on."""

@@ -27,8 +27,8 @@ PRUNED = "pruned"
 """What a trial notes of itself when its pruner stops it: after which validation."""
 METRIC = "metric"
 """What a trial notes of itself when it begins: what it is scored by."""
-SWEEP = "LIT_FT_SWEEP"
-"""Variable that tells a trial the process of its sweep."""
+TRIAL = "LIT_FT_TRIAL"
+"""Variable that tells a run the process of its sweep and the number of the trial that it is: `4711:0`."""
 WAITS = 60
 """Seconds that a process waits while others write."""
 
@@ -41,12 +41,12 @@ def storage_at(place: str) -> optuna.storages.BaseStorage:
     Raises:
         UserError: it cannot be opened.
     """
-    if "://" not in place:
-        return JournalStorage(JournalFileBackend(place))
     waits = {"connect_args": {"timeout": WAITS}} if place.startswith("sqlite:") else {}
     try:
+        if "://" not in place:
+            return JournalStorage(JournalFileBackend(place))
         return optuna.storages.RDBStorage(place, engine_kwargs=waits)
-    except Exception as error:  # of SQLAlchemy, or of any database's driver
+    except Exception as error:  # the system's, SQLAlchemy's, or any driver's
         raise UserError(f"storage {place}: {str(error).splitlines()[0]}") from None
 
 

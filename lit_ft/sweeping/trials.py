@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from lit_ft.sweeping.study import SWEEP
+from lit_ft.sweeping.study import TRIAL
 
 LOG = "log.txt"
-SHOWN = 8
+SHOWN = 5
 """Lines of its log that are shown of a trial that failed."""
 
 
@@ -48,7 +48,7 @@ class Processes:
     def start(self, number: int, folder: Path, words: Sequence[str]) -> None:
         """Starts a trial; its log goes on where there is one."""
         slot = min({*range(self.jobs)} - {each.slot for each in self.running})
-        environment = {**os.environ, SWEEP: str(os.getpid()), **share(slot, self.jobs)}
+        environment = {**os.environ, TRIAL: f"{os.getpid()}:{number}", **share(slot, self.jobs)}
         with (folder / LOG).open("ab") as log:
             handle = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "lit_ft", "fit", *words], env=environment, stdin=subprocess.DEVNULL, stdout=log,
