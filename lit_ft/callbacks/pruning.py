@@ -13,7 +13,7 @@ import optuna
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_ft.errors import UserError
-from lit_ft.sweeping.study import METRIC, PRUNED, TRIAL, pruner_of, storage_at
+from lit_ft.sweeping.study import METRIC, PRUNED, PRUNER, TRIAL, pruner_of, storage_at
 
 log = logging.getLogger("lit_ft")
 
@@ -26,12 +26,11 @@ class Pruning(Callback):
 
     Args:
         storage: where the study lies.
-        study: its name.
-        pruner: what decides; see `lit-ft sweep`.
+        study: its name; it knows the pruner.
     """
 
-    def __init__(self, storage: str, study: str, pruner: str | dict[str, Any] = "median") -> None:
-        self.storage, self.study, self.pruner = storage, study, pruner
+    def __init__(self, storage: str, study: str) -> None:
+        self.storage, self.study = storage, study
         self.validations = 0
         self.trial: optuna.Trial | None = None
         self._sweep = 0
@@ -42,10 +41,8 @@ class Pruning(Callback):
             return
         self._sweep, number = map(int, os.environ[TRIAL].split(":"))
         sampler = optuna.samplers.RandomSampler()  # another one would begin to propose
-        pruner = pruner_of(self.pruner)
-        study = optuna.load_study(
-            study_name=self.study, storage=storage_at(self.storage), sampler=sampler, pruner=pruner
-        )
+        study = optuna.load_study(study_name=self.study, storage=storage_at(self.storage), sampler=sampler)
+        study.pruner = pruner_of(study.user_attrs[PRUNER])
         self.trial = optuna.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
         self.trial.set_user_attr(METRIC, metric_of(trainer))
 

@@ -170,7 +170,7 @@ def _search(asked: Sweep, space: Any, folder: Path, cli: TrialCLI, lock: int) ->
     shared = {**flat(run), **{f"parameters.{name}": each for name, each in asked.parameters.items()}}
     study = open_study(place, folder.name, cli.direction, shared)
     file.write_text(text, encoding="utf-8")
-    callback = {"storage": place, "study": study.study_name, "pruner": asked.pruner}
+    callback = {"storage": place, "study": study.study_name}
 
     def words(where: Path) -> list[str]:
         return trial_words(file, where, where / PARAMETERS, callback)

@@ -19,7 +19,7 @@ from lit_ft.runs import CHECKPOINTS
 from lit_ft.sweeping.options import Sweep
 from lit_ft.sweeping.results import best_or_none, shown, write
 from lit_ft.sweeping.space import Space, as_yaml
-from lit_ft.sweeping.study import METRIC, PRUNED, pruner_of, sampler_of, tell
+from lit_ft.sweeping.study import METRIC, PRUNED, PRUNER, pruner_of, sampler_of, tell
 from lit_ft.sweeping.trials import LOG, Processes, last_lines
 
 log = logging.getLogger("lit_ft")
@@ -56,7 +56,8 @@ class Loop:
     ) -> None:
         self.sweep, self.study, self.space, self.run = sweep, study, space, run
         self.folder, self.processes, self.words = folder, processes, words
-        self.study.pruner = pruner_of(sweep.pruner)  # Hyperband's brackets concern the sampler, too
+        study.set_user_attr(PRUNER, sweep.pruner)
+        study.pruner = pruner_of(sweep.pruner)  # Hyperband's brackets concern the sampler, too
         self.received = 0
         self.exhausted = False
 

@@ -4,7 +4,6 @@ import csv
 import io
 import math
 import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,13 +67,11 @@ def table(study: optuna.Study, space: Space) -> tuple[list[str], list[list[Any]]
 
 def importances(study: optuna.Study) -> dict[str, float]:
     """Returns each parameter's share in what differs between trials; empty where they are too few or all alike."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Optuna: experimental in its version 4
-        try:
-            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-            return optuna.importance.get_param_importances(study, evaluator=evaluator)
-        except (ValueError, RuntimeError):
-            return {}
+    try:
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()  # the one that needs no other package
+        return optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (ValueError, RuntimeError):
+        return {}
 
 
 def page(study: optuna.Study, space: Space) -> str:

@@ -1,5 +1,6 @@
 """Optuna's study of a sweep: where it lies, who proposes values, who stops trials."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,8 @@ Direction = Literal["minimize", "maximize"]
 SEED = 42
 SEQUENCES = ("GridSampler", "QMCSampler")
 """Samplers whose seed is that of one sequence for all trials."""
+PRUNER = "pruner"
+"""What a study notes for its trials: what stops them, as it stands in the YAML."""
 PRUNED = "pruned"
 """What a trial notes of itself when its pruner stops it: after which validation."""
 METRIC = "metric"
@@ -33,6 +36,7 @@ WAITS = 60
 """Seconds that a process waits while others write."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # its samplers and pruners
 
 
 def storage_at(place: str) -> optuna.storages.BaseStorage:
