@@ -50,11 +50,11 @@ class Pruning(Callback):
         """Reports; the sanity check is none, and a validation without the metric neither."""
         if trainer.sanity_checking:
             return
+        stops, step = False, self.validations  # from 0, as Optuna's pruners count
         self.validations += 1
-        stops = False
         value = None if self.trial is None else trainer.callback_metrics.get(metric_of(trainer))
         if self.trial is not None and value is not None:
-            self.trial.report(float(value), self.validations)
+            self.trial.report(float(value), step)
             stops = self.trial.should_prune()
             if stops:
                 self.trial.set_user_attr(PRUNED, self.validations)

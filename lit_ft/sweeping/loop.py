@@ -19,7 +19,7 @@ from lit_ft.runs import CHECKPOINTS
 from lit_ft.sweeping.options import Sweep
 from lit_ft.sweeping.results import best_or_none, shown, write
 from lit_ft.sweeping.space import Space, as_yaml
-from lit_ft.sweeping.study import METRIC, PRUNED, PRUNER, pruner_of, sampler_of, tell
+from lit_ft.sweeping.study import METRIC, PRUNED, PRUNER, grid_size, pruner_of, sampler_of, tell
 from lit_ft.sweeping.trials import LOG, Processes, last_lines
 
 log = logging.getLogger("lit_ft")
@@ -58,6 +58,7 @@ class Loop:
         self.folder, self.processes, self.words = folder, processes, words
         study.set_user_attr(PRUNER, sweep.pruner)
         study.pruner = pruner_of(sweep.pruner)  # Hyperband's brackets concern the sampler, too
+        self.limit = min(sweep.n_trials, grid_size(sweep.sampler, space) or sweep.n_trials)
         self.received = 0
         self.exhausted = False
 
@@ -105,7 +106,7 @@ class Loop:
         return PRUNED in trial.user_attrs
 
     def _more(self) -> bool:
-        return not self.exhausted and len(self._trials()) < self.sweep.n_trials
+        return not self.exhausted and len(self._trials()) < self.limit
 
     def _ask(self) -> int:
         self.study.sampler = sampler_of(self.sweep.sampler, self.space, len(self._trials()))

@@ -74,10 +74,23 @@ def sampler_of(spec: str | Mapping[str, Any], space: Space, trial: int) -> optun
     moved = 0 if str(made.get("class_path")).rpartition(".")[2] in SEQUENCES else trial
     if isinstance(arguments.get("seed"), int):
         arguments["seed"] += moved
-    if made.get("class_path") == SAMPLERS["grid"] and size(space) is None:
-        raise UserError("sampler: a grid needs an end: give every range a step, or choices")
+    grid_size(spec, space)
     kind = optuna.samplers.BaseSampler
     return _loaded({**made, "init_args": arguments}, optuna.samplers, kind, seed=SEED + moved)  # type: ignore[no-any-return]
+
+
+def grid_size(spec: str | Mapping[str, Any], space: Space) -> int | None:
+    """Returns how many trials a grid has; `None` of other samplers. Optuna's own would draw some of them twice.
+
+    Raises:
+        UserError: the grid has no end.
+    """
+    if _spelled_out(spec, SAMPLERS).get("class_path") != SAMPLERS["grid"]:
+        return None
+    points = size(space)
+    if points is None:
+        raise UserError("sampler: a grid needs an end: give every range a step, or choices")
+    return points
 
 
 def pruner_of(spec: str | Mapping[str, Any]) -> optuna.pruners.BasePruner:

@@ -77,7 +77,7 @@ def test_a_sweep(tiny: Callable[..., str], tmp_path: Path, capsys: pytest.Captur
     of = {rate: folder / f"trial_{trial.number}" for rate, trial in by_rate.items()}
     for rate in RATES[:2]:
         logged = losses(of[rate] / "version_0")
-        assert [*by_rate[rate].intermediate_values] == [1, 2, 3]
+        assert [*by_rate[rate].intermediate_values] == [0, 1, 2]
         assert [*by_rate[rate].intermediate_values.values()] == pytest.approx(logged)
         assert by_rate[rate].value == pytest.approx(min(logged))
         assert yaml.safe_load((of[rate] / "version_0" / "config.yaml").read_text())["data"]["init_args"][
@@ -112,7 +112,7 @@ def test_a_sweep(tiny: Callable[..., str], tmp_path: Path, capsys: pytest.Captur
     assert all(f"{of[rate].name}/version_0" in compared for rate in RATES[:2])
     assert "callbacks" not in compared
 
-    sweep([*told, "--data.max_eval_samples=14", "--n_trials=4"])  # nothing is left to do
+    sweep([*told, "--data.max_eval_samples=14", "--n_trials=9"])  # nothing is left to do
     assert len(read(folder)) == 4
     with pytest.raises(UserError, match=r"holds a sweep with another data\.max_eval_samples: name another --folder"):
         sweep(told)
@@ -141,7 +141,7 @@ def test_a_sweep_that_is_stopped_goes_on(tiny: Callable[..., str], tmp_path: Pat
     assert trial.state == TrialState.COMPLETE
     assert [path.name for path in run.parent.glob("version_*")] == ["version_0"]
     logged = losses(run)
-    assert [*trial.intermediate_values] == [*range(1, 5)]
+    assert [*trial.intermediate_values] == [*range(4)]
     assert [*trial.intermediate_values.values()] == pytest.approx(logged)
     commands = json.loads((run / "run.json").read_text())["commands"]
     assert [each["status"] for each in commands] == ["Interrupted: stopped by SIGTERM", "finished"]
@@ -169,10 +169,10 @@ def test_each_validation_is_reported_once_and_counted_on(
     told = ["fit", f"--config={tmp_path / 'run.yaml'}", *words, f"--trainer.default_root_dir={tmp_path / 'runs'}",
             "--trainer.val_check_interval=1", "--ckpt_path=auto"]  # fmt: skip
     cli.main([*told, "--trainer.max_epochs=1"])  # sanity check and two validations
-    assert [*study.trials[0].intermediate_values] == [1, 2]
+    assert [*study.trials[0].intermediate_values] == [0, 1]
     cli.main([*told, "--trainer.max_epochs=2"])
     (trial,) = study.trials
-    assert [*trial.intermediate_values] == [1, 2, 3, 4]
+    assert [*trial.intermediate_values] == [0, 1, 2, 3]
     assert [*trial.intermediate_values.values()] == pytest.approx(losses(tmp_path / "runs" / "version_0"))
     assert trial.user_attrs == {"metric": "val_loss"}
     monkeypatch.delenv("LIT_FT_TRIAL")
@@ -195,7 +195,7 @@ def test_the_pruner_ends_a_run(
         subprocess.run(command, check=True, timeout=300, env={**os.environ, "PYTHONPATH": str(CONFIGS.parent)})
     else:
         cli.main(told)
-    assert [*study.trials[0].intermediate_values] == [1, 2]
+    assert [*study.trials[0].intermediate_values] == [0, 1]
     assert study.trials[0].user_attrs["pruned"] == 2
     assert len(losses(tmp_path / "runs" / "version_0")) == 2
 
