@@ -168,7 +168,7 @@ def _search(asked: Sweep, space: Any, folder: Path, cli: TrialCLI, lock: int) ->
     text, place, file = cli.as_text(), asked.storage or default_storage(folder), folder / RUN
     run = yaml.safe_load(text)
     shared = {**flat(run), **{f"parameters.{name}": each for name, each in asked.parameters.items()}}
-    study = open_study(place, folder.name, cli.direction, shared)
+    study = open_study(place, folder.resolve().name, cli.direction, shared)
     file.write_text(text, encoding="utf-8")
     callback = {"storage": place, "study": study.study_name}
 

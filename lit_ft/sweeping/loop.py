@@ -65,7 +65,7 @@ class Loop:
     def go_on(self) -> int:
         """Runs until the end; returns the signal that asked for another one, or 0."""
         with self._listening():
-            left = [trial.number for trial in self._trials(TrialState.RUNNING) if not self._was_pruned(trial)]
+            left = self._left()
             if left:
                 log.info(f"goes on with {'trials' if len(left) > 1 else 'trial'} {', '.join(map(str, left))}")
             while True:
@@ -99,11 +99,17 @@ class Loop:
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
-    def _was_pruned(self, trial: FrozenTrial) -> bool:
-        """Ends a trial that was stopped by its pruner just before the sweep was killed."""
-        if PRUNED in trial.user_attrs:
-            tell(self.study, trial.number, None, TrialState.PRUNED)
-        return PRUNED in trial.user_attrs
+    def _left(self) -> list[int]:
+        """Returns what a sweep before left running; ends what was pruned, or had no values yet, when it was killed."""
+        left = []
+        for trial in self._trials(TrialState.RUNNING):
+            if PRUNED in trial.user_attrs:
+                tell(self.study, trial.number, None, TrialState.PRUNED)
+            elif trial.params.keys() != self.space.keys():
+                tell(self.study, trial.number, None, TrialState.FAIL)
+            else:
+                left.append(trial.number)
+        return left
 
     def _more(self) -> bool:
         return not self.exhausted and len(self._trials()) < self.limit

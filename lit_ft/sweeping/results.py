@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,13 @@ def table(study: optuna.Study, space: Space) -> tuple[list[str], list[list[Any]]
 
 def importances(study: optuna.Study) -> dict[str, float]:
     """Returns each parameter's share in what differs between trials; empty where they are too few or all alike."""
-    try:
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()  # the one that needs no other package
-        return optuna.importance.get_param_importances(study, evaluator=evaluator)
-    except (ValueError, RuntimeError):
-        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # that there are too few trials
+        try:
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()  # the one that needs no other package
+            return optuna.importance.get_param_importances(study, evaluator=evaluator)
+        except (ValueError, RuntimeError, UserWarning):
+            return {}
 
 
 def page(study: optuna.Study, space: Space) -> str:

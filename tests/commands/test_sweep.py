@@ -148,6 +148,21 @@ def test_a_sweep_that_is_stopped_goes_on(tiny: Callable[..., str], tmp_path: Pat
     assert 0 < commands[0]["step"] < commands[1]["step"] == 8
 
 
+def test_trials_that_a_killed_sweep_left_without_values_or_pruned_are_ended(
+    tiny: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, tiny("bert"), n_trials=2)
+    (tmp_path / "found").mkdir()
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'found' / 'study.db'}", study_name="found")
+    study.ask()
+    stopped = study.ask({"model.learning_rate": optuna.distributions.CategoricalDistribution(RATES)})
+    stopped.report(3.0, 0)
+    stopped.set_user_attr("pruned", 1)
+    sweep([f"--config={file}"])
+    assert [trial.state for trial in read(tmp_path / "found")] == [TrialState.FAIL, TrialState.PRUNED]
+    assert "no trial has ended well" in capsys.readouterr().out
+
+
 def trial_of(place: str, monkeypatch: pytest.MonkeyPatch, pruner: Any = "none") -> tuple[optuna.Study, list[str]]:
     """A study with a trial that this process runs, and the words for it."""
     study = optuna.create_study(storage=place, study_name="one", load_if_exists=True)
