@@ -29,6 +29,8 @@ from tests.conversations import conversation, make_chat_model, write_rows
 from tests.test_report import checked
 from tests.tiny import SAMPLE
 
+DIRECTIONS = {"text_classification": "maximize", "lora": "minimize"}
+"""Of the shipped sweeps."""
 RATES = [1e-3, 1e-2, 10.0, 1e30]
 """Two that learn, one that ends beyond all bounds, one whose loss is no number."""
 
@@ -215,7 +217,18 @@ def test_the_pruner_ends_a_run(
     assert len(losses(tmp_path / "runs" / "version_0")) == 2
 
 
-@pytest.mark.parametrize("name", ["text_classification", "lora"])
+@pytest.mark.parametrize("path", sorted((CONFIGS / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_sweeps_are_as_their_runs_take_them(path: Path, tmp_path: Path, capsys: Any) -> None:
+    study = optuna.create_study(
+        storage=f"sqlite:///{tmp_path / 'study.db'}", study_name=tmp_path.name, direction=DIRECTIONS[path.stem]
+    )
+    study.tell(study.ask(), state=TrialState.FAIL)  # the only one that is asked for: no run starts
+    sweep([f"--config={path}", f"--folder={tmp_path}", "--n_trials=1"])
+    assert "no trial has ended well" in capsys.readouterr().out
+    assert len(path.read_text().splitlines()) <= 32
+
+
+@pytest.mark.parametrize("name", ["lora", pytest.param("text_classification", marks=pytest.mark.soak)])
 def test_shipped_sweeps(name: str, tiny: Callable[..., str], tmp_path: Path, capsys: Any) -> None:
     words = [f"--folder={tmp_path / 'found'}", "--n_trials=1", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
     if name == "lora":
