@@ -23,13 +23,11 @@ from lit_ft.ops.adapters import read_settings
 from lit_ft.ops.objects import import_name, option_parameters
 from lit_ft.pages.comparison import flat
 from lit_ft.screen import quiet, speak
-from lit_ft.sweeping.options import Sweep, read_sweep
+from lit_ft.sweeping.options import CLASSES, Sweep, read_sweep
 
 log = logging.getLogger("lit_ft")
 
 RUN, LOCK = "run.yaml", "sweep.lock"
-CLASSES = ("model", "data", "optimizer", "lr_scheduler")
-"""Parts of a configuration that are a class of one's choice."""
 DIRECTIONS = {"min": "minimize", "max": "maximize"}
 
 
@@ -161,7 +159,7 @@ def sweep(arguments: list[str] | None = None) -> None:
 def _search(asked: Sweep, space: Any, folder: Path, cli: TrialCLI, lock: int) -> int:
     """Runs the trials and shows what came out; returns the signal that ended it, or 0."""
     from lit_ft.sweeping.loop import PARAMETERS, Loop
-    from lit_ft.sweeping.results import show
+    from lit_ft.sweeping.results import show, write
     from lit_ft.sweeping.study import default_storage, open_study
     from lit_ft.sweeping.trials import Processes
 
@@ -176,6 +174,7 @@ def _search(asked: Sweep, space: Any, folder: Path, cli: TrialCLI, lock: int) ->
         return trial_words(file, where, where / PARAMETERS, callback)
 
     received = Loop(asked, study, space, run, folder, Processes(asked.jobs, lock), words).go_on()
+    write(study, folder, space, run)
     show(study, folder, space, str(file))
     return received
 

@@ -51,6 +51,8 @@ class Sweep:
             )
 
 
+CLASSES = ("model", "data", "optimizer", "lr_scheduler")
+"""Parts of a run's configuration that are a class of one's choice, their options under `init_args`."""
 KNOWN = [field.name for field in fields(Sweep)]
 UNKNOWN = re.compile(r"Option '([\w.]+)' is not accepted")
 

@@ -8,10 +8,9 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from lit_ft.errors import UserError, did_you_mean
+from lit_ft.sweeping.options import CLASSES
 
 KEYS = ("low", "high", "step", "log", "choices")
-CLASSES = ("model", "data", "optimizer", "lr_scheduler")
-"""Parts of a configuration whose options lie under `init_args`."""
 
 Space = dict[str, BaseDistribution]
 

@@ -144,10 +144,8 @@ def tell(study: optuna.Study, trial: int, value: float | None, state: optuna.tri
     """Ends a trial; says whether its sampler has nothing more to propose."""
     try:
         study.tell(trial, value, state)
-    except (
-        RuntimeError
-    ) as error:  # a sampler that is through calls `Study.stop`, for which there is no loop of Optuna's
-        if "Study.stop" not in str(error):
+    except RuntimeError as error:
+        if "Study.stop" not in str(error):  # a sampler that is through calls it, but there is no loop of Optuna's
             raise
         return True
     return False
