@@ -28,6 +28,7 @@ from lit_ft.sweeping.options import CLASSES, Sweep, read_sweep
 log = logging.getLogger("lit_ft")
 
 RUN, LOCK = "run.yaml", "sweep.lock"
+BEGIN_ANEW = "trials begin anew: take ckpt_path out (model_name_or_path takes an exported folder)"
 DIRECTIONS = {"min": "minimize", "max": "maximize"}
 
 
@@ -76,6 +77,8 @@ class TrialCLI(LitFtCLI):
         if own or self.options.trainer.enable_checkpointing is False:
             what = f"take {own[0]} out of trainer.callbacks" if own else "leave trainer.enable_checkpointing out"
             raise UserError(f"trials are compared by the run's own checkpoint, and go on from it: {what}")
+        if self.options.get("ckpt_path"):
+            raise UserError(BEGIN_ANEW)
         if sweep.direction and not self.options.checkpoint.monitor:
             raise UserError(f"direction is {sweep.direction!r} of what? Name the metric, too")
         for name in sweep.parameters:
@@ -136,7 +139,7 @@ def sweep(arguments: list[str] | None = None) -> None:
     from lit_ft.sweeping.study import pruner_of, sampler_of
 
     if any(word.partition("=")[0] == "--ckpt_path" for word in words):
-        raise UserError("trials begin anew: take --ckpt_path out (model_name_or_path takes an exported folder)")
+        raise UserError(BEGIN_ANEW)
     configs = [f"--config={_found(name, files)}" for name in ([asked.run] if isinstance(asked.run, str) else asked.run)]
     of_run = ["fit", *configs, *_of_metric(asked), *words]
     cli = TrialCLI(of_run)

@@ -279,7 +279,7 @@ WRONG = {
     "endless grid": ({"model.learning_rate": RANGE}, {"sampler": "grid"}, [], r"a grid needs an end"),
     "no such run": ({"model.learning_rate": RANGE}, {"run": "rum.yaml"}, [], r"rum\.yaml: no such file .*run\.yaml"),
     "direction of nothing": ({"model.learning_rate": RANGE}, {"direction": "maximize"}, [], r"Name the metric"),
-    "checkpoint": ({"model.learning_rate": RANGE}, {}, ["--ckpt_path=last"], r"take --ckpt_path out"),
+    "checkpoint": ({"model.learning_rate": RANGE}, {}, ["--ckpt_path=last"], r"take ckpt_path out"),
     "no checkpoints": (
         {"model.learning_rate": RANGE}, {}, ["--trainer.enable_checkpointing=false"], r"leave trainer\.enable_checkp"),
     "option of the run": ({"model.learning_rate": RANGE}, {}, ["--data.bach_size=3"], r"did you mean 'batch_size'"),
