@@ -80,7 +80,7 @@ class SaveConfig(SaveConfigCallback):
     """Writes `config.yaml` into the run folder; a later command in the same folder writes `config.<command>.yaml`."""
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, **kwargs: Any) -> None:
-        super().__init__(parser, _without_links(config), save_to_log_dir=False)
+        super().__init__(parser, without_links(config), save_to_log_dir=False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Asks for the run's folder on every process, then saves on the first."""
@@ -133,8 +133,8 @@ class LitFtCLI(LightningCLI):
             parser_kwargs={
                 "prog": "lit-ft",
                 "description": "Fine-tune transformers with Lightning, from YAML. Also: lit-ft quickstart, "
-                "lit-ft preview, lit-ft report, lit-ft schema, lit-ft export, lit-ft chat, lit-ft cache list, "
-                "lit-ft cache clear.",
+                "lit-ft preview, lit-ft report, lit-ft sweep, lit-ft schema, lit-ft export, lit-ft chat, "
+                "lit-ft cache list, lit-ft cache clear.",
             },
             args=args,
         )
@@ -327,7 +327,7 @@ def _check_values(wing: str, part: Namespace) -> None:
             raise UserError(f"{wing}.{name} was read as YAML and is the number {value}; {quotes}")
 
 
-def _without_links(config: Namespace) -> Namespace:
+def without_links(config: Namespace) -> Namespace:
     """Takes out of a configuration to be saved what the data only copied from the model."""
     config = config.clone()
     data = (config.get("data") or {}).get("init_args") or {}

@@ -14,6 +14,7 @@ FLOORS = {
     "data": 1,
     "ops": 2,
     "pages": 2,
+    "sweeping": 3,
     "optim": 3,
     "metrics": 3,
     "datamodules": 4,

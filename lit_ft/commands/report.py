@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lit_ft.errors import UserError
-from lit_ft.pages.comparison import metrics_of, options_of, page
+from lit_ft.pages.comparison import metrics_of, names_of, options_of, page
 from lit_ft.pages.report import metric_rows
 from lit_ft.pages.write import PAGE, write_report
 
@@ -30,7 +30,7 @@ def report(arguments: list[str] | None = None) -> None:
     if len(runs) == 1:
         _show(["metric", "value", "95 of 100 such sets"], metric_rows(runs[0]))
         return
-    _show(["", *(run.name for run in runs)], [*options_of(runs), *metrics_of(runs)])
+    _show(["", *names_of(runs)], [*options_of(runs), *metrics_of(runs)])
     Path(options.out).write_text(page(runs), encoding="utf-8")
     print(f"comparison: {options.out}")
 

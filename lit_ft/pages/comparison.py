@@ -15,16 +15,31 @@ NOT_COMPARED = re.compile(r"(^|\.)(default_root_dir|preparation_dir|cache_dir|lo
 def page(runs: Sequence[RunFiles]) -> str:
     """Returns the page that compares runs."""
     names = metric_names(runs)
-    header = ["", *(run.name for run in runs)]
+    called = names_of(runs)
+    header = ["", *called]
     told = options_of(runs)
     body = ["<h2>options that differ</h2>", html.table(header, told) if told else "<p>none</p>"]
     body += ["<h2>metrics</h2>", html.table(header, metrics_of(runs))]
     body.append('<h2>course</h2><div class="charts">')
     for name in ("train_loss", "val_loss", *(each for each in names if each != "val_loss" and each.startswith("val_"))):
-        body.append(charts.lines({run.name: run.series.get(name, []) for run in runs}, name, dots=True))
+        series = {own: run.series.get(name, []) for own, run in zip(called, runs, strict=True)}
+        body.append(charts.lines(series, name, dots=True))
     body.append("</div>")
-    body += [f"<p>{escape(run.name)}: {escape(run.title)}, {escape(run.status)}</p>" for run in runs]
+    for own, run in zip(called, runs, strict=True):
+        body.append(f"<p>{escape(own)}: {escape(run.title)}, {escape(run.status)}</p>")
     return html.page("comparison", body)
+
+
+def names_of(runs: Sequence[RunFiles]) -> list[str]:
+    """Returns the folders of runs, with as many of those above as tell them apart."""
+    paths = [run.folder.resolve().parts for run in runs]
+    made = ["/".join(path) for path in paths]
+    for depth in range(max(map(len, paths)), 0, -1):
+        shorter = ["/".join(path[-depth:]) for path in paths]
+        if len(set(shorter)) < len(set(made)):
+            break
+        made = shorter
+    return made
 
 
 def metric_names(runs: Sequence[RunFiles]) -> list[str]:

@@ -17,7 +17,7 @@ from tests.configs.test_zero_shot import ZERO_SHOT
 from tests.questions import QUESTIONS
 
 ALL = sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml"))
-NAMES = [name for name in ALL if not name.startswith("trainer/")]
+NAMES = [name for name in ALL if not name.startswith(("trainer/", "sweep/"))]
 
 
 def test_every_yaml_has_local_rows_to_run_on_and_every_entry_a_yaml() -> None:
