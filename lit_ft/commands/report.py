@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lit_ft.errors import UserError
 from lit_ft.pages.comparison import metrics_of, options_of, page
-from lit_ft.pages.report import metric_rows
+from lit_ft.pages.report import METRIC_COLUMNS, metric_rows
 from lit_ft.pages.write import PAGE, write_report
 
 
@@ -28,7 +28,7 @@ def report(arguments: list[str] | None = None) -> None:
     for run in runs:
         print(f"{run.folder / PAGE}: {run.status}")
     if len(runs) == 1:
-        _show(["metric", "value", "95 of 100 such sets"], metric_rows(runs[0]))
+        _show(METRIC_COLUMNS, metric_rows(runs[0]))
         return
     _show(["", *(run.name for run in runs)], [*options_of(runs), *metrics_of(runs)])
     Path(options.out).write_text(page(runs), encoding="utf-8")
@@ -46,7 +46,7 @@ def _folder(name: str) -> Path:
     return folder
 
 
-def _show(header: list[str], rows: Sequence[Sequence[str]]) -> None:
+def _show(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*header)
     for row in rows:
         table.add_row(*row)

@@ -16,6 +16,8 @@ RATE, SPEED = ("learning_rate", "learning rate"), ("train_tokens/s", "speed")
 """Names of series, and what they are for people."""
 TOGETHER = 4
 """Metrics in a chart."""
+METRIC_COLUMNS = ("metric", "value", "95 of 100 such sets", "step")
+"""Of the table of metrics."""
 MOST_LABELS = 40
 """Labels of a table, and of a confusion matrix half as many."""
 
@@ -35,17 +37,22 @@ def summary(run: RunFiles) -> str:
     for each in run.commands:
         if each["ended"] is not None:
             lines.append((each["command"], f"{each['began']}, {each['seconds']:,.0f} s, step {each['step']:,}"))
-    table = html.table(("metric", "value", "95 of 100 such sets"), metric_rows(run)) if run.final else ""
+    table = html.table(METRIC_COLUMNS, metric_rows(run)) if run.final else ""
     return html.pairs(lines) + ("<h2>metrics</h2>" + table if table else "")
 
 
-def metric_rows(run: RunFiles) -> list[tuple[str, str, str]]:
-    """Returns name, last value and interval of each metric, those of tests first."""
+def metric_rows(run: RunFiles) -> list[tuple[str, str, str, str]]:
+    """Returns name, value, interval and step of each metric, those of tests first."""
     rows = []
     for name, value in run.final.items():
-        between = run.interval(name)
-        rows.append((name, f"{value:.4f}", "" if between is None else f"{between[0]:.4f} to {between[1]:.4f}"))
+        step = run.step(name)
+        rows.append((name, f"{value:.4f}", between(run.interval(name)), "" if step is None else f"{step:,}"))
     return rows
+
+
+def between(interval: tuple[float, float] | None) -> str:
+    """Returns an interval in words; empty = nobody knows."""
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def curves(run: RunFiles) -> list[str]:

@@ -26,7 +26,7 @@ class RunFiles:
         commands: what was run, with machine and end.
         versions: of packages.
         config: as the run had it; empty = it is not there.
-        evaluations: by stage: sets with intervals and mistakes.
+        evaluations: by stage: step, metrics, and sets with intervals and mistakes.
         labels: by stage (and set): precision, recall, F1 of each label, and whom it is taken for.
         samples: texts that were generated of prompts.
         data: what the sets hold, and findings.
@@ -68,8 +68,17 @@ class RunFiles:
 
     @property
     def final(self) -> dict[str, float]:
-        """The last value of each metric of an evaluation, those of tests first."""
-        return {name: self.series[name][-1][1] for name in in_order(self.series) if name.startswith(("val_", "test_"))}
+        """Each metric of an evaluation, those of tests first: as the record has it, else its last value."""
+        last = {name: self.series[name][-1][1] for name in in_order(self.series) if name.startswith(("val_", "test_"))}
+        return {name: recorded if (recorded := self._recorded(name)) is not None else last[name] for name in last}
+
+    def step(self, metric: str) -> int | None:
+        """Returns the step of the weights that a metric on record is of."""
+        return None if self._recorded(metric) is None else int(self.evaluations[metric.partition("_")[0]][STEP])
+
+    def _recorded(self, metric: str) -> float | None:
+        value = self.evaluations.get(metric.partition("_")[0], {}).get("metrics", {}).get(metric, math.nan)
+        return float(value) if math.isfinite(value) else None
 
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Returns between what another such set would score by a metric, where that is known."""
