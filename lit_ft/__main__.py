@@ -7,7 +7,7 @@ from importlib import import_module
 
 from lit_ft.errors import UserError
 
-COMMANDS = ("cache", "chat", "export", "preview", "quickstart", "report", "schema")
+COMMANDS = ("cache", "chat", "completion", "export", "preview", "quickstart", "report", "schema")
 """Those beside Lightning's own; each is a function of its name in a file of its name in `lit_ft/commands`."""
 
 

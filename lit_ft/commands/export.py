@@ -33,7 +33,7 @@ def export(arguments: list[str] | None = None) -> Path:
     Raises:
         UserError: no checkpoint of ours, a class that is not named by the user, or a hub that does not take it.
     """
-    options = _parser().parse_args(sys.argv[2:] if arguments is None else arguments)
+    options = parser().parse_args(sys.argv[2:] if arguments is None else arguments)
     hub = _hub(options)
     quiet()
     speak()
@@ -98,16 +98,17 @@ def _hub(options: argparse.Namespace) -> HubRepository | None:
     return HubRepository(*given) if options.push_to_hub else None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lit-ft export", description=__doc__)
-    parser.add_argument("--ckpt_path", required=True, help="a file, a sharded folder, a run's folder, last or best")
-    parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder, at the very end")
-    parser.add_argument("--merge", action="store_true", help="add an adapter to the model's weights: an ordinary model")
-    parser.add_argument("--push_to_hub", action="store_true", help="upload the folder (HF_TOKEN, or hf auth login)")
-    parser.add_argument("--hub_model_id", metavar="ID", help="the repository to push to, namespace/name")
-    parser.add_argument("--hub_private_repo", action="store_true", default=None, help="a new repository is private")
-    parser.add_argument("--hub_revision", metavar="BRANCH", help="branch to push to (default main)")
-    parser.add_argument("--class_path", help="class of the module, where it is a subclass of your own")
-    parser.add_argument("--default_root_dir", default="runs", help="where last and best are looked for (default runs)")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """Returns the options."""
+    made = argparse.ArgumentParser(prog="lit-ft export", description=__doc__)
+    made.add_argument("--ckpt_path", required=True, help="a file, a sharded folder, a run's folder, last or best")
+    made.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
+    made.add_argument("--overwrite", action="store_true", help="replace the folder, at the very end")
+    made.add_argument("--merge", action="store_true", help="add an adapter to the model's weights: an ordinary model")
+    made.add_argument("--push_to_hub", action="store_true", help="upload the folder (HF_TOKEN, or hf auth login)")
+    made.add_argument("--hub_model_id", metavar="ID", help="the repository to push to, namespace/name")
+    made.add_argument("--hub_private_repo", action="store_true", default=None, help="a new repository is private")
+    made.add_argument("--hub_revision", metavar="BRANCH", help="branch to push to (default main)")
+    made.add_argument("--class_path", help="class of the module, where it is a subclass of your own")
+    made.add_argument("--default_root_dir", default="runs", help="where last and best are looked for (default runs)")
+    return made

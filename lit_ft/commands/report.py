@@ -20,10 +20,7 @@ def report(arguments: list[str] | None = None) -> None:
     Raises:
         UserError: a folder is no run.
     """
-    made = argparse.ArgumentParser("lit-ft report", description=__doc__)
-    made.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/version_0")
-    made.add_argument("--out", default="comparison.html", help="page that compares several runs (comparison.html)")
-    options = made.parse_args(sys.argv[2:] if arguments is None else arguments)
+    options = parser().parse_args(sys.argv[2:] if arguments is None else arguments)
     runs = [write_report(_folder(name)) for name in options.runs]
     for run in runs:
         print(f"{run.folder / PAGE}: {run.status}")
@@ -33,6 +30,14 @@ def report(arguments: list[str] | None = None) -> None:
     _show(["", *(run.name for run in runs)], [*options_of(runs), *metrics_of(runs)])
     Path(options.out).write_text(page(runs), encoding="utf-8")
     print(f"comparison: {options.out}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the options."""
+    made = argparse.ArgumentParser("lit-ft report", description=__doc__)
+    made.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/version_0")
+    made.add_argument("--out", default="comparison.html", help="page that compares several runs (comparison.html)")
+    return made
 
 
 def _folder(name: str) -> Path:
