@@ -9,7 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from lit_ft.data.findings import Finding
 from lit_ft.pages import charts, html, preview_page
 from lit_ft.pages.preview import Preview, SetPreview
-from lit_ft.pages.run_files import RunFiles
+from lit_ft.pages.run_files import COLUMNS, RunFiles
 
 LOSSES = ("train_loss", "val_loss")
 RATE, SPEED = ("learning_rate", "learning rate"), ("train_tokens/s", "speed")
@@ -87,12 +87,12 @@ def evaluation(run: RunFiles, stage: str, record: dict[str, Any]) -> list[str]:
 
 
 def labels(table: list[dict[str, str]]) -> str:
-    """Returns how well each label is found, and for what it is taken."""
+    """Returns how well each label is found, and for what it is taken, or each type of question is answered."""
     if not table or len(table) > MOST_LABELS:
         return ""
-    known = [name for name in ("label", "precision", "recall", "f1", "support") if name in table[0]]
-    rows = [[row[name] if name in ("label", "support") else _short(row[name]) for name in known] for row in table]
-    made = html.table(known, rows)
+    first, *scores = [name for name in table[0] if name in COLUMNS]
+    rows = [[row[first], *(_short(row[name]) for name in scores)] for row in table]
+    made = html.table([first, *scores], rows)
     predicted = [name for name in table[0] if name.startswith("predicted ")]
     if predicted and len(table) <= MOST_LABELS // 2:
         counts = [[int(row[name]) for name in predicted] for row in table]
@@ -162,7 +162,4 @@ def command_line(command: dict[str, Any]) -> str:
 
 
 def _short(cell: str) -> str:
-    try:
-        return f"{float(cell):.3f}"
-    except ValueError:
-        return cell
+    return cell if cell.isdecimal() else f"{float(cell):.3f}"

@@ -14,6 +14,12 @@ Series = list[tuple[int, float]]
 """Step and value."""
 STAGES = ("val", "test")
 STEP = "step"
+TABLES = ("labels", "question_types")
+"""What tables of a set are of, as their files end, named by their first column."""
+COLUMNS = (
+    "label", "precision", "recall", "f1", "support", "question_type", "count", "answerable", "exact_match",
+)  # fmt: skip
+"""Those of such tables that people see."""
 
 
 @dataclass
@@ -27,7 +33,8 @@ class RunFiles:
         versions: of packages.
         config: as the run had it; empty = it is not there.
         evaluations: by stage: step, metrics, and sets with intervals and mistakes.
-        labels: by stage (and set): precision, recall, F1 of each label, and whom it is taken for.
+        labels: by stage (and set): precision, recall, F1 of each label, and whom it is taken for; or scores by the type
+            of question.
         samples: texts that were generated of prompts.
         data: what the sets hold, and findings.
     """
@@ -108,7 +115,11 @@ def read_run(folder: Path) -> RunFiles:
         record.get("versions", {}),
         yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {},
         {stage: found for stage in STAGES if (found := _json(folder / f"evaluation.{stage}.json", None))},
-        {path.stem.removesuffix("_labels"): _rows(path) for path in sorted(folder.glob("*_labels.csv"))},
+        {
+            path.stem.removesuffix(f"_{kind}"): _rows(path)
+            for kind in TABLES
+            for path in sorted(folder.glob(f"*_{kind}.csv"))
+        },
         _lines(folder / "samples.jsonl"),
         _json(folder / "data_summary.json", {}),
     )
