@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from lit_ft import cli
 from lit_ft.metrics.question_answering import AnswerScores
@@ -42,6 +44,24 @@ def test_a_table_worked_by_hand() -> None:
     ]
     metric.reset()
     assert metric.table() == []
+
+
+def _half(rank: int, port: int, path: str) -> None:
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    metric = AnswerScores(null=False)
+    if rank == 0:  # the other has no question
+        metric.update(["a", "b", "c"], [["a"], ["x"], ["c"]], [0.0] * 3, ["who", "who", "when"])
+    Path(path, str(rank)).write_text(json.dumps([metric.table(), metric.compute()["f1"].item()]))
+    dist.destroy_process_group()
+
+
+def test_two_processes(free_port: int, tmp_path: Path) -> None:
+    mp.start_processes(_half, (free_port, str(tmp_path)), nprocs=2, start_method="fork")
+    first, second = (json.loads((tmp_path / str(rank)).read_text()) for rank in (0, 1))
+    assert first == second
+    table, f1 = first
+    assert f1 == pytest.approx(200 / 3)
+    assert [(row["question_type"], row["count"], row["f1"]) for row in table] == [("who", 2, 50.0), ("when", 1, 100.0)]
 
 
 def test_twelve_types_by_name_and_the_others_together() -> None:
