@@ -166,18 +166,23 @@ def export(
         if sample is not None:
             _check(module, state, working, sample)
         sync_files(working)
-        old = target.with_name(f".{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        working.rename(target)
-        sync(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        _put(working, target)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{target} could not be written: {getattr(error, 'strerror', None) or error}") from None
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return target
+
+
+def _put(working: Path, target: Path) -> None:
+    """Moves a folder to its place, where an older one may be."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    working.rename(target)
+    sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @torch.no_grad()
