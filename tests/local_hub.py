@@ -90,7 +90,7 @@ class _Answers(BaseHTTPRequestHandler):
     def _of_repository(self, name: str, what: str | None, rest: str | None, body: bytes, token: str) -> None:
         branches = self.server.repositories[name]["branches"]
         if what is None:
-            return self._answer(200, {"id": name, "siblings": [], "tags": []})
+            return self._answer(200, {"id": name, "private": self.server.repositories[name]["private"]})
         if token == READER:
             return self._answer(403, {"error": "This token may not write"})
         if what == "branch":

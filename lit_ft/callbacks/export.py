@@ -33,7 +33,7 @@ class HFExport(RunCallback):
         merge_adapter: write the whole model with the adapter in its weights, instead of a folder of the adapter.
         push_to_hub: upload the folder at the end of fit. The token is that of `HF_TOKEN` or `hf auth login`.
         hub_model_id: the repository to push to, `namespace/name`; it is made where there is none.
-        hub_private_repo: a new repository is private. Default: as the namespace has it.
+        hub_private_repo: a new repository is private, an old one has to be. Default: as the namespace has it.
         hub_revision: branch to push to. Default: `main`.
     """
 

@@ -23,7 +23,7 @@ class HubRepository:
 
     Args:
         model_id: `name` or `namespace/name`.
-        private: whether a new repository is private; `None` = as the namespace has it.
+        private: a new repository is private, and an old one has to be; `None` = as the namespace has it.
         revision: branch to push to; `None` = `main`.
 
     Raises:
@@ -55,6 +55,8 @@ class HubRepository:
             raise UserError("push_to_hub needs a token that may write: run hf auth login, or set HF_TOKEN")
         try:
             self._open()
+        except UserError:
+            raise
         except Exception as error:  # of httpx, whose package has another name in each major version of the hub's
             status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
             where = HfApi().endpoint
@@ -68,6 +70,11 @@ class HubRepository:
     def _open(self) -> None:
         hub = HfApi()
         self.model_id = hub.create_repo(self.model_id, private=self.private, exist_ok=True).repo_id
+        if self.private and not hub.model_info(self.model_id).private:
+            raise UserError(
+                f"hub_private_repo is true, but {self.model_id} is there already, and public: name another "
+                "hub_model_id, or make it private in its settings"
+            )
         hub.auth_check(self.model_id, write=True)
         if self.revision not in (None, "main") and not str(self.revision).startswith("refs/"):
             hub.create_branch(self.model_id, branch=str(self.revision), exist_ok=True)
@@ -87,10 +94,11 @@ class HubRepository:
                 repo_id=self.model_id, folder_path=folder, revision=self.revision, commit_message=message
             )
         except Exception as error:  # of HTTP, files, threads and storage: whatever it is, the folder is whole
-            branch = f" --revision {quote(self.revision)}" if self.revision else ""
+            options = f" --revision {quote(self.revision)}" if self.revision else ""
+            options += " --private" if self.private else ""
             raise UserError(
                 f"{folder} could not be pushed to {self.model_id}: {_reason(error)}; it is whole, push it by: "
-                f"hf upload {self.model_id} {quote(str(folder))} .{branch}"
+                f"hf upload {self.model_id} {quote(str(folder))} .{options}"
             ) from None
         log.info(f"pushed: {HfApi().endpoint}/{self.model_id}{f'/tree/{self.revision}' if self.revision else ''}")
 

@@ -173,7 +173,7 @@ def card_data(module: Any, found: list[Figure], data: dict[str, Any], title: str
 
 def hub_name(name: Any) -> str | None:
     """Returns the name of a model or data set on the hub; `None` for what lies elsewhere."""
-    if not isinstance(name, str) or Path(name).expanduser().exists():
+    if not isinstance(name, str) or os.path.exists(os.path.expanduser(name)):
         return None
     return name if "/" in name and mistake_in(name) is None else None
 
@@ -184,7 +184,7 @@ def _shown(value: Any) -> Any:
         return {name: _shown(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_shown(each) for each in value]
-    local = isinstance(value, str) and (value.startswith(("/", "~", ".")) or Path(value).exists())
+    local = isinstance(value, str) and (value.startswith(("/", "~", ".")) or os.path.exists(value))
     return Path(value).name if local else value
 
 

@@ -103,6 +103,23 @@ def test_what_the_hub_would_refuse(
     assert hub.repositories.keys() == {"me/there"}
 
 
+def test_what_shall_be_private_is_not_pushed_where_all_can_see_it(
+    hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(hub, monkeypatch)
+    HubRepository("me/public").open()
+    HubRepository("me/secret", private=True).open()
+    again = HubRepository("me/secret", private=True)
+    again.open()
+    assert again.is_open
+    with pytest.raises(UserError, match=r"hub_private_repo is true, but me/public is there already, and public"):
+        HubRepository("me/public", private=True).open()
+    (tmp_path / "README.md").write_text("")
+    with pytest.raises(UserError, match=r"could not be pushed to me/public: .* public.* \. --private"):
+        HubRepository("me/public", private=True).push(tmp_path)
+    assert hub.files("me/public") == {}
+
+
 def test_refused_before_anything_is_trained(words: list[str], tmp_path: Path) -> None:
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     with pytest.raises(UserError, match=r"HF_HUB_OFFLINE is set: unset it, or leave .*: hf upload me/mine FOLDER"):

@@ -116,6 +116,7 @@ def test_exported_later_alone_and_of_other_weights(words: list[str], tmp_path: P
         ({"dataset_name": "nyu-mll/glue", "dataset_config_name": "sst2"}, "nyu-mll/glue"),
         ({"dataset_name": "tests/callbacks"}, None),  # a folder here
         ({"train_file": "secret/train.csv"}, None),
+        ({"dataset_name": "x/" + "y" * 5000}, None),  # no path either
     ],
 )
 def test_data_sets_are_named_where_they_are_the_hubs(data: dict[str, Any], named: str | None) -> None:
