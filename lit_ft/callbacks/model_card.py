@@ -114,7 +114,7 @@ def model_card(module: Any, checkpoint: dict[str, Any], adapter: bool = False, r
         metrics="\n".join(table((name, f"{value:.4f}", between(interval)) for name, value, interval in found))
         or "| none | | |",
         hyperparameters=_lines(_hyperparameters(module, data, files)),
-        versions=_lines({package.__name__: package.__version__ for package in PACKAGES}),
+        versions="\n".join(f"- {package.__name__} {package.__version__}" for package in PACKAGES),
     )
     return str(card)
 
