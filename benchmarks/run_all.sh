@@ -17,7 +17,7 @@ done
 for task in question_answering multiple_choice token_classification translation; do
     run task_training --task "$task" "$@"
 done
-for name in lightning_overhead prediction startup \
+for name in lightning_overhead prediction startup help_time \
     text_preparation resume masked_lm_step domain_adaptation causal_lm_step chats_step replies_step preferences_step \
     embeddings_step; do
     run "$name" "$@"

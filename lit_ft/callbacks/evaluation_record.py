@@ -4,6 +4,8 @@ import heapq
 import math
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,12 +36,14 @@ class SetRecord:
         rows: merged rows, the first ones.
         worst: a heap of (wrongness, number, text and what was made of it).
         seen: rows.
+        reliability: how often predictions are right by how sure they are.
     """
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.worst: list[tuple[float, int, dict[str, Any]]] = []
         self.seen = 0
+        self.reliability: list[list[float]] = []
 
     def add(self, module: Any, data: Any, batch: dict[str, Any], outputs: dict[str, Any]) -> None:
         """Takes the rows that were completed with a batch."""
@@ -61,23 +65,42 @@ class SetRecord:
         return [entry for _, _, entry in sorted(self.worst, key=lambda each: each[:2], reverse=True)]
 
 
-class EvaluationRecord(RunCallback):
-    """Records validation at the end of fit, and what `validate` and `test` find.
+@dataclass
+class Evaluated:
+    """What is kept of an evaluation.
 
-    Intervals are those of 200 samples of the rows, drawn with replacement (bootstrap, 95 %): between them another such
-    set might score. They are made where one process evaluates, of the first 2,000 rows of a set.
+    Attributes:
+        place: step and epoch of the weights.
+        metrics: of all sets, as they were logged.
+        sets: by number.
+    """
+
+    place: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    sets: dict[int, SetRecord] = field(default_factory=dict)
+
+
+class EvaluationRecord(RunCallback):
+    """Records, at the end of fit, the validation that chose the best checkpoint, and what `validate` and `test` find.
+
+    Where this process has not seen that validation (the run went on and found nothing better), or nothing is monitored,
+    it is the last one. Intervals are those of 200 samples of the rows, drawn with replacement (bootstrap, 95 %):
+    between them another such set might score. They are made where one process evaluates, of the first 2,000 rows of a
+    set.
     """
 
     def __init__(self) -> None:
-        self.sets: dict[int, SetRecord] = {}
+        self.last, self.best = Evaluated(), Evaluated()
+        self._score: float | None = None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts afresh."""
-        self.sets = {}
+        self._keep_best(trainer)
+        self.last = Evaluated()
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts afresh."""
-        self.sets = {}
+        self.last = Evaluated()
 
     def on_validation_batch_end(
         self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -93,29 +116,51 @@ class EvaluationRecord(RunCallback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Records what `validate` found."""
+        if trainer.sanity_checking:
+            return
+        self._end(trainer, pl_module, "val")
         if trainer.state.fn == "validate":
-            self._write(trainer, pl_module, "val")
+            self._write(trainer, pl_module, "val", self.last)
+        elif self.run is not None and trainer.is_global_zero:  # of an earlier fit: other weights are the best by now
+            _path(self.run, "val").unlink(missing_ok=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Records the last validation."""
-        self._write(trainer, pl_module, "val")
+        """Records the best validation."""
+        self._keep_best(trainer)
+        self._write(trainer, pl_module, "val", self.best if self.best.sets else self.last)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Records what `test` found."""
-        self._write(trainer, pl_module, "test")
+        self._end(trainer, pl_module, "test")
+        self._write(trainer, pl_module, "test", self.last)
+
+    def _keep_best(self, trainer: Trainer) -> None:
+        """Keeps the last evaluation, where a checkpoint was chosen by it: that is done after `on_validation_end`."""
+        score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        if score is not None and float(score) != self._score:
+            self._score, self.best = float(score), self.last
 
     def _add(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, number: int) -> None:
         if self.run is None or trainer.sanity_checking or not isinstance(outputs, dict) or "places" not in outputs:
             return
-        record = self.sets.setdefault(number, SetRecord())
+        record = self.last.sets.setdefault(number, SetRecord())
         record.add(module, getattr(trainer, "datamodule", None), batch, outputs)
 
-    def _write(self, trainer: Trainer, module: Any, stage: str) -> None:
+    def _end(self, trainer: Trainer, module: Any, stage: str) -> None:
+        """Takes what is known of an evaluation only at its end."""
+        metrics = trainer.callback_metrics.items()
+        self.last.metrics = {name: float(value) for name, value in metrics if name.startswith(f"{stage}_")}
+        self.last.place = place(trainer)
+        if trainer.world_size == 1:
+            for number, record in self.last.sets.items():
+                record.reliability = reliability(module.set_metrics(stage)[number])
+
+    def _write(self, trainer: Trainer, module: Any, stage: str, evaluated: Evaluated) -> None:
         if self.run is None or not hasattr(module, "set_names"):
             return
         made = []
         for number, name in enumerate(module.set_names(stage)):  # on every process, also where none of its rows are
-            record = self.sets.get(number, SetRecord())
+            record = evaluated.sets.get(number, SetRecord())
             every = _gathered(trainer, record)
             if not every["seen"]:
                 continue
@@ -123,13 +168,11 @@ class EvaluationRecord(RunCallback):
             if trainer.world_size == 1:
                 entry["intervals"] = intervals(module, stage, record.rows)
                 entry["of"] = len(record.rows)
-                entry["reliability"] = reliability(module.set_metrics(stage)[number])
+                entry["reliability"] = record.reliability
             made.append(entry)
         if made and trainer.is_global_zero:
-            path = self.run / f"evaluation.{stage}.json"
-            content = {**place(trainer), "sets": made}
-            write_json(path, content)
-        self.sets = {}
+            write_json(_path(self.run, stage), {**evaluated.place, "metrics": evaluated.metrics, "sets": made})
+        self.last, self.best = Evaluated(), Evaluated()
 
 
 def intervals(module: Any, stage: str, rows: list[dict[str, Any]]) -> dict[str, list[float]]:
@@ -165,6 +208,10 @@ def reliability(metrics: Any) -> list[list[float]]:
     inner = metrics.values() if isinstance(metrics, Mapping | MetricCollection) else metrics
     found = [reliability(each) for each in inner] if isinstance(inner, Iterable) else []
     return next((each for each in found if each), [])
+
+
+def _path(run: Path, stage: str) -> Path:
+    return run / f"evaluation.{stage}.json"
 
 
 def _gathered(trainer: Trainer, record: SetRecord) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lit_ft.callbacks.base import RunCallback
+from lit_ft.callbacks.hub import HubRepository
 from lit_ft.callbacks.model_card import model_card
 from lit_ft.callbacks.whole_files import sync, sync_files
 from lit_ft.errors import UserError
@@ -30,13 +31,49 @@ class HFExport(RunCallback):
         enabled: write it at the end of fit.
         on_improvement: write it also each time a better checkpoint is saved.
         merge_adapter: write the whole model with the adapter in its weights, instead of a folder of the adapter.
+        push_to_hub: upload the folder at the end of fit. The token is that of `HF_TOKEN` or `hf auth login`.
+        hub_model_id: the repository to push to, `namespace/name`; it is made where there is none.
+        hub_private_repo: a new repository is private, an old one has to be. Default: as the namespace has it.
+        hub_revision: branch to push to. Default: `main`.
     """
 
-    def __init__(self, enabled: bool = True, on_improvement: bool = False, merge_adapter: bool = False) -> None:
+    def __init__(
+        self,
+        enabled: bool = True,
+        on_improvement: bool = False,
+        merge_adapter: bool = False,
+        push_to_hub: bool = False,
+        hub_model_id: str | None = None,
+        hub_private_repo: bool | None = None,
+        hub_revision: str | None = None,
+    ) -> None:
         self.enabled, self.on_improvement, self.merge_adapter = enabled, on_improvement, merge_adapter
+        if push_to_hub and not enabled:
+            raise UserError("export.push_to_hub pushes what is exported, but export.enabled is false")
+        self.hub = HubRepository(hub_model_id, hub_private_repo, hub_revision) if push_to_hub else None
         self.folder: Path | None = None
         self._sample: dict[str, Tensor] | None = None
         self._exported: float | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Makes sure, before hours are spent, that the folder can be pushed; every process hears of it.
+
+        Raises:
+            UserError: it cannot.
+        """
+        super().setup(trainer, pl_module, stage)
+        if self.hub is None or self.run is None or stage != "fit":
+            return
+        if not hasattr(pl_module, "sample_inputs"):
+            raise UserError(f"export.push_to_hub: {type(pl_module).__name__} is none of lit_ft's modules: no export")
+        refused = ""
+        if trainer.is_global_zero:
+            try:
+                self.hub.open()
+            except UserError as error:
+                refused = str(error)
+        if refused := trainer.strategy.broadcast(refused):
+            raise UserError(refused)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Keeps a few rows for the check; exports, when asked to, what became the best since the last batch."""
@@ -48,9 +85,17 @@ class HFExport(RunCallback):
             self._exported = float(score)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Exports the best checkpoint."""
+        """Exports the best checkpoint, and pushes it; a push that fails is said, and loses nothing."""
         if self.enabled:
             self._export_best(trainer, pl_module)
+        if self.hub is not None and self.run is not None and trainer.is_global_zero:
+            if self.folder is None:
+                log.warning(f"nothing was exported, so nothing is pushed to {self.hub.model_id}")
+                return
+            try:
+                self.hub.push(self.folder)
+            except UserError as error:
+                log.warning(str(error))
 
     def _export_best(self, trainer: Trainer, module: Any) -> None:
         if self.run is None or self._sample is None:
@@ -67,11 +112,16 @@ class HFExport(RunCallback):
         else:
             extras = pack(module.description, module.model.config, module.tokenizer)
             checkpoint = {"state_dict": state, KEY: extras}
-        self.folder = export(module, checkpoint, self.run / EXPORT, self._sample, self.merge_adapter)
+        self.folder = export(module, checkpoint, self.run / EXPORT, self._sample, self.merge_adapter, self.run)
 
 
 def export(
-    module: Any, checkpoint: dict[str, Any], target: Path, sample: dict[str, Tensor] | None, merge: bool = False
+    module: Any,
+    checkpoint: dict[str, Any],
+    target: Path,
+    sample: dict[str, Tensor] | None,
+    merge: bool = False,
+    run: Path | None = None,
 ) -> Path:
     """Writes a checkpoint of a module as a Hugging Face folder.
 
@@ -81,6 +131,7 @@ def export(
         target: the folder; an older one is replaced at the very end.
         sample: inputs on which folder and checkpoint must give the same scores.
         merge: an adapter's weights are added to those of the model.
+        run: the folder of the run that the checkpoint is of, for the card.
 
     Raises:
         RuntimeError: they do not; nothing is left behind.
@@ -111,22 +162,27 @@ def export(
         if tokenizer is not None:
             tokenizer.save_pretrained(working)
         module.write_extras(working)
-        (working / "README.md").write_text(model_card(module, checkpoint, adapter), encoding="utf-8")
+        (working / "README.md").write_text(model_card(module, checkpoint, adapter, run), encoding="utf-8")
         if sample is not None:
             _check(module, state, working, sample)
         sync_files(working)
-        old = target.with_name(f".{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        working.rename(target)
-        sync(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        _put(working, target)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{target} could not be written: {getattr(error, 'strerror', None) or error}") from None
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return target
+
+
+def _put(working: Path, target: Path) -> None:
+    """Moves a folder to its place, where an older one may be."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    working.rename(target)
+    sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""`{stage}_labels.csv`: precision, recall and F1 of every label, and what it is taken for."""
+"""`{stage}_labels.csv`: precision, recall and F1 of every label, and what it is taken for; or of types of questions."""
 
 import csv
 from pathlib import Path
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lit_ft.callbacks.base import RunCallback
+from lit_ft.pages.run_files import COLUMNS
 
 MOST_ON_SCREEN = 40
 
@@ -36,9 +37,10 @@ class LabelReport(RunCallback):
         for name, table in zip(names, tables, strict=True):
             if table:
                 suffix = f"_{name}" if name and len(tables) > 1 else ""
-                _write(self.run / f"{stage}{suffix}_labels.csv", table)
+                kind = next(iter(table[0]))
+                _write(self.run / f"{stage}{suffix}_{kind}s.csv", table)
                 if len(table) <= MOST_ON_SCREEN:
-                    _show(table, f"{stage}{suffix}")
+                    _show(table, f"{stage}{suffix}: each {kind.replace('_', ' ')}")
 
 
 def _write(path: Path, table: list[dict[str, object]]) -> None:
@@ -49,8 +51,8 @@ def _write(path: Path, table: list[dict[str, object]]) -> None:
 
 
 def _show(table: list[dict[str, object]], title: str) -> None:
-    shown = ("label", "precision", "recall", "f1", "support")
-    screen = Table(*shown, title=f"{title}: each label")
+    shown = [name for name in table[0] if name in COLUMNS]
+    screen = Table(*shown, title=title)
     for row in table:
         screen.add_row(*(f"{row[name]:.3f}" if isinstance(row[name], float) else str(row[name]) for name in shown))
     Console().print(screen)

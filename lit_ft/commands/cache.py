@@ -92,7 +92,7 @@ def cache(arguments: list[str] | None = None) -> None:
     Raises:
         UserError: a name is not known, or something cannot be deleted.
     """
-    options = _parser().parse_args(sys.argv[2:] if arguments is None else arguments)
+    options = parser().parse_args(sys.argv[2:] if arguments is None else arguments)
     root = preparation_root(options.preparation_dir)
     if options.command == "list":
         show(root)
@@ -166,9 +166,10 @@ def clear(root: Path, names: list[str], older_than_days: float | None, everythin
             print(f"{sum(not path.exists() for path in folders)} deleted in {root}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lit-ft cache", description="Prepared data: what there is, and deleting it.")
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    """Returns the options."""
+    made = argparse.ArgumentParser(prog="lit-ft cache", description="Prepared data: what there is, and deleting it.")
+    commands = made.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--preparation_dir", help="where prepared data lies (default: $LIT_FT_CACHE, ~/.cache/lit_ft)")
     commands.add_parser("list", parents=[common], help="what was prepared, its size, and when it was last used")
@@ -180,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     clearing.add_argument("--all", action="store_true", help="all folders, and the remembered fingerprints of files")
     clearing.add_argument("--yes", action="store_true", help="do not ask")
     clearing.add_argument("--dry_run", action="store_true", help="only say what would be deleted")
-    return parser
+    return made
 
 
 def _named(found: list[Entry], names: list[str], older_than_days: float | None, everything: bool) -> list[Entry]:

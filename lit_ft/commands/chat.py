@@ -94,7 +94,7 @@ def chat(arguments: list[str] | None = None) -> None:
     Raises:
         UserError: no model, or one without a chat template.
     """
-    options = _parser().parse_args(sys.argv[2:] if arguments is None else arguments)
+    options = parser().parse_args(sys.argv[2:] if arguments is None else arguments)
     quiet()
     speak()
     console = Console()
@@ -119,13 +119,14 @@ def chat(arguments: list[str] | None = None) -> None:
         talk.reply(said, console)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lit-ft chat", description=f"{__doc__} In it, {HELP}.")
-    parser.add_argument("--model", required=True, help="exported folder, an adapter's too, or a name on the hub")
-    parser.add_argument("--gguf_file", help="name of the GGUF file in the folder")
-    parser.add_argument("--system", help="system message to begin with")
-    parser.add_argument("--chat_template", help="a file, chatml, llama3, gemma, mistral or alpaca; the tokenizer's")
-    parser.add_argument("--max_new_tokens", type=int, default=512, help="most tokens of a reply (default 512)")
-    parser.add_argument("--temperature", type=float, default=0.7, help="0 = always the likeliest word (default 0.7)")
-    parser.add_argument("--top_p", type=float, default=0.9, help="draw among the likeliest words of this share (0.9)")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """Returns the options."""
+    made = argparse.ArgumentParser(prog="lit-ft chat", description=f"{__doc__} In it, {HELP}.")
+    made.add_argument("--model", required=True, help="exported folder, an adapter's too, or a name on the hub")
+    made.add_argument("--gguf_file", help="name of the GGUF file in the folder")
+    made.add_argument("--system", help="system message to begin with")
+    made.add_argument("--chat_template", help="a file, chatml, llama3, gemma, mistral or alpaca; the tokenizer's")
+    made.add_argument("--max_new_tokens", type=int, default=512, help="most tokens of a reply (default 512)")
+    made.add_argument("--temperature", type=float, default=0.7, help="0 = always the likeliest word (default 0.7)")
+    made.add_argument("--top_p", type=float, default=0.9, help="draw among the likeliest words of this share (0.9)")
+    return made

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from lit_ft.callbacks.export import export as write
+from lit_ft.callbacks.hub import HubRepository
 from lit_ft.errors import UserError
 from lit_ft.modules import TransformerModule
 from lit_ft.ops.checkpoint_extras import read_extras
 from lit_ft.ops.objects import import_name, option_defaults
-from lit_ft.runs import find_checkpoint, read_checkpoint
+from lit_ft.runs import find_checkpoint, read_checkpoint, run_of
 from lit_ft.screen import quiet, speak
 
 log = logging.getLogger("lit_ft")
@@ -30,17 +31,23 @@ def export(arguments: list[str] | None = None) -> Path:
         The folder.
 
     Raises:
-        UserError: no checkpoint of ours, or a class that is not named by the user.
+        UserError: no checkpoint of ours, a class that is not named by the user, or a hub that does not take it.
     """
-    options = _parser().parse_args(sys.argv[2:] if arguments is None else arguments)
+    options = parser().parse_args(sys.argv[2:] if arguments is None else arguments)
+    hub = _hub(options)
     quiet()
     speak()
     path, target = find_checkpoint(options.ckpt_path, Path(options.default_root_dir)), Path(options.out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())) and not options.overwrite:
         raise UserError(f"{target} is there already: another --out, or --overwrite")
+    if hub is not None:
+        hub.open()
     module, checkpoint = load(path, options.class_path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    log.info(f"model: {write(module, checkpoint, target, sample_of(module), options.merge)}")
+    written = write(module, checkpoint, target, sample_of(module), options.merge, run_of(path))
+    log.info(f"model: {written}")
+    if hub is not None:
+        hub.push(written)
     return target
 
 
@@ -84,12 +91,24 @@ def sample_of(module: Any) -> dict[str, Tensor]:
     return module.text_sample(tokens)  # type: ignore[no-any-return]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lit-ft export", description=__doc__)
-    parser.add_argument("--ckpt_path", required=True, help="a file, a sharded folder, a run's folder, last or best")
-    parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder, at the very end")
-    parser.add_argument("--merge", action="store_true", help="add an adapter to the model's weights: an ordinary model")
-    parser.add_argument("--class_path", help="class of the module, where it is a subclass of your own")
-    parser.add_argument("--default_root_dir", default="runs", help="where last and best are looked for (default runs)")
-    return parser
+def _hub(options: argparse.Namespace) -> HubRepository | None:
+    given = (options.hub_model_id, options.hub_private_repo, options.hub_revision)
+    if not options.push_to_hub and given != (None, None, None):
+        raise UserError("--hub_model_id, --hub_private_repo and --hub_revision need --push_to_hub beside them")
+    return HubRepository(*given) if options.push_to_hub else None
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the options."""
+    made = argparse.ArgumentParser(prog="lit-ft export", description=__doc__)
+    made.add_argument("--ckpt_path", required=True, help="a file, a sharded folder, a run's folder, last or best")
+    made.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
+    made.add_argument("--overwrite", action="store_true", help="replace the folder, at the very end")
+    made.add_argument("--merge", action="store_true", help="add an adapter to the model's weights: an ordinary model")
+    made.add_argument("--push_to_hub", action="store_true", help="upload the folder (HF_TOKEN, or hf auth login)")
+    made.add_argument("--hub_model_id", metavar="ID", help="the repository to push to, namespace/name")
+    made.add_argument("--hub_private_repo", action="store_true", default=None, help="a new repository is private")
+    made.add_argument("--hub_revision", metavar="BRANCH", help="branch to push to (default main)")
+    made.add_argument("--class_path", help="class of the module, where it is a subclass of your own")
+    made.add_argument("--default_root_dir", default="runs", help="where last and best are looked for (default runs)")
+    return made

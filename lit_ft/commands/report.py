@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lit_ft.errors import UserError
 from lit_ft.pages.comparison import metrics_of, names_of, options_of, page
-from lit_ft.pages.report import metric_rows
+from lit_ft.pages.report import METRIC_COLUMNS, metric_rows
 from lit_ft.pages.write import PAGE, write_report
 
 
@@ -20,19 +20,24 @@ def report(arguments: list[str] | None = None) -> None:
     Raises:
         UserError: a folder is no run.
     """
-    made = argparse.ArgumentParser("lit-ft report", description=__doc__)
-    made.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/version_0")
-    made.add_argument("--out", default="comparison.html", help="page that compares several runs (comparison.html)")
-    options = made.parse_args(sys.argv[2:] if arguments is None else arguments)
+    options = parser().parse_args(sys.argv[2:] if arguments is None else arguments)
     runs = [write_report(_folder(name)) for name in options.runs]
     for run in runs:
         print(f"{run.folder / PAGE}: {run.status}")
     if len(runs) == 1:
-        _show(["metric", "value", "95 of 100 such sets"], metric_rows(runs[0]))
+        _show(METRIC_COLUMNS, metric_rows(runs[0]))
         return
     _show(["", *names_of(runs)], [*options_of(runs), *metrics_of(runs)])
     Path(options.out).write_text(page(runs), encoding="utf-8")
     print(f"comparison: {options.out}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the options."""
+    made = argparse.ArgumentParser("lit-ft report", description=__doc__)
+    made.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/version_0")
+    made.add_argument("--out", default="comparison.html", help="page that compares several runs (comparison.html)")
+    return made
 
 
 def _folder(name: str) -> Path:
@@ -46,7 +51,7 @@ def _folder(name: str) -> Path:
     return folder
 
 
-def _show(header: list[str], rows: Sequence[Sequence[str]]) -> None:
+def _show(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*header)
     for row in rows:
         table.add_row(*row)

@@ -27,13 +27,18 @@ NAME = "lit_ft.schema.json"
 
 def schema(arguments: list[str] | None = None) -> Path:
     """Runs the command; returns the file that was written."""
-    parser = argparse.ArgumentParser("lit-ft schema", description=__doc__)
-    parser.add_argument("--out", default=NAME, metavar="FILE", help=f"the file to write (default {NAME})")
-    options = parser.parse_args(sys.argv[2:] if arguments is None else arguments)
+    options = parser().parse_args(sys.argv[2:] if arguments is None else arguments)
     path = Path(options.out)
     path.write_text(json.dumps(schema_of_configs(), indent=1), encoding="utf-8")
     print(f"schema: {path}; at the top of a YAML file: # yaml-language-server: $schema={path}")
     return path
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the options."""
+    made = argparse.ArgumentParser("lit-ft schema", description=__doc__)
+    made.add_argument("--out", default=NAME, metavar="FILE", help=f"the file to write (default {NAME})")
+    return made
 
 
 def schema_of_configs() -> dict[str, Any]:
@@ -92,17 +97,17 @@ def names(kind: type) -> list[str]:
 
 def options(kind: type) -> dict[str, Any]:
     """Returns the schema of a class's options, those that it hands on to its bases included."""
-    parser = ArgumentParser()
-    parser.add_class_arguments(kind, "it")
+    made = ArgumentParser()
+    made.add_class_arguments(kind, "it")
     return {
         "type": "object",
         "additionalProperties": False,
-        "properties": dict(_properties(parser)),
+        "properties": dict(_properties(made)),
     }
 
 
-def _properties(parser: ArgumentParser) -> Iterator[tuple[str, dict[str, Any]]]:
-    for action in parser._actions:
+def _properties(made_of: ArgumentParser) -> Iterator[tuple[str, dict[str, Any]]]:
+    for action in made_of._actions:
         name = (action.dest or "").removeprefix("it.")
         if not (action.dest or "").startswith("it.") or "." in name:
             continue

@@ -1,14 +1,18 @@
 """Exact match and F1 of answers, as SQuAD's official evaluation counts them, and the threshold of no answer."""
 
+import math
 import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+
+from lit_ft.metrics.question_types import table_of_types
 
 NAMES = ["exact_match", "f1"]
 NAMES_WITH_NULL = [
@@ -50,8 +54,8 @@ def answer_scores(answer: str, golds: Sequence[str]) -> tuple[float, float]:
 class AnswerScores(Metric):
     """Exact match and F1 in percent; with `null`, also those of questions with and without an answer.
 
-    Where an answer may be missing, a handful of numbers per question is kept, not its text: the best thresholds need
-    the questions in the order of their odds.
+    A handful of numbers per question is kept, and its type, not its text: the best thresholds need the questions in the
+    order of their odds, and by the threshold found each type is scored.
 
     Args:
         null: questions may have no answer.
@@ -63,28 +67,36 @@ class AnswerScores(Metric):
     full_state_update = False
 
     rows: list[Tensor]
-    sums: Tensor
 
     def __init__(self, null: bool, threshold: float | None = 0.0) -> None:
         super().__init__()
         self.null, self.threshold = null, threshold
-        if null:
-            self.add_state("rows", default=[], dist_reduce_fx="cat")
-        else:
-            self.add_state("sums", default=torch.zeros(3), dist_reduce_fx="sum")
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.reset()
 
-    def update(self, answers: Sequence[str], golds: Sequence[Sequence[str]], odds: Sequence[float]) -> None:
+    def reset(self) -> None:
+        """Forgets all questions."""
+        super().reset()
+        self.types: list[str] = []
+        self.rows.append(torch.zeros(0, 5, device=self.device))  # processes without a question gather, too
+
+    def update(
+        self,
+        answers: Sequence[str],
+        golds: Sequence[Sequence[str]],
+        odds: Sequence[float],
+        types: Sequence[str] | None = None,
+    ) -> None:
         """Scores some questions.
 
         Args:
             answers: the best answer to each, whether or not there is one.
             golds: its gold answers; none = it cannot be answered.
             odds: how much likelier it is that there is no answer; of any unit.
+            types: of the questions, for a table of them.
         """
         scores = [answer_scores(answer, gold) for answer, gold in zip(answers, golds, strict=True)]
-        if not self.null:
-            self.sums += torch.tensor([(*score, 1.0) for score in scores]).reshape(-1, 3).sum(0).to(self.sums)
-            return
+        self.types += [""] * len(answers) if types is None else types
         facts = [
             (*score, float(len(gold) > 0), float(answer != ""), odd)
             for score, gold, answer, odd in zip(scores, golds, answers, odds, strict=True)
@@ -93,16 +105,16 @@ class AnswerScores(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the scores by name, NaN where no question is of a kind; with `null` also the `threshold` used."""
+        rows = self._rows()
         if not self.null:
-            exact, f1, count = self.sums
-            return {"exact_match": 100 * exact / count, "f1": 100 * f1 / count}
-        if not len(rows := self._rows()):
+            return {name: 100 * scores.mean() for name, scores in zip(NAMES, rows.T, strict=False)}
+        if not len(rows):
             return dict.fromkeys([*NAMES_WITH_NULL, "threshold"], torch.tensor(torch.nan))
         exact, f1, answerable, answered, odds = rows.T
         best_exact, exact_threshold, _ = best_threshold(exact, answerable, answered, odds)
         best_f1, f1_threshold, used = best_threshold(f1, answerable, answered, odds)
         threshold = used if self.threshold is None else self.threshold
-        exact, f1 = (torch.where(odds > threshold, 1 - answerable, scores) for scores in (exact, f1))
+        exact, f1 = _with_threshold(rows, float(threshold))
         has, none = answerable > 0, answerable == 0
         return {
             "exact_match": 100 * exact.mean(), "f1": 100 * f1.mean(),
@@ -112,9 +124,21 @@ class AnswerScores(Metric):
             "best_f1": best_f1, "best_f1_thresh": f1_threshold, "threshold": torch.as_tensor(threshold),
         }  # fmt: skip
 
+    def table(self) -> list[dict[str, Any]]:
+        """Returns count, exact match and F1 of each type of question; every process calls it."""
+        threshold = float(self.compute()["threshold"]) if self.null else math.inf
+        rows = self._rows()
+        facts = torch.stack([rows[:, 2], *_with_threshold(rows, threshold)], 1)
+        return table_of_types(self.types, facts.tolist())
+
     def _rows(self) -> Tensor:
-        rows = dim_zero_cat(self.rows) if len(self.rows) else torch.zeros(0, 5)
-        return rows.cpu().double()  # sums of many questions; not every device has doubles
+        return dim_zero_cat(self.rows).cpu().double()  # sums of many questions; not every device has doubles
+
+
+def _with_threshold(rows: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Returns exact match and F1 of each question where no answer is given above some odds."""
+    exact, f1, answerable, _, odds = rows.T
+    return torch.where(odds > threshold, 1 - answerable, exact), torch.where(odds > threshold, 1 - answerable, f1)
 
 
 def best_threshold(scores: Tensor, answerable: Tensor, answered: Tensor, odds: Tensor) -> tuple[Tensor, Tensor, Tensor]:

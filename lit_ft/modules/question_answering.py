@@ -13,6 +13,7 @@ from lit_ft.data.context_windows import ContextWindows
 from lit_ft.data.merging import Part
 from lit_ft.errors import UserError
 from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, answer_scores
+from lit_ft.metrics.question_types import question_type
 from lit_ft.modules.base import Batch, Description, TransformerModule
 from lit_ft.ops.answering import OF_WINDOWS, Candidates, found_by_row
 from lit_ft.ops.positions import longest_input
@@ -90,9 +91,14 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
         if "info" not in batch or "char_starts" not in batch:  # of somebody else's loader
             return [{}] * len(batch["input_ids"])
         names = {**self.description, **getattr(self._datamodule, "description", {})}
-        context, answers = names["context_column"], names["answer_column"]
+        context, answers, question = (names[f"{name}_column"] for name in ("context", "answer", "question"))
         return [
-            {"candidates": found, "context": text_of(info[context]), "answers": info.get(answers)}
+            {
+                "candidates": found,
+                "context": text_of(info[context]),
+                "answers": info.get(answers),
+                "question_type": question_type(text_of(info.get(question))),
+            }
             for found, info in zip(self._candidates(outputs, batch), batch["info"], strict=True)
         ]
 
@@ -101,8 +107,7 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
         if not parts[0]:
             return {}
         windows, context = [part["candidates"] for part in parts], parts[0]["context"]
-        merged = Candidates.merged(windows, context, self.hparams["n_best_size"])
-        return {"candidates": merged, "context": context, "answers": parts[0]["answers"]}
+        return parts[0] | {"candidates": Candidates.merged(windows, context, self.hparams["n_best_size"])}
 
     def metrics(self, description: Description, stage: str) -> AnswerScores:
         """Exact match and F1, with those of SQuAD 2.0 where there may be no answer."""
@@ -114,12 +119,17 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
         known = [(row, answers) for row in rows if (answers := read_answers(row.get("answers"))) is not None]
         best = [row["candidates"].best_text(row["context"]) for row, _ in known]
         golds = [[answer.text for answer in answers] for _, answers in known]
-        metrics.update(best, golds, [row["candidates"].null_odds for row, _ in known])
+        types = [row.get("question_type", "") for row, _ in known]
+        metrics.update(best, golds, [row["candidates"].null_odds for row, _ in known], types)
 
     def compute(self, metrics: AnswerScores) -> dict[str, Tensor]:
         """Returns the metrics; see the base."""
         values = metrics.compute()
         return {name: values[name] for name in self._names(metrics.null)}
+
+    def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
+        """Returns count, exact match and F1 of each type of question, for each set evaluated last."""
+        return [each.metrics.table() for each in self._open(stage)]
 
     def wrongness(self, rows: list[Part]) -> Tensor | None:
         """How much is missing to a token F1 of 1; see the base."""

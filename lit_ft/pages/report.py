@@ -9,13 +9,15 @@ import yaml  # type: ignore[import-untyped]
 from lit_ft.data.findings import Finding
 from lit_ft.pages import charts, html, preview_page
 from lit_ft.pages.preview import Preview, SetPreview
-from lit_ft.pages.run_files import RunFiles
+from lit_ft.pages.run_files import COLUMNS, RunFiles
 
 LOSSES = ("train_loss", "val_loss")
 RATE, SPEED = ("learning_rate", "learning rate"), ("train_tokens/s", "speed")
 """Names of series, and what they are for people."""
 TOGETHER = 4
 """Metrics in a chart."""
+METRIC_COLUMNS = ("metric", "value", "95 of 100 such sets", "step")
+"""Of the table of metrics."""
 MOST_LABELS = 40
 """Labels of a table, and of a confusion matrix half as many."""
 
@@ -35,17 +37,22 @@ def summary(run: RunFiles) -> str:
     for each in run.commands:
         if each["ended"] is not None:
             lines.append((each["command"], f"{each['began']}, {each['seconds']:,.0f} s, step {each['step']:,}"))
-    table = html.table(("metric", "value", "95 of 100 such sets"), metric_rows(run)) if run.final else ""
+    table = html.table(METRIC_COLUMNS, metric_rows(run)) if run.final else ""
     return html.pairs(lines) + ("<h2>metrics</h2>" + table if table else "")
 
 
-def metric_rows(run: RunFiles) -> list[tuple[str, str, str]]:
-    """Returns name, last value and interval of each metric, those of tests first."""
+def metric_rows(run: RunFiles) -> list[tuple[str, str, str, str]]:
+    """Returns name, value, interval and step of each metric, those of tests first."""
     rows = []
     for name, value in run.final.items():
-        between = run.interval(name)
-        rows.append((name, f"{value:.4f}", "" if between is None else f"{between[0]:.4f} to {between[1]:.4f}"))
+        step = run.step(name)
+        rows.append((name, f"{value:.4f}", between(run.interval(name)), "" if step is None else f"{step:,}"))
     return rows
+
+
+def between(interval: tuple[float, float] | None) -> str:
+    """Returns an interval in words; empty = nobody knows."""
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def curves(run: RunFiles) -> list[str]:
@@ -80,12 +87,12 @@ def evaluation(run: RunFiles, stage: str, record: dict[str, Any]) -> list[str]:
 
 
 def labels(table: list[dict[str, str]]) -> str:
-    """Returns how well each label is found, and for what it is taken."""
+    """Returns how well each label is found, and for what it is taken, or each type of question is answered."""
     if not table or len(table) > MOST_LABELS:
         return ""
-    known = [name for name in ("label", "precision", "recall", "f1", "support") if name in table[0]]
-    rows = [[row[name] if name in ("label", "support") else _short(row[name]) for name in known] for row in table]
-    made = html.table(known, rows)
+    first, *scores = [name for name in table[0] if name in COLUMNS]
+    rows = [[row[first], *(_short(row[name]) for name in scores)] for row in table]
+    made = html.table([first, *scores], rows)
     predicted = [name for name in table[0] if name.startswith("predicted ")]
     if predicted and len(table) <= MOST_LABELS // 2:
         counts = [[int(row[name]) for name in predicted] for row in table]
@@ -155,7 +162,4 @@ def command_line(command: dict[str, Any]) -> str:
 
 
 def _short(cell: str) -> str:
-    try:
-        return f"{float(cell):.3f}"
-    except ValueError:
-        return cell
+    return cell if cell.isdecimal() else f"{float(cell):.3f}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from lit_ft.pages.report import command_line, metric_rows
+from lit_ft.pages.report import METRIC_COLUMNS, command_line, metric_rows
 from lit_ft.pages.run_files import RunFiles
 
 WORST = 5
@@ -14,7 +14,7 @@ def text(run: RunFiles) -> str:
     made = [f"# {run.title}", "", f"- run: `{run.folder}`", f"- status: {run.status}"]
     made += [f"- `{command_line(each)}`" for each in run.commands]
     if run.final:
-        made += ["", "| metric | value | 95 of 100 such sets |", "|---|---:|---|", *table(metric_rows(run))]
+        made += ["", *table([METRIC_COLUMNS, ("---", "---:", "---", "---:"), *metric_rows(run)])]
     for stage, record in run.evaluations.items():
         for one in record["sets"]:
             if one["mistakes"]:

@@ -14,6 +14,12 @@ Series = list[tuple[int, float]]
 """Step and value."""
 STAGES = ("val", "test")
 STEP = "step"
+TABLES = ("labels", "question_types")
+"""What tables of a set are of, as their files end, named by their first column."""
+COLUMNS = (
+    "label", "precision", "recall", "f1", "support", "question_type", "count", "answerable", "exact_match",
+)  # fmt: skip
+"""Those of such tables that people see."""
 
 
 @dataclass
@@ -26,8 +32,9 @@ class RunFiles:
         commands: what was run, with machine and end.
         versions: of packages.
         config: as the run had it; empty = it is not there.
-        evaluations: by stage: sets with intervals and mistakes.
-        labels: by stage (and set): precision, recall, F1 of each label, and whom it is taken for.
+        evaluations: by stage: step, metrics, and sets with intervals and mistakes.
+        labels: by stage (and set): precision, recall, F1 of each label, and whom it is taken for; or scores by the type
+            of question.
         samples: texts that were generated of prompts.
         data: what the sets hold, and findings.
     """
@@ -68,8 +75,17 @@ class RunFiles:
 
     @property
     def final(self) -> dict[str, float]:
-        """The last value of each metric of an evaluation, those of tests first."""
-        return {name: self.series[name][-1][1] for name in in_order(self.series) if name.startswith(("val_", "test_"))}
+        """Each metric of an evaluation, those of tests first: as the record has it, else its last value."""
+        last = {name: self.series[name][-1][1] for name in in_order(self.series) if name.startswith(("val_", "test_"))}
+        return {name: recorded if (recorded := self._recorded(name)) is not None else last[name] for name in last}
+
+    def step(self, metric: str) -> int | None:
+        """Returns the step of the weights that a metric on record is of."""
+        return None if self._recorded(metric) is None else int(self.evaluations[metric.partition("_")[0]][STEP])
+
+    def _recorded(self, metric: str) -> float | None:
+        value = self.evaluations.get(metric.partition("_")[0], {}).get("metrics", {}).get(metric, math.nan)
+        return float(value) if math.isfinite(value) else None
 
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Returns between what another such set would score by a metric, where that is known."""
@@ -99,7 +115,11 @@ def read_run(folder: Path) -> RunFiles:
         record.get("versions", {}),
         yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {},
         {stage: found for stage in STAGES if (found := _json(folder / f"evaluation.{stage}.json", None))},
-        {path.stem.removesuffix("_labels"): _rows(path) for path in sorted(folder.glob("*_labels.csv"))},
+        {
+            path.stem.removesuffix(f"_{kind}"): _rows(path)
+            for kind in TABLES
+            for path in sorted(folder.glob(f"*_{kind}.csv"))
+        },
         _lines(folder / "samples.jsonl"),
         _json(folder / "data_summary.json", {}),
     )

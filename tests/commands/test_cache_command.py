@@ -198,7 +198,8 @@ def test_the_command_imports_nothing_heavy(root: Path) -> None:
     folder = make(root, "one")
     code = (
         "import sys; sys.argv = ['lit-ft', *sys.argv[1:]]; from lit_ft.__main__ import entry; entry();"
-        "print([name for name in ('torch', 'lightning', 'transformers', 'datasets', 'numpy') if name in sys.modules])"
+        "print([name for name in ('torch', 'lightning', 'transformers', 'datasets', 'numpy') if name in sys.modules]);"
+        "import gc; assert gc.isenabled()"  # it rests while modules are imported
     )
     run = subprocess.run([sys.executable, "-c", code, "cache", "list"], capture_output=True, text=True, check=True)
     assert folder.name in run.stdout
