@@ -133,8 +133,8 @@ class LitFtCLI(LightningCLI):
             parser_kwargs={
                 "prog": "lit-ft",
                 "description": "Fine-tune transformers with Lightning, from YAML. Also: lit-ft quickstart, "
-                "lit-ft preview, lit-ft report, lit-ft sweep, lit-ft schema, lit-ft completion, lit-ft export, lit-ft chat, "
-                "lit-ft cache list, lit-ft cache clear.",
+                "lit-ft preview, lit-ft report, lit-ft sweep, lit-ft schema, lit-ft completion, lit-ft export, "
+                "lit-ft chat, lit-ft cache list, lit-ft cache clear.",
             },
             args=args,
         )

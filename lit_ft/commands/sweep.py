@@ -162,7 +162,7 @@ def sweep(arguments: list[str] | None = None) -> None:
 def _search(asked: Sweep, space: Any, folder: Path, cli: TrialCLI, lock: int) -> int:
     """Runs the trials and shows what came out; returns the signal that ended it, or 0."""
     from lit_ft.sweeping.loop import PARAMETERS, Loop
-    from lit_ft.sweeping.results import show, write
+    from lit_ft.sweeping.results import best_or_none, show, write
     from lit_ft.sweeping.study import default_storage, open_study
     from lit_ft.sweeping.trials import Processes
 
@@ -179,6 +179,8 @@ def _search(asked: Sweep, space: Any, folder: Path, cli: TrialCLI, lock: int) ->
     received = Loop(asked, study, space, run, folder, Processes(asked.jobs, lock), words).go_on()
     write(study, folder, space, run)
     show(study, folder, space, str(file))
+    if not received and best_or_none(study) is None:
+        raise UserError(f"no trial ended well: see {folder}/trial_*/log.txt")
     return received
 
 
