@@ -1,6 +1,6 @@
 """A tutorial's fenced blocks in their order: files to write, commands to type, Python to run, and what is only shown.
 
-A block with a title is a file. `sh` and `python` without one are run, unless the line above says `<!-- not run: why -->`.
+A block with a title is a file. `sh` and `python` without one are run, unless the line above is `<!-- not run: why -->`.
 Blocks of any other language are shown.
 """
 
@@ -11,7 +11,7 @@ from typing import Literal
 
 PAGES = Path(__file__).parents[2] / "docs" / "tutorials"
 FENCE = re.compile(
-    r'^(?P<skip><!-- not run: .+ -->\n)?```(?P<language>\w+)(?: title="(?P<title>[^"\n]+)")?\n(?P<text>.*?)^```$',
+    r'^(?P<skip><!-- not run: [^\n]+ -->\n)?```(?P<language>\w+)(?: title="(?P<title>[^"\n]+)")?\n(?P<text>.*?)^```$',
     re.MULTILINE | re.DOTALL,
 )
 QUOTED = re.compile(r"`(?P<metric>(?:val|test)_\w+)` (?:is|of|ends at) about (?P<value>-?\d+(?:\.\d+)?)")

@@ -1,4 +1,4 @@
-"""Every tutorial from top to bottom, as a reader would type it: capped on tiny models, and as it stands in `make soak`."""
+"""Every tutorial as a reader would type it: capped and on tiny models, and as it stands in `make soak`."""
 
 import os
 import re
@@ -33,7 +33,8 @@ WITHIN = 0.15
 
 def test_a_page_is_read_as_it_is_written() -> None:
     page = (
-        'A\n```csv title="rows.csv"\na,b\n```\n```sh\nlit-ft fit\n```\n\n<!-- not run: it asks -->\n```sh\nlit-ft chat\n```\n'
+        'A\n```csv title="rows.csv"\na,b\n```\n```sh\nlit-ft fit\n```\n'
+        "\n<!-- not run: it asks -->\n```sh\nlit-ft chat\n```\n"
         "`test_f1` is about 0.75, and `val_loss` 2\n```python\nprint(1)\n```\n"
     )
     found = blocks(page)
@@ -65,9 +66,7 @@ def tiny_models(tiny: Callable[..., str], tmp_path: Path) -> Callable[[str], str
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_capped(
-    name: str, tiny_models: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_capped(name: str, tiny_models: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "reader"
     folder.mkdir()
     monkeypatch.chdir(folder)
