@@ -16,6 +16,7 @@ FENCE = re.compile(
 )
 QUOTED = re.compile(r"`(?P<metric>(?:val|test)_\w+)` (?:is|of|ends at) about (?P<value>-?\d+(?:\.\d+)?)")
 """How figures of a full run are quoted, so that they can be checked."""
+LEFT = re.compile(r"`(runs/version_\d+/[\w/.]+)`")
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,8 @@ def _block(match: re.Match[str], page: str) -> Block:
 def quoted(page: str) -> list[tuple[str, float]]:
     """The metrics that a page quotes, with their values."""
     return [(match["metric"], float(match["value"])) for match in QUOTED.finditer(page)]
+
+
+def left(page: str) -> set[str]:
+    """What a page says that lies in the folders of its runs."""
+    return set(LEFT.findall(page))

@@ -13,7 +13,7 @@ import pytest
 from lit_ft.__main__ import entry
 from tests.configs.running import logged
 from tests.conversations import make_chat_model
-from tests.tutorials.pages import PAGES, blocks, quoted
+from tests.tutorials.pages import PAGES, blocks, left, quoted
 
 ROOT = PAGES.parents[1]
 NAMES = sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "index")
@@ -35,12 +35,13 @@ def test_a_page_is_read_as_it_is_written() -> None:
     page = (
         'A\n```csv title="rows.csv"\na,b\n```\n```sh\nlit-ft fit\n```\n'
         "\n<!-- not run: it asks -->\n```sh\nlit-ft chat\n```\n"
-        "`test_f1` is about 0.75, and `val_loss` 2\n```python\nprint(1)\n```\n"
+        "`test_f1` is about 0.75, and `val_loss` 2 (`runs/version_0/hf`)\n```python\nprint(1)\n```\n"
     )
     found = blocks(page)
     assert [block.kind for block in found] == ["file", "sh", "shown", "python"]
     assert (found[0].title, found[0].text, found[0].line) == ("rows.csv", "a,b\n", 2)
     assert quoted(page) == [("test_f1", 0.75)]
+    assert left(page) == {"runs/version_0/hf"}
     with pytest.raises(ValueError, match="fence"):
         blocks("```\nlit-ft fit\n```\n")
 
@@ -72,7 +73,8 @@ def test_capped(name: str, tiny_models: Callable[[str], str], tmp_path: Path, mo
     monkeypatch.chdir(folder)
     monkeypatch.setattr("sys.path", sys.path[:])  # the command adds the folder to it
     known: dict[str, object] = {"__name__": "__main__"}
-    for block in blocks((PAGES / f"{name}.md").read_text(encoding="utf-8")):
+    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    for block in blocks(page):
         text = tiny_models(block.text)
         if block.kind == "file":
             assert block.title is not None
@@ -84,6 +86,7 @@ def test_capped(name: str, tiny_models: Callable[[str], str], tmp_path: Path, mo
                 assert words[0] == "lit-ft", f"{name}.md:{block.line}: the capped run knows lit-ft alone"
                 monkeypatch.setattr("sys.argv", [*words, *CAPS.get(words[1], ())])
                 entry()
+    assert [path for path in left(page) if not Path(path).exists()] == []
 
 
 @pytest.mark.soak
@@ -105,6 +108,7 @@ def test_in_full(name: str, tmp_path: Path) -> None:
             )
             print(done.stdout, done.stderr)
             assert done.returncode == 0, f"{name}.md:{block.line}"
+    assert [path for path in left(page) if not (folder / path).exists()] == []
     runs = sorted((folder / "runs").iterdir())
     values = [logged(run) for run in runs if (run / "metrics.csv").exists()]
     for metric, expected in quoted(page):
