@@ -176,10 +176,11 @@ def _search(asked: Sweep, space: Any, folder: Path, cli: TrialCLI, lock: int) ->
     def words(where: Path) -> list[str]:
         return trial_words(file, where, where / PARAMETERS, callback)
 
-    received = Loop(asked, study, space, run, folder, Processes(asked.jobs, lock), words).go_on()
+    loop = Loop(asked, study, space, run, folder, Processes(asked.jobs, lock), words)
+    received = loop.go_on()
     write(study, folder, space, run)
     show(study, folder, space, str(file))
-    if not received and best_or_none(study) is None:
+    if not received and loop.failures and best_or_none(study) is None:
         raise UserError(f"no trial ended well: see {folder}/trial_*/log.txt")
     return received
 

@@ -61,6 +61,7 @@ class Loop:
         self.limit = min(sweep.n_trials, grid_size(sweep.sampler, space) or sweep.n_trials)
         self.received = 0
         self.exhausted = False
+        self.failures = 0
 
     def go_on(self) -> int:
         """Runs until the end; returns the signal that asked for another one, or 0."""
@@ -137,6 +138,7 @@ class Loop:
         best = min if self.study.direction == optuna.study.StudyDirection.MINIMIZE else max
         if status or not (numbers or PRUNED in trial.user_attrs):
             tell(self.study, number, None, TrialState.FAIL)
+            self.failures += 1
             end = "\n  ".join(last_lines(place)) if status else "no validation gave a number"
             log.info(f"trial {number} failed ({said(status)}): {place / LOG}\n  {end}")
         elif PRUNED in trial.user_attrs:

@@ -228,7 +228,8 @@ def test_shipped_sweeps_are_as_their_runs_take_them(path: Path, tmp_path: Path, 
     assert len(path.read_text().splitlines()) <= 32
 
 
-@pytest.mark.parametrize("name", ["lora", pytest.param("text_classification", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["lora", "text_classification"])
 def test_shipped_sweeps(name: str, tiny: Callable[..., str], tmp_path: Path, capsys: Any) -> None:
     words = [f"--folder={tmp_path / 'found'}", "--n_trials=1", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
     if name == "lora":
