@@ -12,7 +12,7 @@ from lightning.pytorch import Callback
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import lit_ft
-from lit_ft.commands.schema import schema_of_configs
+from tests.tutorials.options import known, schema
 from tests.tutorials.pages import blocks
 
 PAGES = Path(__file__).parents[1] / "docs" / "coming_from"
@@ -69,18 +69,6 @@ def named(name: str) -> list[str]:
     return [left.strip("`") for left, _ in rows(name)]
 
 
-def known(name: str) -> dict[str, set[str]]:
-    """Our options by their section, for the tasks of a page."""
-    schema = schema_of_configs()
-    found: dict[str, set[str]] = {"": set(schema["properties"])}
-    for section in ("trainer", "checkpoint", "export", "predictions", "loss_guard"):
-        found[section] = set(schema["properties"][section]["properties"])
-    for section, end in (("model", "Module"), ("data", "DataModule")):
-        kinds = [schema["definitions"][f"{task}{end}"]["properties"] for task in TASKS[name]]
-        found[section] = {option for kind in kinds for option in kind}
-    return found
-
-
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_argument_of_a_script_has_its_row(name: str) -> None:
     assert sorted(named(name)) == sorted(SCRIPTS[name])
@@ -98,7 +86,7 @@ def test_every_field_of_the_trainer_has_its_row() -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_our_options_are_there(name: str) -> None:
-    ours = known(name)
+    ours = known(f"{task}{end}" for task in TASKS[name] for end in ("Module", "DataModule"))
     for left, right in rows(name):
         options, flags = OPTION.findall(right), FLAG.findall(right)
         assert options or flags or ELSE.search(right), f"{name}.md: {left} leads nowhere: {right}"
@@ -125,4 +113,4 @@ def test_yaml_is_as_the_schema_says(name: str) -> None:
     found = [yaml.safe_load(block.text) for block in blocks(page(name)) if (block.title or "").endswith(".yaml")]
     assert found
     for config in found:
-        assert not [*Draft7Validator(schema_of_configs()).iter_errors(config)]
+        assert not [*Draft7Validator(schema()).iter_errors(config)]

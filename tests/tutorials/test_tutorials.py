@@ -13,6 +13,7 @@ import pytest
 from lit_ft.__main__ import entry
 from tests.configs.running import logged
 from tests.conversations import make_chat_model
+from tests.tutorials.options import known
 from tests.tutorials.pages import PAGES, blocks, left, quoted
 
 ROOT = PAGES.parents[1]
@@ -87,6 +88,15 @@ def test_capped(name: str, tiny_models: Callable[[str], str], tmp_path: Path, mo
                 monkeypatch.setattr("sys.argv", [*words, *CAPS.get(words[1], ())])
                 entry()
     assert [path for path in left(page) if not Path(path).exists()] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_that_a_page_advises_are_there(name: str) -> None:
+    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    ours = known(re.findall(r"class_path: (\w+Module)", page))
+    advised = re.findall(r"`--(\w+)\.(\w+)", page)
+    assert advised
+    assert [f"{section}.{option}" for section, option in advised if option not in ours[section]] == []
 
 
 @pytest.mark.soak
