@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from adapter_training import ASKED, SPREAD, adapter_parser, adapter_work, by_trl, run
+from adapter_training import ASKED, LORA, SPREAD, adapter_parser, adapter_work, by_trl, run
 from corpus import write_documents
 from harness import OURS, Measured, Report, work_folder
 from text_training import TextWork, by_lightning
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from lit_ft import PreferenceDataModule
 
 REFERENCE = "TRL's DPOTrainer"
+ENOUGH = 4
+"""Rows that are read for each one that is used: some are left out."""
 
 
 def data_module(work: TextWork) -> "PreferenceDataModule":
@@ -38,15 +40,32 @@ def data_module(work: TextWork) -> "PreferenceDataModule":
         train_sampling_strategy="sequential",
         batch_size=work.batch_size,
         preparation_dir=str(work.folder / "ours"),
+        max_train_samples=ENOUGH * work.all_steps * work.batch_size,
+        sample_head=True,
         on_bad_rows={"cut": "drop"},  # of a row whose prompt fills it, TRL would compare prompts
     )
 
 
 def ours(work: TextWork) -> tuple[Measured, list[float]]:
-    """Trains with lit_ft."""
+    """Trains with lit_ft.
+
+    With the saved adapter as `peft`, the reference would be that adapter, and be computed before the first step.
+    """
+    from safetensors.torch import load_file
+
     from lit_ft import PreferenceModule
 
-    module = PreferenceModule(model_name_or_path=work.model, peft=str(work.folder / "adapter"))
+    class SameBeginning(PreferenceModule):
+        def build(self) -> Any:
+            model = super().build()
+            saved = load_file(work.folder / "adapter" / "adapter_model.safetensors")
+            named = {name.removeprefix("base_model.model."): value for name, value in saved.items()}
+            named = {name.replace(".weight", ".default.weight"): value for name, value in named.items()}
+            if model.load_state_dict(named, strict=False).unexpected_keys:
+                raise RuntimeError("the adapter does not fit")
+            return model
+
+    module = SameBeginning(model_name_or_path=work.model, peft={"peft_type": "LORA", **LORA})
     return by_lightning(work, module, data_module(work))
 
 

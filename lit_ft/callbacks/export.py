@@ -16,6 +16,7 @@ from lit_ft.callbacks.model_card import model_card
 from lit_ft.callbacks.whole_files import sync, sync_files
 from lit_ft.errors import UserError
 from lit_ft.ops.adapters import SUBFOLDER
+from lit_ft.ops.building import BASE_GGUF
 from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.ops.sharding import is_sharded, whole
 from lit_ft.runs import EXPORT, read_checkpoint
@@ -149,6 +150,8 @@ def export(
         config = load_config(extras["config"])
         config.architectures = [type(module.model).__name__]
         adapter = module.adapter is not None and not merge
+        if adapter and module.source.gguf_file is not None:
+            setattr(config, BASE_GGUF, module.source.gguf_file)
         if module.adapter is None:
             module.model.save_pretrained(working, state_dict=dict(state))  # it empties what it is given
         else:
@@ -157,6 +160,8 @@ def export(
             model = module.merged(config, working)
             shutil.rmtree(working)
             model.save_pretrained(working)
+        if not adapter:
+            config.__dict__.pop(BASE_GGUF, None)
         config.save_pretrained(working / SUBFOLDER if adapter else working)
         tokenizer = load_tokenizer_files(extras["tokenizer"])
         if tokenizer is not None:

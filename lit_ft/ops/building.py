@@ -20,6 +20,9 @@ from lit_ft.ops.adapters import SUBFOLDER, base_of, is_adapter
 from lit_ft.ops.config_overrides import check_weights_fit, override
 from lit_ft.ops.positions import OFFSET_POSITIONS
 
+BASE_GGUF = "base_gguf_file"
+"""What the configuration beside an exported adapter calls the file of the model that it was made for."""
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -81,6 +84,7 @@ class ModelSource:
                 common.pop("gguf_file", None)  # it lies in the model's folder
             if is_adapter(resolve_path(name)):
                 common["subfolder"] = SUBFOLDER
+                common.pop("gguf_file", None)  # it lies in the folder of the model that it was made for
             try:
                 config = AutoConfig.from_pretrained(resolve_path(name), **common)
             except (OSError, ValueError, KeyError, ImportError) as error:
@@ -116,15 +120,18 @@ class ModelSource:
             given = replace(self, config_overrides=None).config()
             own = given if self.config_name is None else replace(self, config_overrides=None, config_name=None).config()
             check_weights_fit(auto_class, own, given, self.config_overrides or {}, self.trust_remote_code)
+        file, common = self.gguf_file, self.common
+        if self.adapter is not None and (file := getattr(config, BASE_GGUF, file)) is not None:
+            common = {**common, "gguf_file": file}
         try:
             model, report = auto_class.from_pretrained(
                 resolve_path(self.model_name_or_path) if self.adapter is None else base_of(self.adapter),
                 config=config,
                 ignore_mismatched_sizes=ignore_mismatched_sizes or self.adapter is not None,
                 output_loading_info=True,
-                use_safetensors=(self.use_safetensors and self.gguf_file is None) or None,
+                use_safetensors=(self.use_safetensors and file is None) or None,
                 weights_only=True,
-                **self.common,
+                **common,
                 **kwargs,
             )
         except (OSError, ValueError, ImportError, SafetensorError, UnpicklingError) as error:
@@ -139,7 +146,7 @@ class ModelSource:
                 f"model_name_or_path {self.model_name_or_path!r}: its weights have other shapes than the configuration "
                 f"(config_overrides? number of labels? then ignore_mismatched_sizes: true): {str(error)[:500]}"
             ) from None
-        if self.gguf_file is not None:
+        if file is not None:
             _forget_quantization(model)
         fresh = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}
         return model, [name for name, _ in model.named_parameters() if name in fresh]

@@ -1,6 +1,7 @@
 """A GGUF file becomes an ordinary model: its weights, its tokenizer, and a folder that remembers nothing of it."""
 
 import importlib.util
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, pipeline
 
+from lit_ft import load_predictor
+from lit_ft.cli import main
+from lit_ft.commands.chat import chat
 from lit_ft.data.tokenization import load_tokenizer
 from lit_ft.data.tokenizer_training import train_tokenizer
 from lit_ft.errors import UserError
@@ -162,3 +166,32 @@ def test_smollm2(tmp_path: Path) -> None:
     )
     text = check_ordinary(model, tokenizer, tmp_path, [chat, "  žluť\n1234 日本 🎉", *texts()])
     assert text == chat + "The capital of France is Paris."
+
+
+def test_an_adapter_beside_a_file_opens_by_its_folder_alone(
+    tiny_gguf: tuple[str, LlamaForCausalLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    chats = [{"prompt": text[:20], "completion": text[20:40]} for text in texts()[:6]]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
+    words = [
+        "--data=InstructionTuningDataModule", f"--data.train_file={tmp_path / 'chats.jsonl'}",
+        "--data.validation_split_percentage=0", "--data.max_seq_length=64", "--data.chat_template=chatml",
+        "--trainer.max_steps=2", "--trainer.accelerator=cpu", f"--trainer.default_root_dir={tmp_path / 'runs'}",
+        "--trainer.enable_progress_bar=false", "--model=InstructionTuningModule",
+        '--model.generation={"max_new_tokens": 5, "do_sample": false}',
+    ]  # fmt: skip
+    fresh = ["--model.peft={peft_type: LORA, r: 2}", "--model.learning_rate=0.01"]
+    base = [f"--model.model_name_or_path={tiny_gguf[0]}", f"--model.gguf_file={FILE}"]
+    run = main(["fit", *words, *base, *fresh]).folder
+    assert run is not None
+    asked = [{"prompt": text[:20]} for text in texts()[:4]]
+    opened = load_predictor(run / "hf", task="InstructionTuning", generation={"max_new_tokens": 5, "do_sample": False})
+    assert [row["reply"] for row in opened(asked)] == [row["reply"] for row in load_predictor(run)(asked)]
+
+    again = main(["fit", *words, f"--model.model_name_or_path={run / 'hf'}", "--export.merge_adapter=true"]).folder
+    assert again is not None
+    assert "gguf" not in (again / "hf" / "config.json").read_text()
+    assert AutoModelForCausalLM.from_pretrained(again / "hf").num_parameters() == tiny_gguf[1].num_parameters()
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hello\n"))
+    chat(["--model", str(run / "hf"), "--max_new_tokens", "3", "--temperature", "0"])
