@@ -9,7 +9,7 @@ from torchmetrics import MeanMetric
 from transformers import AutoModelForSequenceClassification
 
 from lit_ft import TransformerDataModule, TransformerModule
-from lit_ft.data.collators import Batch, Feature, stack
+from lit_ft.data.collators import Batch, Feature, stack_labels
 from lit_ft.data.columns import check_columns
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.merging import Part
@@ -61,8 +61,7 @@ class IntervalDataModule(TransformerDataModule):
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Any]) -> Batch:
         """Pads the texts and stacks the numbers."""
-        batch = super().collate(features, split, keys)
-        return batch | ({"labels": stack([each["labels"] for each in features])} if "labels" in features[0] else {})
+        return stack_labels(super().collate(features, split, keys), features)
 
 
 def _number(cell: Any, row: int) -> float:

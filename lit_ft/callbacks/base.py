@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_ft.callbacks.run_logger import run_folder
+from lit_ft.pages.write import write_whole
 
 
 class RunCallback(Callback):
@@ -24,7 +25,5 @@ class RunCallback(Callback):
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a file beside its place and moves it there, so that nobody finds half of it."""
-    working = path.with_suffix(".tmp")
-    working.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-    working.replace(path)
+    """Writes plain values, whole or not at all."""
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False))

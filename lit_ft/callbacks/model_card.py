@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 import lit_ft
 from lit_ft.callbacks.hub import mistake_in
+from lit_ft.ops.building import BASE_GGUF
 from lit_ft.pages.report import between
 from lit_ft.pages.report_text import table
 from lit_ft.pages.run_files import RunFiles, in_order, read_run
@@ -62,7 +63,7 @@ ADAPTER_EXAMPLE = """from peft import PeftModel
 from transformers import AutoConfig, {auto_class}
 
 config = AutoConfig.from_pretrained("this/folder", subfolder="config")  # the labels, too
-model = {auto_class}.from_pretrained("{base}", config=config)
+model = {auto_class}.from_pretrained("{base}", config=config{file})
 model = PeftModel.from_pretrained(model, "this/folder")"""
 
 WITH_INTERVALS, WITHOUT = (
@@ -214,7 +215,9 @@ def _rows(files: RunFiles) -> dict[str, str]:
 def _example(module: Any, adapter: bool) -> str:
     name = module.auto_class.__name__
     if adapter:
-        return ADAPTER_EXAMPLE.format(auto_class=name, base=module.adapter["base_model_name_or_path"])
+        file = module.source.gguf_file or getattr(module.model.config, BASE_GGUF, None)
+        base, said = module.adapter["base_model_name_or_path"], f', gguf_file="{file}"' if file else ""
+        return ADAPTER_EXAMPLE.format(auto_class=name, base=base, file=said)
     return module.card_example or EXAMPLE.format(auto_class=name)
 
 

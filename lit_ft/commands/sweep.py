@@ -24,6 +24,7 @@ from lit_ft.ops.objects import import_name, option_parameters
 from lit_ft.pages.comparison import flat
 from lit_ft.screen import quiet, speak
 from lit_ft.sweeping.options import CLASSES, Sweep, read_sweep
+from lit_ft.sweeping.options import parser as parser  # as other commands have one, for completion
 
 log = logging.getLogger("lit_ft")
 

@@ -98,6 +98,11 @@ def stack(values: Sequence[Any]) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.asarray(value) for value in values]))
 
 
+def stack_labels(batch: Batch, features: Sequence[Feature]) -> Batch:
+    """Adds the labels of rows, one or as many for each, to a batch; there are none to predict."""
+    return batch | ({"labels": stack([each["labels"] for each in features])} if "labels" in features[0] else {})
+
+
 def pad_labels(attention_mask: torch.Tensor, labels: Sequence[Array]) -> torch.Tensor:
     """Lays labels, one per token, where the tokens are, `[batch, seq]`; -100 at padding.
 

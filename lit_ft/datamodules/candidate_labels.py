@@ -57,7 +57,6 @@ class CandidateLabelDataModule(TransformerDataModule):
             check_columns([*texts, *(labels if labelled else [])], rows.data.column_names, rows.place)
         self.description = {
             "labels": self.hparams["candidate_labels"],
-            "hypotheses": self.hypotheses,
             "problem_type": "single_label",
             "text_columns": texts,
             "label_column": labels[0] if labels else None,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lit_ft.data.collators import Batch, Feature, stack
+from lit_ft.data.collators import Batch, Feature, stack_labels
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.samplers import Key
 from lit_ft.datamodules.candidate_labels import CandidateLabelDataModule
@@ -29,11 +29,11 @@ class EmbeddingZeroShotDataModule(CandidateLabelDataModule):
 
     def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; see the base."""
-        made = super().describe(raw, known)
+        self.description = {**super().describe(raw, known), "hypotheses": self.hypotheses}
         for said, cut in zip(self.hypotheses, self.encoder(self.hypotheses).tokens_cut.tolist(), strict=True):
             if cut:
                 raise UserError(f"{said!r} is {cut} tokens longer than {self.longest_feature}: raise max_seq_length")
-        return made
+        return self.description
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Encodes the texts; see the base."""
@@ -45,7 +45,4 @@ class EmbeddingZeroShotDataModule(CandidateLabelDataModule):
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads the texts, and stacks the labels; see the base."""
-        batch = super().collate(features, split, keys)
-        if "labels" in features[0]:
-            batch["labels"] = stack([feature["labels"] for feature in features])
-        return batch
+        return stack_labels(super().collate(features, split, keys), features)

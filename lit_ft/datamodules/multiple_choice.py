@@ -10,7 +10,7 @@ from lit_ft.data.choice_encoding import ChoiceEncoder
 from lit_ft.data.choice_survey import survey_choices
 from lit_ft.data.choice_texts import choice_texts
 from lit_ft.data.choices import ChoiceLabels, LabelKind, LabelVotes, check_enough, is_missing, read_choices
-from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
+from lit_ft.data.collators import Batch, Feature, pad_sequences, stack_labels
 from lit_ft.data.columns import Names, as_list, check_columns
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.raw import Kind, RawRows, Rows
@@ -143,9 +143,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         """Pads choices and their number, and stacks the labels; see the base."""
         most = max(self.description["choice_counts"]) if self.static_length else 0
         batch = pad_sequences(features, self.tokenizer, most, self.static_length, self.hparams["pad_to_multiple_of"])
-        if "labels" in features[0]:
-            batch["labels"] = stack([feature["labels"] for feature in features])
-        return batch
+        return stack_labels(batch, features)
 
     def parts(self, batch: Batch) -> list[Part]:
         """The choices, of which one is right; see the base."""

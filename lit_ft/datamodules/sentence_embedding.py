@@ -9,7 +9,7 @@ import torch
 from datasets import Value
 from xxhash import xxh3_64_intdigest
 
-from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
+from lit_ft.data.collators import Batch, Feature, pad_sequences, stack, stack_labels
 from lit_ft.data.columns import check_columns, guess_label_column
 from lit_ft.data.featurizing import RowContent
 from lit_ft.data.label_description import DistinctCells
@@ -173,9 +173,7 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         batch = pad_sequences(features, self.tokenizer, 0, self.static_length, self.hparams["pad_to_multiple_of"])
         batch["text_ids"] = stack([feature["text_ids"] for feature in features])
         batch["real"] = torch.tensor([key[1] != FILLER for key in keys])
-        if "labels" in features[0]:
-            batch["labels"] = stack([feature["labels"] for feature in features])
-        return batch
+        return stack_labels(batch, features)
 
     def parts(self, batch: Batch) -> list[Part]:
         """The texts by their columns; see the base."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from datasets import ClassLabel, Value
 
-from lit_ft.data.collators import Batch, Feature, stack
+from lit_ft.data.collators import Batch, Feature, stack_labels
 from lit_ft.data.columns import (
     Names,
     as_list,
@@ -115,10 +115,7 @@ class TextClassificationDataModule(TransformerDataModule):
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads the features and stacks the labels; see the base."""
-        batch = super().collate(features, split, keys)
-        if "labels" in features[0]:
-            batch["labels"] = stack([feature["labels"] for feature in features])
-        return batch
+        return stack_labels(super().collate(features, split, keys), features)
 
     def label_of(self, batch: Batch) -> str | None:
         """The label's name, those of several, or a number; see the base."""

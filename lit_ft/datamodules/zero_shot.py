@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.data.collators import Batch, Feature, pad_sequences, stack
+from lit_ft.data.collators import Batch, Feature, pad_sequences, stack_labels
 from lit_ft.data.raw import Kind
 from lit_ft.data.row_views import Part, several_parts
 from lit_ft.data.samplers import Key
@@ -17,15 +17,9 @@ class ZeroShotDataModule(CandidateLabelDataModule):
     Each text is read as the premise of a hypothesis about every label, as transformers' pipeline
     `zero-shot-classification` does. To be scored (`test`, `validate`), rows have a label; `labels` `[batch]` are its
     numbers.
-
-    Args:
-        kwargs: `candidate_labels`, `hypothesis_template`, and options of every data module.
     """
 
     cut_advice = "texts are cut, not hypotheses: raise max_seq_length"
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
 
     def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
         """Encodes each text beside each hypothesis, laid end to end; see the base."""
@@ -42,9 +36,7 @@ class ZeroShotDataModule(CandidateLabelDataModule):
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads the pairs, and stacks the labels; see the base."""
         batch = pad_sequences(features, self.tokenizer, 0, self.static_length, self.hparams["pad_to_multiple_of"])
-        if "labels" in features[0]:
-            batch["labels"] = stack([feature["labels"] for feature in features])
-        return batch
+        return stack_labels(batch, features)
 
     def parts(self, batch: Batch) -> list[Part]:
         """The pairs, of which one is right; see the base."""

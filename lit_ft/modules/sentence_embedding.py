@@ -237,9 +237,11 @@ model.encode(["a text", "another one"])"""
 
     def metrics(self, description: Description, stage: str) -> MetricCollection:
         """Ranks, or correlations with the scores; see the base."""
-        made: dict[str, Any] = {"retrieval": LabelRetrieval() if self.kind == "labelled" else PairRetrieval()}
+        made: dict[str, Any]
         if self.kind == "scored":
             made = {"spearman": Spearman(num_outputs=1), "pearson": PearsonCorrCoef(num_outputs=1)}
+        else:
+            made = {"retrieval": LabelRetrieval() if self.kind == "labelled" else PairRetrieval()}
         return MetricCollection(made, compute_groups=False).to(self.device)
 
     def update(self, metrics: MetricCollection, rows: list[Part]) -> None:

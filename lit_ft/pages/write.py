@@ -1,4 +1,4 @@
-"""Writes the reports of runs into their folders."""
+"""Writes files beside their places and moves them there, so that nobody finds half of one; the reports of runs."""
 
 from pathlib import Path
 
@@ -13,7 +13,12 @@ def write_report(folder: Path) -> RunFiles:
     """Writes page and text of a run; returns what they are made of."""
     run = read_run(folder)
     for name, content in ((PAGE, page(run)), (TEXT, text(run))):
-        working = folder / f"{name}.tmp"
-        working.write_text(content, encoding="utf-8")
-        working.replace(folder / name)
+        write_whole(folder / name, content)
     return run
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Writes a text file, or leaves the one that is there."""
+    working = path.with_name(f"{path.name}.tmp")
+    working.write_text(content, encoding="utf-8")
+    working.replace(path)

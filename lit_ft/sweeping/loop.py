@@ -19,7 +19,7 @@ from lit_ft.runs import CHECKPOINTS
 from lit_ft.sweeping.options import Sweep
 from lit_ft.sweeping.results import best_or_none, shown, write
 from lit_ft.sweeping.space import Space, as_yaml
-from lit_ft.sweeping.study import METRIC, PRUNED, PRUNER, grid_size, pruner_of, sampler_of, tell
+from lit_ft.sweeping.study import METRIC, PRUNED, PRUNER, better_of, grid_size, pruner_of, sampler_of, tell
 from lit_ft.sweeping.trials import LOG, Processes, last_lines
 
 log = logging.getLogger("lit_ft")
@@ -135,7 +135,6 @@ class Loop:
         if self.received and status:
             return
         numbers = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
-        best = min if self.study.direction == optuna.study.StudyDirection.MINIMIZE else max
         if status or not (numbers or PRUNED in trial.user_attrs):
             tell(self.study, number, None, TrialState.FAIL)
             self.failures += 1
@@ -145,8 +144,9 @@ class Loop:
             self.exhausted |= tell(self.study, number, None, TrialState.PRUNED)
             log.info(f"trial {number} was stopped by the pruner after validation {trial.user_attrs[PRUNED]}")
         else:
-            self.exhausted |= tell(self.study, number, best(numbers), TrialState.COMPLETE)
-            log.info(f"trial {number}: {trial.user_attrs.get(METRIC)} {best(numbers):.5g}")
+            best = better_of(self.study)(numbers)
+            self.exhausted |= tell(self.study, number, best, TrialState.COMPLETE)
+            log.info(f"trial {number}: {trial.user_attrs.get(METRIC)} {best:.5g}")
         self._clean()
         write(self.study, self.folder, self.space, self.run)
         ended = self._trials(TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED)

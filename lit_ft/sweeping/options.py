@@ -69,6 +69,18 @@ class Parser(ArgumentParser):
         raise UserError(f"sweep: {message}")
 
 
+def parser() -> ArgumentParser:
+    """Returns the options."""
+    made = Parser(
+        prog="lit-ft sweep",
+        description="Searches for options with Optuna, each trial a run of its own; started again, it goes on. "
+        "Options of the run, such as --data.train_file, go beside these.",
+    )
+    made.add_argument("-c", "--config", action=ActionConfigFile, help="YAML of the sweep")
+    made.add_class_arguments(Sweep)
+    return made
+
+
 def read_sweep(words: Sequence[str]) -> tuple[Sweep, list[Path], list[str]]:
     """Reads the command line of a sweep.
 
@@ -82,14 +94,7 @@ def read_sweep(words: Sequence[str]) -> tuple[Sweep, list[Path], list[str]]:
         UserError: a key or a value cannot be used.
     """
     ours, of_run = split(words)
-    parser = Parser(
-        prog="lit-ft sweep",
-        description="Searches for options with Optuna, each trial a run of its own; started again, it goes on. "
-        "Options of the run, such as --data.train_file, go beside these.",
-    )
-    parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML of the sweep")
-    parser.add_class_arguments(Sweep)
-    given = parser.parse_args(ours)
+    given = parser().parse_args(ours)
     files = [Path(str(each)) for each in given.pop("config") or []]
     return Sweep(**given.as_dict()), files, of_run
 

@@ -6,6 +6,7 @@ import math
 import sys
 import warnings
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lit_ft.pages import charts, html
+from lit_ft.pages.write import write_whole
 from lit_ft.sweeping.space import Space, as_yaml
-from lit_ft.sweeping.study import METRIC
+from lit_ft.sweeping.study import METRIC, better_of
 
 BEST, TABLE, PAGE = "best.yaml", "trials.csv", "sweep.html"
 
@@ -42,16 +44,16 @@ def write(study: optuna.Study, folder: Path, space: Space, run: Mapping[str, Any
     if best is not None:
         first = f"# trial {best.number}: {metric_of(study)} {best.value:.6g}\n"
         values = as_yaml({name: best.params[name] for name in space}, run)
-        _replace(folder / BEST, first + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        write_whole(folder / BEST, first + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    _replace(folder / TABLE, text.getvalue())
-    _replace(folder / PAGE, page(study, space))
+    write_whole(folder / TABLE, text.getvalue())
+    write_whole(folder / PAGE, page(study, space))
 
 
 def table(study: optuna.Study, space: Space) -> tuple[list[str], list[list[Any]]]:
     """Returns header and a row for each trial, the best first, those without a value of their own last."""
-    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
+    sign = 1 if better_of(study) is min else -1
 
     def place(trial: FrozenTrial) -> tuple[float, int]:
         scored = trial.state == TrialState.COMPLETE and trial.value is not None
@@ -80,9 +82,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
 def page(study: optuna.Study, space: Space) -> str:
     """Returns the page: how the best value came down over the trials, what mattered, all trials."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    better = min if study.direction == optuna.study.StudyDirection.MINIMIZE else max
     values = [(trial.number, trial.value) for trial in done if trial.value is not None]
-    best = [(number, better(value for _, value in values[: at + 1])) for at, (number, _) in enumerate(values)]
+    so_far = accumulate((value for _, value in values), better_of(study))
+    best = [(number, value) for (number, _), value in zip(values, so_far, strict=True)]
     header, rows = table(study, space)
     body = [charts.lines({"trial": values, "best so far": best}, header[1], dots=True)]
     if found := importances(study):
@@ -125,9 +127,3 @@ def shown(values: Mapping[str, Any]) -> str:
 def short(value: Any) -> str:
     """Returns a value as people read it."""
     return "" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def _replace(path: Path, text: str) -> None:
-    working = path.with_name(f"{path.name}.tmp")
-    working.write_text(text, encoding="utf-8")
-    working.replace(path)

@@ -1,7 +1,7 @@
 """Optuna's study of a sweep: where it lies, who proposes values, who stops trials."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,6 +138,11 @@ def open_study(place: str, name: str, direction: Direction, sweep: Mapping[str, 
         other = [key for key in dict.fromkeys([*sweep, *known]) if sweep.get(key) != known.get(key)]
         raise UserError(f"{place} holds a sweep with another {', '.join(other[:5])}: name another --folder")
     return study
+
+
+def better_of(study: optuna.Study) -> Callable[..., Any]:
+    """Returns `min` or `max`: which of some values is the best."""
+    return min if study.direction == optuna.study.StudyDirection.MINIMIZE else max
 
 
 def tell(study: optuna.Study, trial: int, value: float | None, state: optuna.trial.TrialState) -> bool:

@@ -49,6 +49,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("export --hub_m", {"--hub_model_id"}),
         ("cache clear --older", {"--older_than_days"}),
         ("completion z", {"zsh"}),
+        ("sweep --n_tr", {"--n_trials"}),
     ],
 )
 def test_bash_completes(typed: str, completed: set[str], script: Path) -> None:
