@@ -48,6 +48,7 @@ from lit_ft.ops.objects import import_name, option_defaults, option_parameters
 from lit_ft.resuming import AUTO, check_fixed, saved_options, taken_over, with_config_of_run
 from lit_ft.runs import CHECKPOINTS, CONFIG, find_checkpoint, newest_or_none, run_of
 from lit_ft.screen import quiet, show_metrics, speak
+from lit_ft.yaml_files import with_found_configs
 
 log = logging.getLogger("lit_ft")
 
@@ -107,8 +108,11 @@ class Parser(LightningArgumentParser):
             meant = OF_OTHER_TASKS.get(unknown[2])
             hint = f"; here it is {meant!r}" if meant in known else did_you_mean(unknown[2], known)
             raise UserError(f"{unknown[1]} has no option {unknown[2]!r}{hint}")
-        super().error(message, ex)
-        raise SystemExit(2)
+        if not self.exit_on_error:  # one of several readings of a value
+            super().error(message, ex)
+        if strange := re.match(r"unrecognized arguments: (--[^\s=]+)", message):
+            message += did_you_mean(strange[1], (name for each in self._actions for name in each.option_strings))
+        raise UserError(f"{message}\nall options: {self.prog.replace(' [options]', '')} --help")
 
 
 class LitFtCLI(LightningCLI):
@@ -158,7 +162,8 @@ class LitFtCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses; a checkpoint's hyperparameters lie below YAML and command line, never above them."""
-        words = with_config_of_run(list(sys.argv[1:] if args is None else args), DEFAULTS["default_root_dir"])
+        given = with_found_configs(list(sys.argv[1:] if args is None else args))
+        words = with_config_of_run(given, DEFAULTS["default_root_dir"])
         self.config = parser.parse_args(words)
         command = self.config.subcommand
         options = self.config[command]

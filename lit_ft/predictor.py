@@ -84,16 +84,7 @@ class Predictor:
         return [found[number] for number in range(len(given))]
 
     def _row(self, row: Row | str) -> dict[str, Any]:
-        if not isinstance(row, str):
-            return dict(row)
-        if self.data.parallel_sides:
-            return {self.data.parallel_sides[0]: row}
-        if hasattr(self.data, "find_format"):
-            return {"prompt": row}
-        if self.known.get("words") == "list":
-            return {self.known["text_column"]: row.split()}
-        columns = self.known.get("text_columns") or [self.known.get("text_column", "text")]
-        return {columns[0]: row}
+        return {self.data.column_of_texts(self.known): row} if isinstance(row, str) else dict(row)
 
     def _batches(self, whole: Dataset) -> Iterator[dict[str, Any]]:
         """Yields batches of rows of similar length, the windows of a row one after the other."""

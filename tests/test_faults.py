@@ -191,7 +191,7 @@ def test_weights_that_are_pickles_need_leave(tiny: Callable[..., str], tmp_path:
 def test_yaml_makes_no_python_objects(tiny: Callable[..., str], tmp_path: Path) -> None:
     path = tmp_path / "evil.yaml"
     path.write_text(f"data:\n  init_args:\n    quoting: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n")
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError, match=r"evil\.yaml, line 3, column 14: could not determine a constructor"):
         cli.main([*words(tiny("bert"), tmp_path), f"--config={path}"])
     assert not (tmp_path / "ran").exists()
 

@@ -21,7 +21,7 @@ def wheel(tmp_path: Path) -> Path:
 
 
 def fit(python: str, command: Path, place: Path, folder: Path, **environment: str) -> None:
-    find = "from lit_ft.commands.quickstart import CONFIG, shipped_config; print(shipped_config(CONFIG))"
+    find = "from lit_ft.yaml_files import shipped_config; print(shipped_config('text_classification/quickstart.yaml'))"
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     run: dict[str, Any] = {"check": True, "capture_output": True, "text": True, "cwd": folder, "timeout": 300}
     run["env"] = {**clean, **environment}

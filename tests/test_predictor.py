@@ -123,6 +123,38 @@ def test_rows_are_those_of_predict(tiny: Callable[..., str], tmp_path: Path, tas
     assert predictor([]) == []
 
 
+@pytest.mark.parametrize(
+    ("task", "column"),
+    [("classification", "sentence"), ("causal", "story"), ("masked", "story"), ("tagged", "tokens"),
+     ("chats", "prompt"), ("pairs", "source")],
+)  # fmt: skip
+def test_lines_of_a_txt_file_are_texts_alone(tiny: Callable[..., str], tmp_path: Path, task: str, column: str) -> None:
+    """Whatever the column of the training rows is called."""
+    make, kind, _ = TASKS[task]
+    if kind == "t5":
+        model = make_seq2seq("t5", tmp_path / "t5", **NO_DROPOUT)
+    else:
+        model = make_preference_model(tmp_path / "model") if kind == "chat" else tiny(kind)
+    module, data = make(model)
+    name = {"classification": "text_column_names", "causal": "text_column_name", "masked": "text_column_name"}.get(task)
+    if name:
+        data = type(data)(
+            model_name_or_path=model, train_file=data.hparams["train_file"], column_mapping={"text": column},
+            validation_split_percentage=0, **{name: column},
+        )  # fmt: skip
+    trainer = plain_trainer(max_steps=1, limit_val_batches=0)
+    trainer.fit(module, data)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    lines = [f"{text[:20]} [MASK]." for text in texts()[:5]]
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
+
+    options = {name: data.hparams[name] for name in OPTIONS.get(task, ())}
+    found = lit_ft.load_predictor(tmp_path / "model.ckpt", **options)(lines)
+    source = type(data)(model_name_or_path=model, predict_file=str(tmp_path / "lines.txt"), **options)
+    same(found, [row for batch in plain_trainer().predict(module, source) or [] for row in batch])
+    assert [row[column] for row in found] == lines
+
+
 def test_a_run_brings_its_options_and_a_folder_is_told_by_its_head(
     tiny: Callable[..., str], sample: Path, tmp_path: Path
 ) -> None:

@@ -1,24 +1,16 @@
 """`lit-ft quickstart`: the main job on sample data and weights that need no hub: fit, test, predict, export."""
 
 import json
-from importlib.resources import files
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from lit_ft import cli
 from lit_ft.screen import show_metrics
+from lit_ft.yaml_files import shipped_config
 
 CONFIG = "text_classification/quickstart.yaml"
 SHOWN = 5
-
-
-def shipped_config(name: str) -> Path:
-    """Returns the path of a configuration that ships with the package (in a checkout: in `configs/`)."""
-    home = Path(str(files("lit_ft")))
-    installed = home / "configs" / name
-    return installed if installed.is_file() else home.parent / "configs" / name
 
 
 def quickstart() -> None:

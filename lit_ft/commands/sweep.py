@@ -17,7 +17,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_ft.cli import LitFtCLI, without_links
-from lit_ft.commands.quickstart import shipped_config
+from lit_ft.data.columns import as_list
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.adapters import read_settings
 from lit_ft.ops.objects import import_name, option_parameters
@@ -25,6 +25,7 @@ from lit_ft.pages.comparison import flat
 from lit_ft.screen import quiet, speak
 from lit_ft.sweeping.options import CLASSES, Sweep, read_sweep
 from lit_ft.sweeping.options import parser as parser  # as other commands have one, for completion
+from lit_ft.yaml_files import found_config
 
 log = logging.getLogger("lit_ft")
 
@@ -141,7 +142,8 @@ def sweep(arguments: list[str] | None = None) -> None:
 
     if any(word.partition("=")[0] == "--ckpt_path" for word in words):
         raise UserError(BEGIN_ANEW)
-    configs = [f"--config={_found(name, files)}" for name in ([asked.run] if isinstance(asked.run, str) else asked.run)]
+    folders = [*(file.parent for file in files), Path()]
+    configs = [f"--config={found_config(name, folders)}" for name in as_list(asked.run)]
     of_run = ["fit", *configs, *_of_metric(asked), *words]
     cli = TrialCLI(of_run)
     cli.check(asked)
@@ -208,16 +210,6 @@ def _of_metric(sweep: Sweep) -> list[str]:
     mode = {long: short for short, long in DIRECTIONS.items()}.get(sweep.direction or "")
     given = {"monitor": sweep.metric, "mode": mode}
     return [f"--checkpoint.{name}={value}" for name, value in given.items() if value is not None]
-
-
-def _found(name: str, files: Sequence[Path]) -> Path:
-    """Finds a run's YAML: beside the sweep's own, here, or among those that ship."""
-    places = [*(file.parent / name for file in files), Path(name), shipped_config(name)]
-    found = next((path for path in places if path.is_file()), None)
-    if found is None:
-        near = [str(path) for place in places[:-1] if place.parent.is_dir() for path in place.parent.glob("*.yaml")]
-        raise UserError(f"run: {name}: no such file{did_you_mean(str(places[0]), near)}")
-    return found
 
 
 @contextmanager

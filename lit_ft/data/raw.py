@@ -26,6 +26,8 @@ from lit_ft.errors import RowError, UserError
 
 log = logging.getLogger("lit_ft")
 
+TEXT = "text"
+"""Column of the lines of a txt file."""
 Kind = Literal["train", "validation", "test", "predict"]
 SplitNames = str | dict[str, str]
 Read = TypeVar("Read")
@@ -70,6 +72,13 @@ class RawRows:
     def uncut(self) -> Dataset:
         """All rows of the file or split."""
         return self.data if self.whole is None else self.whole
+
+    def with_texts_in(self, column: str) -> "RawRows":
+        """Returns the rows; where they are lines of txt files, their column gets this name."""
+        texts = self.parts and all(name.removesuffix(".gz").endswith(".txt") for name, _ in self.parts)
+        if not texts or column == TEXT or TEXT not in self.data.column_names:
+            return self
+        return replace(self, data=self.data.rename_column(TEXT, column))
 
     def where(self, row: int) -> str:
         """Names a row of `data` for a message: its file or split, and its number there, from 1."""

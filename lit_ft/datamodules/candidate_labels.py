@@ -63,6 +63,11 @@ class CandidateLabelDataModule(TransformerDataModule):
         }
         return self.description
 
+    def column_of_texts(self, known: dict[str, Any]) -> str:
+        """The column of text; see the base."""
+        names = as_list(self.hparams["text_column_names"])
+        return names[0] if len(names) == 1 else super().column_of_texts(known)
+
     @property
     def hypotheses(self) -> list[str]:
         """What is said with each label."""

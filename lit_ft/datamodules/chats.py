@@ -85,6 +85,10 @@ class ChatDataModule(TransformerDataModule):
         self.description = {**known, "length": self.longest_feature, "end_of_reply": self.encoder.end_of_reply()}
         return self.description
 
+    def column_of_texts(self, known: dict[str, Any]) -> str:
+        """What a user says, unless `chat_columns` has plain texts; see the base."""
+        return super().column_of_texts({}) if "text" in (self.hparams["chat_columns"] or {}) else "prompt"
+
     def input_columns(self, split: Kind) -> list[str] | None:
         """Those of the format, where all sets have one; see the base."""
         return self._columns.get(split)

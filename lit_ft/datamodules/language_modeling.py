@@ -81,10 +81,7 @@ class LanguageModelingDataModule(TransformerDataModule):
     def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the text column; see the base."""
         every = [rows for sets in raw.values() for rows in sets.values()]
-        given = self.hparams["text_column_name"] or known.get("text_column")
-        name = self._text_column(
-            every[0], given, strict=bool(self.hparams["text_column_name"]) and "predict" not in raw
-        )
+        name = self._text_column(every[0], self.hparams["text_column_name"] or known.get("text_column"))
         for rows in every:
             check_text_column(rows, name)
         pieces = any(PART in rows.data.column_names for rows in every)
@@ -179,16 +176,13 @@ class LanguageModelingDataModule(TransformerDataModule):
                     log.info(f"{stream.name}: train_tokenizer reads the first {seen:,} rows of the stream")
                     return
 
-    def _text_column(self, rows: RawRows, given: str | None, strict: bool = True) -> str:
-        """Returns the column that is given, or else `text`, or else the only column of strings.
+    def column_of_texts(self, known: dict[str, Any]) -> str:
+        """The column of text; see the base."""
+        return self.hparams["text_column_name"] or super().column_of_texts(known)
 
-        Args:
-            rows: the rows.
-            given: a name, if there is one.
-            strict: whether the name must be there; prompts of a txt file are in the column `text`.
-        """
-        present = rows.data.column_names
-        if given and (strict or given in present or not set(present) <= {"text", PART}):
+    def _text_column(self, rows: RawRows, given: str | None) -> str:
+        """Returns the column that is given, or else `text`, or else the only column of strings."""
+        if given:
             return given
         strings = [name for name, feature in rows.data.features.items() if is_text(feature)]
         if "text" in strings or len(strings) == 1:
@@ -196,7 +190,9 @@ class LanguageModelingDataModule(TransformerDataModule):
         if not strings:
             held = {name: str(getattr(feature, "dtype", feature)) for name, feature in rows.data.features.items()}
             raise UserError(f"{rows.place}: no column of text; columns: {held}")
-        raise UserError(f"{rows.place}: which column is the text? columns: {present}; set text_column_name")
+        raise UserError(
+            f"{rows.place}: which column is the text? columns: {rows.data.column_names}; set text_column_name"
+        )
 
     def _texts(self, rows: dict[str, list[Any]]) -> list[str]:
         return ["" if cell is None else str(cell) for cell in rows[self.description["text_column"]]]

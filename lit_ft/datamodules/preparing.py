@@ -20,7 +20,7 @@ from lit_ft.data.fingerprints import Stamp, check_unchanged
 from lit_ft.data.mixture import mixed_source
 from lit_ft.data.prepare import Prepared, Work, prepare
 from lit_ft.data.quality import check_actions
-from lit_ft.data.raw import Kind, RawRows, RawSource, Rows, Scratch, SplitNames
+from lit_ft.data.raw import TEXT, Kind, RawRows, RawSource, Rows, Scratch, SplitNames
 from lit_ft.data.readers import Quoting, ReadOptions, SampleBy
 from lit_ft.data.sources import HubSource, NamedFiles
 from lit_ft.data.store import FeatureStore
@@ -232,6 +232,11 @@ class PreparingDataModule(TokenizingDataModule):
         """Returns how files of rows to predict are read, given how the others are."""
         return read
 
+    def column_of_texts(self, known: dict[str, Any]) -> str:
+        """Returns the column that lines of a txt file to predict stand for; `known` as for `describe`."""
+        column: str = known.get("text_column") or TEXT
+        return column
+
     def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
         """Returns what rows are compared by when they are checked: by default every column of strings, no labels."""
         texts = [cells for cells in rows.values() if all(cell is None or isinstance(cell, str) for cell in cells)]
@@ -306,6 +311,9 @@ class PreparingDataModule(TokenizingDataModule):
     def _work(self, kinds: tuple[Kind, ...], known: dict[str, Any], scratch: Path) -> Work:
         self._scratch = Scratch(scratch)
         rows = {kind: self.load_rows(kind) for kind in kinds}
+        if "predict" in rows:
+            column = self.column_of_texts(known)
+            rows["predict"] = {name: each.with_texts_in(column) for name, each in rows["predict"].items()}
         self.notes = []
         self.description = self.describe(rows, known)
         if self.hparams["streaming"]:

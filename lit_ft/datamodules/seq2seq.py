@@ -143,6 +143,10 @@ class Seq2SeqDataModule(TransformerDataModule):
         }
         return self.description
 
+    def column_of_texts(self, known: dict[str, Any]) -> str:
+        """The side of the sources; see the base."""
+        return self.parallel_sides[0]
+
     def input_columns(self, split: Kind) -> list[str]:
         """Source and targets; see the base."""
         return self._columns_of[split]

@@ -79,6 +79,12 @@ class TextClassificationDataModule(TransformerDataModule):
             self.description = {**self.description, **self._labels(raw, known)}
         return self.description
 
+    def column_of_texts(self, known: dict[str, Any]) -> str:
+        """The column of text, where a row has one text; see the base."""
+        names = as_list(self.hparams["text_column_names"]) or known.get("text_columns", [])
+        pairs = self.hparams["text_pair_column_names"] or known.get("pair_columns")
+        return names[0] if len(names) == 1 and not pairs else super().column_of_texts(known)
+
     def input_columns(self, split: Kind) -> list[str]:
         """Text, pair and label columns; see the base."""
         names = ["text_columns", "pair_columns"] + (["label_columns"] if split != "predict" else [])

@@ -10,6 +10,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 from jsonargparse.typing import PositiveInt
 
 from lit_ft.errors import UserError, did_you_mean
+from lit_ft.yaml_files import with_found_configs
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def read_sweep(words: Sequence[str]) -> tuple[Sweep, list[Path], list[str]]:
         UserError: a key or a value cannot be used.
     """
     ours, of_run = split(words)
-    given = parser().parse_args(ours)
+    given = parser().parse_args(with_found_configs(ours))
     files = [Path(str(each)) for each in given.pop("config") or []]
     return Sweep(**given.as_dict()), files, of_run
 
