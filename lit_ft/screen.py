@@ -29,10 +29,15 @@ UNACTIONABLE = (
     r".*LightningCLI's args parameter is intended.*",
     r".*lr_scheduler.step\(\).* before .*optimizer.step\(\).*",
     r".*pin_memory.*no accelerator.*",
+    r".*`is_gradient_checkpointing` is deprecated.*",  # PEFT asks for it
     r".*variance of predictions or target is close to zero.*",
     r".*`compute` method of metric .* was called before the `update`.*",
 )
-SILENT_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
+SILENT_LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.seed",
+    "bitsandbytes.backends.cpu.ops",
+)
 UNACTIONABLE_MESSAGES = (
     "💡",
     "to estimate number of stepping batches",
@@ -41,6 +46,7 @@ UNACTIONABLE_MESSAGES = (
     "Seed set to",
     "Restoring states from",  # we say which weights are used
     "Loaded model weights from",
+    "Failed to load CPU gemm_4bit_forward",  # said of every run, also of those without 4 bits
 )
 
 

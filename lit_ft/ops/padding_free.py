@@ -179,7 +179,7 @@ class PaddingFree(AbstractContextManager["PaddingFree"]):
         if self.parts is None:
             if not str(inner.config._attn_implementation).startswith(PREFIX):
                 return None  # somebody chose another one since
-        elif inner.is_gradient_checkpointing and self.model.training:
+        elif self.model.training and _is_checkpointing(inner):
             return None  # parts run again in backward, when nobody knows the layout
         layout = Layout.of(mask)
         # windows and convolutions count columns: padding between tokens stays
@@ -381,3 +381,8 @@ def _why_not(free: PaddingFree, probe: Probe) -> tuple[str | None, bool]:
     if reason is None and not free.watch.told:
         reason = "its attention is not that of transformers' AttentionInterface"
     return reason or unknown_windows(free.watch), False
+
+
+def _is_checkpointing(model: nn.Module) -> bool:
+    # transformers renames its own property, with a warning for the old name
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
