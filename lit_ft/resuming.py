@@ -10,6 +10,7 @@ from lit_ft.errors import UserError
 from lit_ft.ops.building import ModelSource
 from lit_ft.ops.checkpoint_extras import load_config
 from lit_ft.runs import CONFIG, find_checkpoint, newest_or_none, run_of
+from lit_ft.yaml_files import WORDS
 
 FIXED = ("model_type", "config_overrides", "config_name", "add_tokens", "labels", "problem_type")
 """Options that decide shapes or meaning of the weights: a checkpoint's values cannot be overruled."""
@@ -31,7 +32,7 @@ def with_config_of_run(words: list[str], root: str) -> list[str]:
     for word, following in zip(words, [*words[1:], ""], strict=True):
         name, equals, value = word.partition("=")
         given[name] = value if equals else following
-    if not words or words[0] not in LightningCLI.subcommands() or {"--config", "-c"} & set(given):
+    if not words or words[0] not in LightningCLI.subcommands() or {*WORDS} & {*given}:
         return words
     if "--ckpt_path" not in given:
         return words

@@ -1,6 +1,6 @@
 """Finds the YAML files that a command names: where it says, or among the configurations that ship with the package."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from lit_ft.errors import UserError, did_you_mean
 
 WORDS = ("--config", "-c")
+"""Before the name of a file."""
 SHIPPED = "configs"
 
 
@@ -46,18 +47,14 @@ def with_found_configs(words: Sequence[str]) -> list[str]:
     Raises:
         UserError: there is none.
     """
-    return [*_replaced(words)]
-
-
-def _replaced(words: Sequence[str]) -> Iterator[str]:
-    before = ""
-    for word in words:
+    found = []
+    for before, word in zip(["", *words], words, strict=False):
         option, equals, value = word.partition("=")
         if before in WORDS:
-            yield _path(word)
+            found.append(_path(word))
         else:
-            yield f"{option}={_path(value)}" if equals and option in WORDS else word
-        before = word
+            found.append(f"{option}={_path(value)}" if equals and option in WORDS else word)
+    return found
 
 
 def _path(value: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lit_ft import cli
+from lit_ft.commands.preview import preview
 from lit_ft.errors import UserError
 from lit_ft.yaml_files import found_config, with_found_configs
 
@@ -51,8 +52,6 @@ def test_what_is_no_yaml_is_named_with_its_line(held: bytes, said: str, tmp_path
 def test_a_missing_file_and_an_unknown_option_are_one_line_each(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lit_ft.commands.preview import preview
-
     run = preview if command == "preview" else cli.main
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("")

@@ -19,7 +19,7 @@ from lit_ft.data.columns import check_columns
 from lit_ft.data.files import FileRows, read_files
 from lit_ft.data.fingerprints import Stamp, content_digest, files_below, folder_digest, stamp
 from lit_ft.data.labels import class_names
-from lit_ft.data.readers import ReadOptions, read_chunks
+from lit_ft.data.readers import ReadOptions, extension, read_chunks
 from lit_ft.data.sources import Files, HubSource, NamedFiles, expand_files, in_memory, pick_split
 from lit_ft.data.splits import cut_validation, rows_kept
 from lit_ft.errors import RowError, UserError
@@ -75,10 +75,8 @@ class RawRows:
 
     def with_texts_in(self, column: str) -> "RawRows":
         """Returns the rows; where they are lines of txt files, their column gets this name."""
-        texts = self.parts and all(name.removesuffix(".gz").endswith(".txt") for name, _ in self.parts)
-        if not texts or column == TEXT or TEXT not in self.data.column_names:
-            return self
-        return replace(self, data=self.data.rename_column(TEXT, column))
+        lines = TEXT in self.data.column_names and {extension(Path(name)) for name, _ in self.parts} == {"txt"}
+        return replace(self, data=self.data.rename_column(TEXT, column)) if lines and column != TEXT else self
 
     def where(self, row: int) -> str:
         """Names a row of `data` for a message: its file or split, and its number there, from 1."""

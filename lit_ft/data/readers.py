@@ -92,7 +92,7 @@ def file_format(path: Path, options: ReadOptions | None = None) -> str:
     Raises:
         UserError: the extension is none of ours.
     """
-    name = _extension(path)
+    name = extension(path)
     if name not in _FORMATS and options is not None and options.sides is not None:
         return "txt"  # `train.de`
     if name not in _FORMATS:
@@ -133,18 +133,18 @@ def check_file(path: Path) -> None:
         raise UserError(f"{path}: permission denied for {error.filename}; make it readable for this user") from None
 
 
-def _extension(path: Path) -> str:
+def extension(path: Path) -> str:
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
     return suffixes[-1][1:].lower() if suffixes else ""
 
 
 def _content(folder: Path) -> str:
     names = [Path(name) for name in sorted(os.listdir(folder))]
-    formats = Counter(_extension(name) for name in names if _extension(name) in _FORMATS)
+    formats = Counter(extension(name) for name in names if extension(name) in _FORMATS)
     if not formats:
         return f"it holds no data files ({', '.join(map(str, names[:5])) or 'it is empty'})"
     (best, count), *_ = formats.most_common(1)
-    example = next(name for name in names if _extension(name) == best)
+    example = next(name for name in names if extension(name) == best)
     return f"name its files: '{folder}/*{''.join(example.suffixes)}' ({count} of them)"
 
 

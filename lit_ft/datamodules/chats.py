@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_ft.data.chat_encoding import ChatEncoder, check_tokens, read_template
 from lit_ft.data.chat_rendering import ChatRenderer
 from lit_ft.data.ragged import Array, Column, Ragged
-from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.raw import TEXT, Kind, RawRows
 from lit_ft.data.store import FeatureStore
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError
@@ -87,7 +87,7 @@ class ChatDataModule(TransformerDataModule):
 
     def column_of_texts(self, known: dict[str, Any]) -> str:
         """What a user says, unless `chat_columns` has plain texts; see the base."""
-        return super().column_of_texts({}) if "text" in (self.hparams["chat_columns"] or {}) else "prompt"
+        return TEXT if TEXT in (self.hparams["chat_columns"] or {}) else "prompt"
 
     def input_columns(self, split: Kind) -> list[str] | None:
         """Those of the format, where all sets have one; see the base."""
@@ -158,7 +158,7 @@ class ChatDataModule(TransformerDataModule):
         Raises:
             UserError: the model cannot take so many.
         """
-        config, run = self.pretrained_config(), (getattr(self._module, "description", None) or {}).get("length")
+        config, run = self.pretrained_config(), self.known.get("length")
         most = None if config is None else hard_limit(config)
         known = self.tokenizer.model_max_length if config is None else longest_input(config, self.tokenizer)
         size = int(self.hparams["max_seq_length"] or run or min(known or LONGEST, LONGEST))

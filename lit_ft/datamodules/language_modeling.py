@@ -128,7 +128,7 @@ class LanguageModelingDataModule(TransformerDataModule):
         Raises:
             UserError: the model cannot take so many.
         """
-        run = (getattr(self._module, "description", None) or {}).get("length")
+        run = self.known.get("length")
         size: int = self.hparams[self.length_option] or run or min(self.longest_input or LONGEST, LONGEST)
         config = self.pretrained_config()
         most = hard_limit(config) if config is not None else None
@@ -175,10 +175,6 @@ class LanguageModelingDataModule(TransformerDataModule):
                 if seen >= STREAMED_ROWS:
                     log.info(f"{stream.name}: train_tokenizer reads the first {seen:,} rows of the stream")
                     return
-
-    def column_of_texts(self, known: dict[str, Any]) -> str:
-        """The column of text; see the base."""
-        return self.hparams["text_column_name"] or super().column_of_texts(known)
 
     def _text_column(self, rows: RawRows, given: str | None) -> str:
         """Returns the column that is given, or else `text`, or else the only column of strings."""

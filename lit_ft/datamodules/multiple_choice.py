@@ -161,7 +161,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
 
     def groups(self, rows: RawRows) -> Rows | None:
         """Keeps the rows about a context together; see the base."""
-        known = getattr(self._module, "description", None) or {}
+        known = self.known
         name = self._find_layout(rows, known, labelled=False)[0].context
         if not name:
             return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import lit_ft
 from lit_ft.data.blocks import Grouping
@@ -25,11 +25,12 @@ from lit_ft.data.readers import Quoting, ReadOptions, SampleBy
 from lit_ft.data.sources import HubSource, NamedFiles
 from lit_ft.data.store import FeatureStore
 from lit_ft.data.streamed_source import StreamedSource
-from lit_ft.data.tokenization import TruncationSide
 from lit_ft.datamodules.tokenizing import TokenizingDataModule
 from lit_ft.errors import UserError
 
 log = logging.getLogger("lit_ft")
+
+Given = TypeVar("Given")
 
 
 def _plain(options: Any) -> Any:
@@ -38,20 +39,14 @@ def _plain(options: Any) -> Any:
     return {name: value for name, value in options.items() if name != "dataset"}
 
 
+def _by_kind(train: Given, validation: Given, test: Given, predict: Given) -> dict[Kind, Given]:
+    return {"train": train, "validation": validation, "test": test, "predict": predict}
+
+
 class PreparingDataModule(TokenizingDataModule):
     """Rows, tokenized once; see `TransformerDataModule`, which serves them.
 
     Args:
-        model_name_or_path: checkpoint whose tokenizer is used (hub name, folder, or `package://name/folder` inside an
-            installed package). On the command line it follows the model's.
-        tokenizer_name: tokenizer, where it is not the model's.
-        model_revision: branch, tag or commit of the model on the hub.
-        use_fast_tokenizer: use the Rust tokenizer where there is one.
-        tokenizer_kwargs: further arguments of `AutoTokenizer.from_pretrained`, such as `do_lower_case`.
-        trust_remote_code: run code that lies beside a checkpoint on the hub.
-        gguf_file: name of the GGUF file in the model's folder.
-        cache_dir: where downloads from the hub are kept.
-        add_tokens: words to add to the vocabulary; on the command line it follows the model's.
         dataset: objects in memory: Dataset, DatasetDict, list of dicts, DataFrame, or a dict of these by split
             (Python only).
         dataset_name: data set on the hub, or a local folder.
@@ -80,9 +75,6 @@ class PreparingDataModule(TokenizingDataModule):
         max_eval_samples: validate and test on at most this many rows.
         max_predict_samples: predict at most this many rows.
         sample_head: take the first rows instead of a sample.
-        max_seq_length: most tokens of a feature, special tokens included.
-        truncation_side: the part of a longer text that is kept: `first`, `last` or `head_and_tail`.
-        stride: make windows that overlap by this many tokens instead of cutting longer texts.
         preprocessing_num_workers: processes that tokenize.
         preparation_dir: where prepared data is kept. Default: `$LIT_FT_CACHE`, else `~/.cache/lit_ft`.
         overwrite_cache: prepare anew even if it was done before.
@@ -97,6 +89,7 @@ class PreparingDataModule(TokenizingDataModule):
             `unknown_label`, `cut`, `unknown_tokens`, `mojibake`, `byte_order_mark`, `control_characters`,
             `mixed_line_ends`, `ill_formed_tags` (of words), `equal_replies` (of preferences). Default: keep, but
             `error` for training rows without a label and unknown labels.
+        kwargs: options of the tokenizer.
     """
 
     loading_options: ClassVar[frozenset[str]] = frozenset(
@@ -114,15 +107,6 @@ class PreparingDataModule(TokenizingDataModule):
     def __init__(
         self,
         *,
-        model_name_or_path: str | None = None,
-        tokenizer_name: str | None = None,
-        model_revision: str = "main",
-        use_fast_tokenizer: bool = True,
-        tokenizer_kwargs: dict[str, Any] | None = None,
-        trust_remote_code: bool = False,
-        gguf_file: str | None = None,
-        cache_dir: str | None = None,
-        add_tokens: list[str] | None = None,
         dataset: Any = None,
         dataset_name: str | None = None,
         dataset_config_name: str | None = None,
@@ -145,9 +129,6 @@ class PreparingDataModule(TokenizingDataModule):
         max_eval_samples: int | None = None,
         max_predict_samples: int | None = None,
         sample_head: bool = False,
-        max_seq_length: int | None = 128,
-        truncation_side: TruncationSide = "first",
-        stride: int | None = None,
         preprocessing_num_workers: int | None = None,
         preparation_dir: str | None = None,
         overwrite_cache: bool = False,
@@ -155,17 +136,9 @@ class PreparingDataModule(TokenizingDataModule):
         streaming: bool = False,
         column_mapping: dict[str, str] | None = None,
         on_bad_rows: dict[str, str] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        if secret := next((name for name in ("token", "use_auth_token") if name in (tokenizer_kwargs or {})), None):
-            raise UserError(
-                f"tokenizer_kwargs holds {secret!r}, which would be written to config.yaml and checkpoints: "
-                "set HF_TOKEN in the environment, or log in with `hf auth login`"
-            )
-        # rows in memory are no hyperparameters: they would go into every checkpoint
-        self.save_hyperparameters(ignore=["dataset", "sources"], logger=False)
-        # what a task fixes for its users is on no command line, and Lightning saves only what is
-        self.hparams.update(max_seq_length=max_seq_length, truncation_side=truncation_side, stride=stride)
+        super().__init__(**kwargs)
         self.hparams["sources"] = None if sources is None else {name: _plain(each) for name, each in sources.items()}
         self.on_bad_rows = check_actions(on_bad_rows or {})
         kind = StreamedSource if streaming else RawSource
@@ -176,23 +149,13 @@ class PreparingDataModule(TokenizingDataModule):
             kind(
                 dataset=dataset,
                 hub=HubSource(dataset_name, dataset_config_name, dataset_revision) if dataset_name else None,
-                files={"train": train_file, "validation": validation_file, "test": test_file, "predict": predict_file},
-                split_names={
-                    "train": train_split_name,
-                    "validation": validation_split_name,
-                    "test": test_split_name,
-                    "predict": predict_split_name,
-                },
+                files=_by_kind(train_file, validation_file, test_file, predict_file),
+                split_names=_by_kind(train_split_name, validation_split_name, test_split_name, predict_split_name),
                 read=read,
                 read_to_predict=self.read_to_predict(read),
                 column_mapping=column_mapping or {},
                 validation_split_percentage=validation_split_percentage,
-                limits={
-                    "train": max_train_samples,
-                    "validation": max_eval_samples,
-                    "test": max_eval_samples,
-                    "predict": max_predict_samples,
-                },
+                limits=_by_kind(max_train_samples, max_eval_samples, max_eval_samples, max_predict_samples),
                 head=sample_head,
             ),
             sources or {},
@@ -234,8 +197,8 @@ class PreparingDataModule(TokenizingDataModule):
 
     def column_of_texts(self, known: dict[str, Any]) -> str:
         """Returns the column that lines of a txt file to predict stand for; `known` as for `describe`."""
-        column: str = known.get("text_column") or TEXT
-        return column
+        given = self.hparams.get("text_column_name") or known.get("text_column")
+        return given if given and isinstance(given, str) else TEXT
 
     def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
         """Returns what rows are compared by when they are checked: by default every column of strings, no labels."""
@@ -276,7 +239,7 @@ class PreparingDataModule(TokenizingDataModule):
         """
         check_unchanged(self._used)
         self._used |= {path: stamp for kind in kinds for path, stamp in self.source.stamps(self._origin(kind)).items()}
-        known = dict(getattr(self._module, "description", None) or {})
+        known = dict(self.known)
         config, root = self.pretrained_config(), preparation_root(self.hparams["preparation_dir"])
         covered = self.loading_options | self.source.covered_options
         key = {
@@ -311,9 +274,6 @@ class PreparingDataModule(TokenizingDataModule):
     def _work(self, kinds: tuple[Kind, ...], known: dict[str, Any], scratch: Path) -> Work:
         self._scratch = Scratch(scratch)
         rows = {kind: self.load_rows(kind) for kind in kinds}
-        if "predict" in rows:
-            column = self.column_of_texts(known)
-            rows["predict"] = {name: each.with_texts_in(column) for name, each in rows["predict"].items()}
         self.notes = []
         self.description = self.describe(rows, known)
         if self.hparams["streaming"]:
@@ -352,7 +312,8 @@ class PreparingDataModule(TokenizingDataModule):
             option = "predict_file or test_file" if kind == "predict" else f"{kind}_file or {kind}_split_name"
             raise UserError(f"no {kind} rows: set {option}")
         if kind == "predict":
-            return {name or self.source.stem(origin): rows for name, rows in loaded.items()}
+            column = self.column_of_texts(self.known)
+            return {name or self.source.stem(origin): rows.with_texts_in(column) for name, rows in loaded.items()}
         return loaded
 
     def _origin(self, kind: Kind) -> Kind:

@@ -199,7 +199,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
 
     def groups(self, rows: RawRows) -> Rows | None:
         """Keeps the questions about a context together; see the base."""
-        name = self._column("context", rows.data.column_names, getattr(self._module, "description", None) or {})
+        name = self._column("context", rows.data.column_names, self.known)
         check_columns([name], rows.data.column_names, rows.place)
         return same_texts(cell for batch in rows.batches([name]) for cell in batch[name])
 

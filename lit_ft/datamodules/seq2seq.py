@@ -201,7 +201,7 @@ class Seq2SeqDataModule(TransformerDataModule):
     @property
     def longest_feature(self) -> int:
         """Most tokens of a source: by option, as the checkpoint's run had it, or what the model takes, up to 1,024."""
-        run = (getattr(self._module, "description", None) or {}).get("max_source_length")
+        run = self.known.get("max_source_length")
         config = self.pretrained_config()
         known = [self.tokenizer.model_max_length, LONGEST]
         if config is not None:

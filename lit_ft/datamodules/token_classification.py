@@ -110,11 +110,6 @@ class TokenClassificationDataModule(TransformerDataModule):
                     self.notes.append(f"{rows.place}: {note}")
         return self.description
 
-    def column_of_texts(self, known: dict[str, Any]) -> str:
-        """The column of text; see the base."""
-        given = self.hparams["text_column_name"]
-        return given if given and isinstance(given, str) else super().column_of_texts(known)
-
     def input_columns(self, split: Kind) -> list[str]:
         """Words and tags; see the base."""
         return [self.description[name] for name in ("text_column", "tag_column")[: 1 if split == "predict" else 2]]

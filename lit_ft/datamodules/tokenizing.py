@@ -6,18 +6,64 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from lit_ft.data.tokenization import TextEncoder, add_tokens_to, load_tokenizer
+from lit_ft.data.tokenization import TextEncoder, TruncationSide, add_tokens_to, load_tokenizer
 from lit_ft.errors import UserError
 from lit_ft.ops.building import ModelSource
 from lit_ft.ops.positions import longest_input
 
 
 class TokenizingDataModule(LightningDataModule):
-    """Reads its hyperparameters by name: `model_name_or_path`, `tokenizer_name`, `max_seq_length`, `stride`, ..."""
+    """The tokenizer, and how it cuts texts; see `TransformerDataModule`.
+
+    Args:
+        model_name_or_path: checkpoint whose tokenizer is used (hub name, folder, or `package://name/folder` inside an
+            installed package). On the command line it follows the model's.
+        tokenizer_name: tokenizer, where it is not the model's.
+        model_revision: branch, tag or commit of the model on the hub.
+        use_fast_tokenizer: use the Rust tokenizer where there is one.
+        tokenizer_kwargs: further arguments of `AutoTokenizer.from_pretrained`, such as `do_lower_case`.
+        trust_remote_code: run code that lies beside a checkpoint on the hub.
+        gguf_file: name of the GGUF file in the model's folder.
+        cache_dir: where downloads from the hub are kept.
+        add_tokens: words to add to the vocabulary; on the command line it follows the model's.
+        max_seq_length: most tokens of a feature, special tokens included.
+        truncation_side: the part of a longer text that is kept: `first`, `last` or `head_and_tail`.
+        stride: make windows that overlap by this many tokens instead of cutting longer texts.
+
+    Raises:
+        UserError: `tokenizer_kwargs` holds a secret.
+    """
 
     _tokenizer: PreTrainedTokenizerBase | None = None
     _config: PreTrainedConfig | None = None
     _served: Any = None
+
+    def __init__(
+        self,
+        *,
+        model_name_or_path: str | None = None,
+        tokenizer_name: str | None = None,
+        model_revision: str = "main",
+        use_fast_tokenizer: bool = True,
+        tokenizer_kwargs: dict[str, Any] | None = None,
+        trust_remote_code: bool = False,
+        gguf_file: str | None = None,
+        cache_dir: str | None = None,
+        add_tokens: list[str] | None = None,
+        max_seq_length: int | None = 128,
+        truncation_side: TruncationSide = "first",
+        stride: int | None = None,
+    ) -> None:
+        super().__init__()
+        if secret := next((name for name in ("token", "use_auth_token") if name in (tokenizer_kwargs or {})), None):
+            raise UserError(
+                f"tokenizer_kwargs holds {secret!r}, which would be written to config.yaml and checkpoints: "
+                "set HF_TOKEN in the environment, or log in with `hf auth login`"
+            )
+        # rows in memory are no hyperparameters: they would go into every checkpoint
+        self.save_hyperparameters(ignore=["dataset", "sources"], logger=False)
+        # what a task fixes for its users is on no command line, and Lightning saves only what is
+        self.hparams.update(max_seq_length=max_seq_length, truncation_side=truncation_side, stride=stride)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -83,6 +129,11 @@ class TokenizingDataModule(LightningDataModule):
     def serve(self, module: Any) -> None:
         """Takes tokenizer, configuration and description from a module without a Trainer, as from that of a run."""
         self._served = module
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What the module says of its data: of those that it was trained on; empty where it says nothing."""
+        return getattr(self._module, "description", None) or {}
 
     @property
     def _module(self) -> Any:

@@ -62,10 +62,11 @@ class Loop:
         self.received = 0
         self.exhausted = False
         self.failures = 0
-        self.cleaned = False
 
     def go_on(self) -> int:
         """Runs until the end; returns the signal that asked for another one, or 0."""
+        if self.sweep.keep == "best":
+            log.info("keep: best: checkpoints of trials that turn out not to be the best are deleted")
         with self._listening():
             left = self._left()
             if left:
@@ -162,9 +163,6 @@ class Loop:
         for trial in self._trials(TrialState.COMPLETE, TrialState.PRUNED):
             if best is None or trial.number != best.number:
                 for path in folder_of(self.folder, trial.number).glob(f"*/{CHECKPOINTS}"):
-                    if not self.cleaned:
-                        log.info("keep: best: checkpoints of trials that are not the best are deleted (all keeps them)")
-                    self.cleaned = True
                     shutil.rmtree(path, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ from lit_ft import CausalLMDataModule, MaskedLMDataModule
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.datamodules.preparing import PreparingDataModule
+from lit_ft.datamodules.tokenizing import TokenizingDataModule
 from tests.datamodules import test_preparation_cache as shared
 
 Prepare = Callable[..., int]
@@ -26,7 +27,7 @@ def parameters(*classes: type) -> set[str]:
     return {name for each in classes for name in inspect.signature(each).parameters} - {"kwargs"}
 
 
-EVERY_TASK = parameters(TransformerDataModule, PreparingDataModule)
+EVERY_TASK = parameters(TransformerDataModule, PreparingDataModule, TokenizingDataModule)
 OF_XLNET = {"causal": set(), "masked": {"plm_probability"}}
 FIXED = {"causal": {"max_seq_length", "truncation_side"}, "masked": {"stride"}}
 """Options of every data module that a task chooses by itself, and that its users cannot give."""

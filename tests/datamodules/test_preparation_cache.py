@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lit_ft import TextClassificationDataModule, TextClassificationModule
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.datamodules.preparing import PreparingDataModule
+from lit_ft.datamodules.tokenizing import TokenizingDataModule
 from lit_ft.errors import UserError
 
 ROWS = [
@@ -75,7 +76,7 @@ def prepare(tiny, tmp_path: Path):
 def test_every_option_is_in_one_of_the_tables() -> None:
     known = {
         name
-        for kind in (TextClassificationDataModule, TransformerDataModule, PreparingDataModule)
+        for kind in (TextClassificationDataModule, TransformerDataModule, PreparingDataModule, TokenizingDataModule)
         for name in inspect.signature(kind.__init__).parameters
     } - {"self", "kwargs"}
     assert known == set(CHANGES) | set(SAME) | ELSEWHERE
