@@ -127,7 +127,8 @@ def figures(checkpoint: dict[str, Any], run: RunFiles) -> list[Figure]:
     """
     step = checkpoint.get("global_step")
     of_it = {stage: record for stage, record in run.evaluations.items() if record["step"] == step}
-    metrics = {name: v for name, v in checkpoint["lit_ft"].get("metrics", {}).items() if not name.startswith("train_")}
+    logged = checkpoint["lit_ft"].get("metrics", {})
+    metrics = {name: value for name, value in logged.items() if name.startswith(("val_", "test_"))}
     recorded = of_it.get("val", {}).get("metrics", {})
     same = {name for name, value in metrics.items() if math.isclose(value, recorded.get(name, math.nan), rel_tol=SAME)}
     tested = of_it.get("test", {}).get("metrics", {})
