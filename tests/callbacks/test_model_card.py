@@ -39,7 +39,8 @@ def words(tiny: Callable[..., str], tmp_path: Path) -> list[str]:
         f"--data.validation_file={SAMPLE / 'validation.csv'}", f"--data.test_file={SAMPLE / 'test.jsonl'}",
         "--data.text_column_names=text", "--data.max_train_samples=64", "--data.max_eval_samples=40",
         "--data.batch_size=16", "--trainer.max_epochs=2", f"--trainer.default_root_dir={tmp_path / 'runs'}",
-        "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=2", "--trainer.callbacks=tests.callbacks.test_model_card.Spoils",
+        "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=2",
+        "--trainer.callbacks=tests.callbacks.test_model_card.Spoils",
     ]  # fmt: skip
 
 
