@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import MethodType, NoneType
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -41,10 +41,11 @@ from lit_ft.callbacks import (
 )
 from lit_ft.callbacks.interruption import Interrupted
 from lit_ft.callbacks.run_logger import run_folder
-from lit_ft.errors import UserError, did_you_mean
+from lit_ft.errors import UserError
 from lit_ft.faults import LastBatch, explained
 from lit_ft.ops.checkpoint_extras import read_extras
-from lit_ft.ops.objects import import_name, option_defaults, option_parameters
+from lit_ft.ops.objects import import_name, option_parameters
+from lit_ft.parser import Parser
 from lit_ft.resuming import AUTO, check_fixed, saved_options, taken_over, with_config_of_run
 from lit_ft.runs import CHECKPOINTS, CONFIG, find_checkpoint, newest_or_none, run_of
 from lit_ft.screen import quiet, show_metrics, speak
@@ -62,9 +63,6 @@ LINKED = (
     "add_tokens",
 )
 """Options of the model that the data takes over."""
-
-OF_OTHER_TASKS = {"max_seq_length": "block_size", "block_size": "max_seq_length"}
-"""Options that one task calls so and another otherwise."""
 
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 """What jsonargparse first leaves a string and then takes for a number."""
@@ -95,24 +93,6 @@ class SaveConfig(SaveConfigCallback):
             command = getattr(trainer.state.fn, "value", stage)
             path = self.run / (f"config.{command}.yaml" if (self.run / CONFIG).exists() else CONFIG)
             self.parser.save(self.config, str(path), skip_none=False, overwrite=True, multifile=False)
-
-
-class Parser(LightningArgumentParser):
-    """Lightning's parser; an unknown option of a model or data class is answered with the closest name."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Ends the command with the message; see `ArgumentParser.error`."""
-        unknown = re.search(r"class_path '([\w.]+)':\s*Option '(\w+)' is not accepted", message)
-        if unknown is not None:
-            known = option_defaults(import_name(unknown[1])).keys() - {unknown[2]}  # a task may have settled it
-            meant = OF_OTHER_TASKS.get(unknown[2])
-            hint = f"; here it is {meant!r}" if meant in known else did_you_mean(unknown[2], known)
-            raise UserError(f"{unknown[1]} has no option {unknown[2]!r}{hint}")
-        if not self.exit_on_error:  # one of several readings of a value
-            super().error(message, ex)
-        if strange := re.match(r"unrecognized arguments: (--[^\s=]+)", message):
-            message += did_you_mean(strange[1], (name for each in self._actions for name in each.option_strings))
-        raise UserError(f"{message}\nall options: {self.prog.replace(' [options]', '')} --help")
 
 
 class LitFtCLI(LightningCLI):

@@ -38,7 +38,9 @@ def found_config(name: str, folders: Sequence[Path] = (Path(),)) -> Path:
     near = [str(Path(name).parent / path.name) for folder in of_place for path in folder.glob("*.y*ml")]
     root = shipped_config("")
     near += [f"{SHIPPED}/{path.relative_to(root)}" for path in root.rglob("*.yaml")]
-    raise UserError(f"{name}: no such file here, nor among the configurations of lit_ft{did_you_mean(name, near)}")
+    same = [each for each in near if Path(each).name == name]  # `conll2003.yaml`
+    hint = did_you_mean(name, near) if len(same) != 1 else f" — did you mean {same[0]!r}?"
+    raise UserError(f"{name}: no such file here, nor among the configurations of lit_ft{hint}")
 
 
 def with_found_configs(words: Sequence[str]) -> list[str]:

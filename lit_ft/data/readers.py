@@ -96,9 +96,10 @@ def file_format(path: Path, options: ReadOptions | None = None) -> str:
     if name not in _FORMATS and options is not None and options.sides is not None:
         return "txt"  # `train.de`
     if name not in _FORMATS:
-        known = ", ".join(_FORMATS)
+        hint = did_you_mean(name, _FORMATS)
         raise UserError(
-            f"{path}: cannot read files of type {name!r}; known: {known} (each also .gz){did_you_mean(name, _FORMATS)}"
+            f"{path}: cannot read files of type {name!r}; known: {', '.join(_FORMATS)} (each also .gz){hint}; "
+            "a file that is one of these needs a name that ends so (ln -s)"
         )
     return "conll" if options is not None and name in options.as_conll else name
 

@@ -13,6 +13,8 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, get_dataset_split_names, load_dataset, load_from_disk
 from datasets.data_files import EmptyDatasetError
 from datasets.exceptions import DataFilesNotFoundError, DatasetsError
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from lit_ft.data.fingerprints import Stamp, files_below, stamp
 from lit_ft.data.readers import ReadOptions, check_file, file_format, rows_to_table
@@ -41,6 +43,18 @@ def resolve_path(name: str) -> str:
     if not (found := Path(os.path.normpath(home / inside))).is_relative_to(home):
         raise UserError(f"{name}: leads out of the package {package!r}, to {found}")
     return str(found)
+
+
+def why_not_loaded(name: str, error: Exception) -> str:
+    """Says why nothing could be loaded from a name that may be a folder's or the hub's: the first line of the error."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if Path(resolve_path(name)).exists():
+        return reason
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return f"there is no such folder in {Path.cwd()}"
+    return f"there is no such folder in {Path.cwd()}, and of the hub: {reason}"
 
 
 def expand_files(names: Files, options: ReadOptions | None = None) -> list[Path]:

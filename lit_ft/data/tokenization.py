@@ -12,7 +12,7 @@ from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lit_ft.data.ragged import Array, Ragged
-from lit_ft.data.sources import resolve_path
+from lit_ft.data.sources import resolve_path, why_not_loaded
 from lit_ft.errors import UserError
 
 log = logging.getLogger("lit_ft")
@@ -55,8 +55,7 @@ def load_tokenizer(
             **kwargs,
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{name!r} holds no tokenizer that can be loaded: {reason}") from None
+        raise UserError(f"{name!r} holds no tokenizer that can be loaded: {why_not_loaded(name, error)}") from None
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UserError(f"{name!r} holds no tokenizer: there is a configuration, but no vocabulary beside it")
     if tokenizer.pad_token is None:  # GPT-2, Llama: padding is masked, so any known token will do

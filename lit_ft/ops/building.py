@@ -14,7 +14,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_ft.data.labels import ProblemType
-from lit_ft.data.sources import resolve_path
+from lit_ft.data.sources import resolve_path, why_not_loaded
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.adapters import SUBFOLDER, base_of, is_adapter
 from lit_ft.ops.config_overrides import check_weights_fit, override
@@ -88,8 +88,8 @@ class ModelSource:
             try:
                 config = AutoConfig.from_pretrained(resolve_path(name), **common)
             except (OSError, ValueError, KeyError, ImportError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise UserError(f"model_name_or_path {name!r} is no model that can be loaded: {reason}") from None
+                why = why_not_loaded(name, error)
+                raise UserError(f"model_name_or_path {name!r} is no model that can be loaded: {why}") from None
         elif self.model_type is None:
             raise UserError("no model: set model_name_or_path, or model_type to train from scratch")
         elif self.model_type not in CONFIG_MAPPING:

@@ -150,6 +150,11 @@ def test_loading(tiny, tmp_path: Path) -> None:
     assert load_tokenizer(tiny("gpt2")).pad_token == "[SEP]"
     with pytest.raises(UserError, match="holds no tokenizer that can be loaded"):
         load_tokenizer(str(tmp_path))
+    for name in ("runs/version_9/hf", "./nothing"):  # no names of the hub
+        with pytest.raises(UserError, match=rf"{name}' holds no.* loaded: there is no such folder in {Path.cwd()}$"):
+            load_tokenizer(name)
+    with pytest.raises(UserError, match=f"there is no such folder in {Path.cwd()}, and of the hub: "):
+        load_tokenizer("runs/hf")
 
 
 def test_added_tokens_stay_whole() -> None:
