@@ -4,11 +4,12 @@ import csv
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ import yaml
 from lightning.pytorch import Callback
 
 from lit_ft import cli
+from lit_ft.commands.preview import preview
 from lit_ft.commands.report import report
 from lit_ft.errors import UserError
 from lit_ft.pages.charts import lines, thinned, ticks
 from lit_ft.pages.run_files import read_run
 from tests.test_preview import Tags
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+BROWSER = Path(__file__).parent / "soak" / "browser.py"
 
 
 class Dies(Callback):
@@ -110,7 +112,18 @@ def test_values_intervals_and_mistakes_are_those_of_the_predictions(words: list[
     assert {each["status"] for each in files.commands} == {"finished"}
     assert record["step"] == files.commands[1]["step"] in (4, 8)
 
+    taken = {row["label"]: Counter() for row in rows}
+    for row in rows:
+        taken[row["label"]][row["predicted_label"]] += 1
+    for stage in ("test", "val"):  # here the same rows; `val` was recorded by fit
+        (one,) = files.evaluations[stage]["sets"]
+        for line in one["labels"]:
+            seen = {name.removeprefix("predicted "): count for name, count in line.items() if "predicted" in name}
+            assert Counter(seen) == taken[line["label"]]
+            assert line["support"] == taken[line["label"]].total()
+
     tags = checked(run / "report.html")
+    assert tags.text.count("label \\ predicted") == 2
     assert f"{float(last['test_accuracy']):.4f}" in tags.text
     assert "most wrong" in tags.text
     assert one["mistakes"][0]["text"] in tags.text
@@ -194,25 +207,22 @@ def test_long_series_are_thinned_and_constant_ones_drawn() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.skipif(find_spec("PyQt6") is None, reason="no Chromium here: pip install PyQt6-WebEngine")
 @pytest.mark.parametrize("width", [400, 1400])
 def test_pages_open_in_a_browser(words: list[str], tmp_path: Path, width: int) -> None:
     run = cli.main(["fit", *words]).folder
     assert run is not None
-    assert CHROMIUM is not None
-    options = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--enable-logging=stderr",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-    ]  # fmt: skip
-    page = run / "report.html"
-    picture = tmp_path / "page.png"
-    done = subprocess.run(
-        [CHROMIUM, *options, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2000",
-         f"--screenshot={picture}", page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert picture.stat().st_size > 20_000
-    assert "CONSOLE" not in done.stderr
+    cli.main(["test", *words, "--ckpt_path=best"])
+    report([str(run), str(run), "--out", str(tmp_path / "both.html")])
+    preview(["preview", *words, "--html", str(tmp_path / "preview.html")])
+    for page in (run / "report.html", tmp_path / "both.html", tmp_path / "preview.html"):
+        picture = tmp_path / f"{page.stem}.png"
+        command = [sys.executable, str(BROWSER), str(page), str(width), str(picture)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        seen = json.loads(done.stdout)
+        assert seen["console"] == []
+        assert seen["width"] <= width  # nothing to be scrolled sideways
+        assert picture.stat().st_size > 20_000
 
 
 def test_two_processes_name_the_same_mistakes(words: list[str], sample: Path, tmp_path: Path) -> None:

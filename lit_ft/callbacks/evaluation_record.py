@@ -25,6 +25,8 @@ KEPT = 2_000
 DRAWS, LEAST, SECONDS = 200, 40, 8.0
 """Samples drawn with replacement, the fewest that say something, and the time that may be spent on a set."""
 PERCENT = (2.5, 97.5)
+MOST_LABELS = 40
+"""Of a table in the record."""
 TEXT = 400
 """Characters of a row's text."""
 
@@ -37,6 +39,7 @@ class SetRecord:
         worst: a heap of (wrongness, number, text and what was made of it).
         seen: rows.
         reliability: how often predictions are right by how sure they are.
+        labels: how well each label is found, and for what it is taken; or each type of question answered.
     """
 
     def __init__(self) -> None:
@@ -44,6 +47,7 @@ class SetRecord:
         self.worst: list[tuple[float, int, dict[str, Any]]] = []
         self.seen = 0
         self.reliability: list[list[float]] = []
+        self.labels: list[dict[str, Any]] = []
 
     def add(self, module: Any, data: Any, batch: dict[str, Any], outputs: dict[str, Any]) -> None:
         """Takes the rows that were completed with a batch."""
@@ -151,6 +155,9 @@ class EvaluationRecord(RunCallback):
         metrics = trainer.callback_metrics.items()
         self.last.metrics = {name: float(value) for name, value in metrics if name.startswith(f"{stage}_")}
         self.last.place = place(trainer)
+        for number, table in enumerate(module.label_table(stage) if hasattr(module, "label_table") else []):
+            if len(table) <= MOST_LABELS:
+                self.last.sets.setdefault(number, SetRecord()).labels = table
         if trainer.world_size == 1:
             for number, record in self.last.sets.items():
                 record.reliability = reliability(module.set_metrics(stage)[number])
@@ -164,7 +171,7 @@ class EvaluationRecord(RunCallback):
             every = _gathered(trainer, record)
             if not every["seen"]:
                 continue
-            entry = {"name": name, "rows": every["seen"], "mistakes": every["mistakes"]}
+            entry = {"name": name, "rows": every["seen"], "mistakes": every["mistakes"], "labels": record.labels}
             if trainer.world_size == 1:
                 entry["intervals"] = intervals(module, stage, record.rows)
                 entry["of"] = len(record.rows)

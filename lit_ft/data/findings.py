@@ -12,8 +12,8 @@ Gravity = Literal["stops", "harms", "note"]
 GRAVITY: dict[str, Gravity] = {
     "unlabelled": "stops", "unknown_label": "stops", "seen_in_train": "harms", "contradicting_labels": "harms",
     "ill_formed_tags": "harms", "equal_replies": "harms", "unknown_tokens": "harms", "mojibake": "harms",
-    "empty_text": "harms", "duplicate": "harms", "cut": "harms", "near_duplicate": "note", "control_characters": "note",
-    "byte_order_mark": "note", "mixed_line_ends": "note",
+    "empty_text": "harms", "duplicate": "harms", "cut": "harms", "seen_in_validation": "note", "near_duplicate": "note",
+    "control_characters": "note", "byte_order_mark": "note", "mixed_line_ends": "note",
 }  # fmt: skip
 """How grave each kind of bad rows is, the gravest first; what is dropped is a note."""
 

@@ -13,9 +13,10 @@ from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars,
 
 from lit_ft.data.cache import find, once
 from lit_ft.data.featurizing import Featurizer, Task, featurize
-from lit_ft.data.quality import Action, Judgement, SetMarks, judge
+from lit_ft.data.quality import SEEN, Action, Judgement, SetMarks, judge
 from lit_ft.data.quality_keys import FORMS, Hashes, sorted_texts
 from lit_ft.data.quality_marks import RowMarks
+from lit_ft.data.quality_report import Split
 from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind, RawRows
 from lit_ft.data.regrouping import regrouped
@@ -141,7 +142,7 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
     ]
     marks: list[SetMarks] = []
     lost = []
-    judged, known = judge([], work.on_bad_rows), _texts_in(earlier)
+    judged, known = judge([], work.on_bad_rows), {} if earlier is None else _texts_in(earlier)
     for kind, number, name, rows in places:
         target = folder / f"{kind}-{number}"
         target.mkdir()
@@ -150,8 +151,10 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
         lost.append(tokens_cut)
         if kind == "train" and len(marks) == len(work.rows["train"]):
             judged = judge(marks, work.on_bad_rows)  # what is an error there is said before other sets are tokenized
-            known = _saved(judged, folder)
+            _save_texts(judged, "train", folder)
+            known = _texts_in(folder)
     judged = judged.followed_by(judge(marks[len(judged.kept) :], work.on_bad_rows, known))
+    _save_texts(judged, "validation", folder)
     known_rows: dict[str, dict[str, dict[int, tuple[str, int]]]] = {kind: {} for kind in work.rows}
     for place, kept, one, cut, report in zip(places, judged.kept, marks, lost, judged.report["sets"], strict=True):
         kind, number, name, rows = place
@@ -193,17 +196,15 @@ def _keep(folder: Path, kept: Array) -> None:
             file.write((np.flatnonzero(kept[rows]) + start).tobytes())
 
 
-def _saved(judged: Judgement, folder: Path) -> Hashes:
-    """Saves the texts that are trained on, for the sets of this stage and of later ones; maps them."""
-    size = sum(int(some.rows.sum()) for some in judged.trained_on)
-    for form in FORMS:
-        with (folder / f"train_{form}.npy").open("wb") as file:
+def _save_texts(judged: Judgement, kind: Split, folder: Path) -> None:
+    """Saves the texts of a split, for the sets of this stage and of later ones."""
+    rows = judged.chosen[kind]
+    size = sum(int(some.rows.sum()) for some in rows)
+    for form in FORMS if rows else ():
+        with (folder / f"{kind}_{form}.npy").open("wb") as file:
             _begin_array(file, size, np.dtype(np.uint64))
-            for part in sorted_texts(judged.trained_on, form):
+            for part in sorted_texts(rows, form):
                 file.write(part.tobytes())
-    known = _texts_in(folder)
-    assert known is not None
-    return known
 
 
 def _begin_array(file: BinaryIO, size: int, kind: np.dtype[Any]) -> None:
@@ -211,11 +212,14 @@ def _begin_array(file: BinaryIO, size: int, kind: np.dtype[Any]) -> None:
     np.lib.format.write_array_header_1_0(file, shape)
 
 
-def _texts_in(prepared: Path | None) -> Hashes | None:
-    """Returns the texts that a stage trained on, which say what a test set has in common with them."""
-    if prepared is None or not all((prepared / f"train_{form}.npy").exists() for form in FORMS):
-        return None
-    return {form: np.load(prepared / f"train_{form}.npy", mmap_mode="r") for form in FORMS}
+def _texts_in(prepared: Path) -> dict[Split, Hashes]:
+    """Maps the texts of a stage, which say what a test set has in common with them, by split."""
+    found: dict[Split, Hashes] = {}
+    for split in SEEN.values():
+        files = {form: prepared / f"{split}_{form}.npy" for form in FORMS}
+        if all(file.exists() for file in files.values()):
+            found[split] = {form: np.load(file, mmap_mode="r") for form, file in files.items()}
+    return found
 
 
 def _remarks(rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array, kept: Array, task: Task) -> list[str]:

@@ -73,8 +73,21 @@ KINDS: dict[str, BadRows] = {
         "have the label and, but for case, punctuation and space, the text of an earlier row", "take them out"
     ),
     "seen_in_train": BadRows("have a text (but for case, punctuation and space) that is in train", "take them out"),
+    "seen_in_validation": BadRows(
+        "have a text (but for case, punctuation and space) that is in validation", "take them out, or test on others"
+    ),
 }
 """The kinds of bad rows, in the order in which they are judged: a row that goes for one is of none that comes later."""
+
+SEEN: dict[str, Split] = {"seen_in_train": "train", "seen_in_validation": "validation"}
+"""Kinds of rows whose text is in another split, and in which."""
+COMPARED: dict[Split, tuple[Split, ...]] = {
+    "train": (),
+    "validation": ("train",),
+    "test": ("train", "validation"),
+    "predict": (),
+}
+"""Each split, in the order in which they are judged, and those whose texts it should not have."""
 
 
 @dataclass(frozen=True)
@@ -107,18 +120,19 @@ class Judgement:
     Attributes:
         kept: which rows stay `[rows]`, one mask per set; `None` = all.
         report: what is to be reported.
-        trained_on: the rows of training sets that stay.
+        chosen: the rows that stay, by split.
     """
 
     kept: list[Mask | None]
     report: Report
-    trained_on: list[Chosen]
+    chosen: Mapping[Split, list[Chosen]]
 
     def followed_by(self, other: "Judgement") -> "Judgement":
         """Returns this judgement with that of sets which come behind."""
         sets = [*self.report["sets"], *other.report["sets"]]
         report = _report(self.report["on_bad_rows"], sets)
-        return Judgement([*self.kept, *other.kept], report, [*self.trained_on, *other.trained_on])
+        chosen = {split: [*self.chosen[split], *other.chosen[split]] for split in COMPARED}
+        return Judgement([*self.kept, *other.kept], report, chosen)
 
 
 _Judged = tuple[Mask, SetReport]
@@ -147,7 +161,9 @@ def check_actions(on_bad_rows: Mapping[str, str]) -> dict[str, Action]:
     return actions
 
 
-def judge(sets: Sequence[SetMarks], actions: Mapping[str, Action], trained_on: Hashes | None = None) -> Judgement:
+def judge(
+    sets: Sequence[SetMarks], actions: Mapping[str, Action], known: Mapping[Split, Hashes] | None = None
+) -> Judgement:
     """Decides which rows stay.
 
     Training sets are judged first, as one: what is dropped from them, no row was seen in. Of duplicates the first row
@@ -157,27 +173,26 @@ def judge(sets: Sequence[SetMarks], actions: Mapping[str, Action], trained_on: H
     Args:
         sets: the sets of a stage.
         actions: what `check_actions` returned.
-        trained_on: sorted texts (`sorted_texts`) of training rows, where there are none among these sets.
+        known: sorted texts (`sorted_texts`) of the rows of splits that are not among these sets.
 
     Raises:
         UserError: there are rows of a kind whose action is `error`, or a set has no row left.
     """
     judged: dict[int, _Judged] = {}
-    own: list[Chosen] = []
-    nothing: Hashes = {form: np.zeros(0, np.uint64) for form in FORMS}
-    for number, one in enumerate(sets):
-        if one.split == "train":
-            judged[number] = _judge_set(one, nothing, own, actions)
-            own = [*own, Chosen(one.marks, judged[number][0])]
-    texts = trained_on or nothing
-    if own and len(own) < len(sets):
-        texts = {form: np.concatenate([*sorted_texts(own, form)]) for form in FORMS}
-    for number, one in enumerate(sets):
-        if one.split != "train":
-            judged[number] = _judge_set(one, nothing if one.split == "predict" else texts, [], actions)
+    chosen: dict[Split, list[Chosen]] = {split: [] for split in COMPARED}
+    texts = dict(known or {})
+    for split, others in COMPARED.items():
+        for number, one in enumerate(sets):
+            if one.split != split:
+                continue
+            seen = {kind: texts[other] for kind, other in SEEN.items() if other in others and other in texts}
+            judged[number] = _judge_set(one, seen, chosen["train"] if split == "train" else [], actions)
+            chosen[split].append(Chosen(one.marks, judged[number][0]))
+        if chosen[split] and len(judged) < len(sets):
+            texts[split] = {form: np.concatenate([*sorted_texts(chosen[split], form)]) for form in FORMS}
     masks = [judged[number][0] for number in range(len(sets))]
     report = _report(actions, [judged[number][1] for number in range(len(sets))])
-    return Judgement([None if mask.all() else mask for mask in masks], report, own)
+    return Judgement([None if mask.all() else mask for mask in masks], report, chosen)
 
 
 def _report(actions: Mapping[str, str], sets: list[SetReport]) -> Report:
@@ -185,14 +200,16 @@ def _report(actions: Mapping[str, str], sets: list[SetReport]) -> Report:
     return {"on_bad_rows": dict(actions), "meaning": meaning, "sets": sets}
 
 
-def _judge_set(one: SetMarks, train: Hashes, earlier: Sequence[Chosen], actions: Mapping[str, Action]) -> _Judged:
+def _judge_set(
+    one: SetMarks, seen: Mapping[str, Hashes], earlier: Sequence[Chosen], actions: Mapping[str, Action]
+) -> _Judged:
     kept = np.ones(len(one.marks), np.bool_)
     duplicates = np.zeros(0, np.bool_)
     report: SetReport = {
         "split": one.split, "name": one.name, "place": one.place, "rows": len(kept), "kept": len(kept), "found": {}
     }  # fmt: skip
     for kind in KINDS:
-        rows = _rows_of(kind, Chosen(one.marks, kept), train, earlier)
+        rows = _rows_of(kind, Chosen(one.marks, kept), seen, earlier)
         if kind == "duplicate":
             duplicates = rows
         if kind == "near_duplicate":
@@ -203,8 +220,8 @@ def _judge_set(one: SetMarks, train: Hashes, earlier: Sequence[Chosen], actions:
         if action == "error":
             raise _error(kind, one, rows)
         report["found"][kind] = _found(one, rows, action)
-        if kind in _EXACTLY:
-            report["found"][kind]["exact"] = int(_EXACTLY[kind](Chosen(one.marks, rows), train).sum())
+        if (exactly := _exactly(kind, Chosen(one.marks, rows), seen)) is not None:
+            report["found"][kind]["exact"] = int(exactly.sum())
         if action == "drop":
             kept &= ~rows
     report["kept"] = int(kept.sum())
@@ -238,7 +255,7 @@ def _error(kind: str, one: SetMarks, rows: Mask) -> UserError:
     )
 
 
-def _rows_of(kind: str, kept: Chosen, train: Hashes, earlier: Sequence[Chosen]) -> Mask:
+def _rows_of(kind: str, kept: Chosen, seen: Mapping[str, Hashes], earlier: Sequence[Chosen]) -> Mask:
     """Returns which of the kept rows are of a kind `[rows]`; `earlier` rows are those of training sets before."""
     marks = kept.marks
     if kind == "mixed_line_ends":
@@ -248,8 +265,8 @@ def _rows_of(kind: str, kept: Chosen, train: Hashes, earlier: Sequence[Chosen]) 
     written = Chosen(marks, kept.rows & (marks.exact != 0))
     if kind == "contradicting_labels":
         return contradicting(written, "normal")
-    if kind == "seen_in_train":
-        return among(written, train, "normal")
+    if kind in SEEN:
+        return among(written, seen[kind], "normal") if kind in seen else np.zeros(len(kept.rows), np.bool_)
     return repeated(written, earlier, "exact" if kind == "duplicate" else "normal")
 
 
@@ -266,8 +283,8 @@ def _unlike_most(kept: Chosen) -> Mask:
     return rows & kept.rows
 
 
-_EXACTLY: dict[str, Callable[[Chosen, Hashes], Mask]] = {
-    "contradicting_labels": lambda some, train: contradicting(some, "exact"),
-    "seen_in_train": lambda some, train: among(some, train, "exact"),
-}
-"""Of the rows of these kinds, those that are so character by character."""
+def _exactly(kind: str, rows: Chosen, seen: Mapping[str, Hashes]) -> Mask | None:
+    """Returns which of the rows of a kind are so character by character; `None` = that is not asked."""
+    if kind == "contradicting_labels":
+        return contradicting(rows, "exact")
+    return among(rows, seen[kind], "exact") if kind in SEEN else None

@@ -73,9 +73,10 @@ class RowView:
 
     @property
     def text(self) -> str:
-        """What the parts say, without special tokens."""
-        texts = ("".join(token.text for token in part.tokens if token.role != "special") for part in self.parts)
-        return " | ".join(text.strip() for text in texts)
+        """What the parts say, special tokens left out."""
+        runs = (run for part in self.parts for run in groupby(part.tokens, key=lambda token: token.role == "special"))
+        texts = ("".join(token.text for token in run).strip() for special, run in runs if not special)
+        return " | ".join(text for text in texts if text)
 
     def plain(self, most: int = 300) -> str:
         """Returns the row in one line of at most about so many characters a part."""
@@ -111,12 +112,15 @@ def sequence(
     Args:
         tokenizer: decodes them.
         ids: without padding, `[seq]`.
-        roles: of each; `None` = plain. Plain and ignored ones are `special` where the tokenizer says so.
+        roles: of each; `None` = plain. Plain and ignored ones are `special` where the tokenizer says so, but for words
+            that it does not know.
         labels: of each.
         title: see `Part`.
         right: see `Part`.
     """
     specials = {*tokenizer.all_special_ids}
+    if tokenizer.unk_token != tokenizer.eos_token:  # GPT-2 has one for both
+        specials.discard(tokenizer.unk_token_id)
     each = roles or ["plain"] * len(ids)
     found: list[Role] = [
         "special" if number in specials and role in ("plain", "ignored") else role

@@ -14,9 +14,10 @@ body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--back);
   font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin-bottom: 1rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: .8rem 1.5rem; }
 figure { margin: 0; } figcaption { font-size: 13px; min-height: 1.5em; }
+figcaption span { white-space: nowrap; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top; }
 th { color: var(--faint); font-weight: normal; white-space: nowrap; }

@@ -18,8 +18,8 @@ TOGETHER = 4
 """Metrics in a chart."""
 METRIC_COLUMNS = ("metric", "value", "95 of 100 such sets", "step")
 """Of the table of metrics."""
-MOST_LABELS = 40
-"""Labels of a table, and of a confusion matrix half as many."""
+MOST_CONFUSED = 20
+"""Labels of a confusion matrix."""
 
 
 def page(run: RunFiles) -> str:
@@ -79,23 +79,23 @@ def evaluation(run: RunFiles, stage: str, record: dict[str, Any]) -> list[str]:
     for one in record["sets"]:
         title = f"{stage}_{one['name']}" if len(record["sets"]) > 1 and one["name"] else stage
         made.append(f"<h2>{escape(title)}: {one['rows']:,} rows, step {record['step']:,}</h2>")
-        made.append(labels(run.labels.get(title, [])))
+        made.append(labels(one.get("labels", [])))
         if one.get("reliability"):
             made.append(charts.reliability(one["reliability"]))
         made.append(mistakes(one["mistakes"]))
     return made
 
 
-def labels(table: list[dict[str, str]]) -> str:
+def labels(table: list[dict[str, Any]]) -> str:
     """Returns how well each label is found, and for what it is taken, or each type of question is answered."""
-    if not table or len(table) > MOST_LABELS:
+    if not table:
         return ""
     first, *scores = [name for name in table[0] if name in COLUMNS]
     rows = [[row[first], *(_short(row[name]) for name in scores)] for row in table]
     made = html.table([first, *scores], rows)
     predicted = [name for name in table[0] if name.startswith("predicted ")]
-    if predicted and len(table) <= MOST_LABELS // 2:
-        counts = [[int(row[name]) for name in predicted] for row in table]
+    if predicted and len(table) <= MOST_CONFUSED:
+        counts = [[row[name] for name in predicted] for row in table]
         made += charts.confusion([row["label"] for row in table], counts)
     return made
 
@@ -106,7 +106,7 @@ def mistakes(found: list[dict[str, Any]]) -> str:
         return ""
     made = ["<h3>most wrong: mistakes of the model, or of the labels</h3>"]
     for each in found:
-        lines = [f"<b>row {each['row'] + 1}, {each['wrong']:.3g}</b>"] if each["row"] >= 0 else []
+        lines = [f"<b>row {each['row'] + 1}, wrong by {each['wrong']:.3g}</b>"] if each["row"] >= 0 else []
         lines += [escape(each["text"])] if each["text"] else []
         label = f"labelled {html.span('answer', each['label'])}, " if each["label"] is not None else ""
         lines.append(f"&rarr; {label}{escape(each['said'])}")
@@ -161,5 +161,5 @@ def command_line(command: dict[str, Any]) -> str:
     return join([first.rpartition("/")[2], *words])
 
 
-def _short(cell: str) -> str:
-    return cell if cell.isdecimal() else f"{float(cell):.3f}"
+def _short(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

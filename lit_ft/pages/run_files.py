@@ -14,12 +14,10 @@ Series = list[tuple[int, float]]
 """Step and value."""
 STAGES = ("val", "test")
 STEP = "step"
-TABLES = ("labels", "question_types")
-"""What tables of a set are of, as their files end, named by their first column."""
 COLUMNS = (
     "label", "precision", "recall", "f1", "support", "question_type", "count", "answerable", "exact_match",
 )  # fmt: skip
-"""Those of such tables that people see."""
+"""Those of a table of labels, or of types of questions, that people see."""
 
 
 @dataclass
@@ -32,9 +30,7 @@ class RunFiles:
         commands: what was run, with machine and end.
         versions: of packages.
         config: as the run had it; empty = it is not there.
-        evaluations: by stage: step, metrics, and sets with intervals and mistakes.
-        labels: by stage (and set): precision, recall, F1 of each label, and whom it is taken for; or scores by the type
-            of question.
+        evaluations: by stage: step, metrics, and sets with intervals, mistakes, and how well each label is found.
         samples: texts that were generated of prompts.
         data: what the sets hold, and findings.
     """
@@ -45,7 +41,6 @@ class RunFiles:
     versions: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
-    labels: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
 
@@ -115,11 +110,6 @@ def read_run(folder: Path) -> RunFiles:
         record.get("versions", {}),
         yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {},
         {stage: found for stage in STAGES if (found := _json(folder / f"evaluation.{stage}.json", None))},
-        {
-            path.stem.removesuffix(f"_{kind}"): _rows(path)
-            for kind in TABLES
-            for path in sorted(folder.glob(f"*_{kind}.csv"))
-        },
         _lines(folder / "samples.jsonl"),
         _json(folder / "data_summary.json", {}),
     )

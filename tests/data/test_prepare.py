@@ -141,17 +141,24 @@ def test_prepared_once_per_key(tmp_path: Path) -> None:
 
 def test_a_test_set_is_compared_with_what_was_trained_on(tmp_path: Path) -> None:
     key = dict.fromkeys(("lit_ft", "class", "options", "tokenizer"))
-    fitted = prepare({**key, "rows": "train"}, work(), tmp_path, None, overwrite=False)
+
+    def fit_rows(scratch: Path) -> Work:
+        sets = {"train": {"": some(["a", "bb"], "t.csv")}, "validation": {"": some(["ccc", "a"], "v.csv")}}
+        return Work(sets, {}, Task(), [], check_actions({"seen_in_train": "drop"}), None)
+
+    fitted = prepare({**key, "rows": "train"}, fit_rows, tmp_path, None, overwrite=False)
 
     def test_rows(scratch: Path) -> Work:
-        sets = {"test": {"": some(["new", "bb", "BB."], "x.csv")}}
+        sets = {"test": {"": some(["new", "bb", "BB.", "ccc", "Ccc", "a"], "x.csv")}}
         return Work(sets, {}, Task(), [], check_actions({"seen_in_train": "drop"}), None)
 
     known = {**key, "rows": "test", "known": {"prepared": fitted.folder.name}}
     tested = prepare(known, test_rows, tmp_path, None, overwrite=False)
-    assert columns(tested.sets["test"][""].features)["row"] == [0]
-    (found,) = [one["found"]["seen_in_train"] for one in tested.report["sets"]]
-    assert (found["count"], found["exact"]) == (2, 1)
+    assert columns(tested.sets["test"][""].features)["row"] == [0, 3, 4]
+    (one,) = tested.report["sets"]
+    for split, counts in (("train", (3, 2)), ("validation", (2, 1))):
+        found = one["found"][f"seen_in_{split}"]
+        assert (found["count"], found["exact"]) == counts
 
 
 def test_long_rows_are_encoded_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

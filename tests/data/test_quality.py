@@ -332,9 +332,11 @@ def plain_form(text: str) -> str:
 
 def plain_judge(sets: list[tuple[str, list[str], list]], drop: set[str]) -> list[tuple[list[bool], dict]]:
     """Row by row, with dicts of texts; knows the kinds that compare rows, and empty and unlabelled ones."""
-    results, train_texts, train_forms = {}, set(), set()
+    results: dict = {}
+    before: dict = {"train": (set(), set()), "validation": (set(), set())}  # texts, and their plain forms
     trained: set = set()  # texts and labels of the training sets so far
-    for number, (split, texts, labels) in sorted(enumerate(sets), key=lambda item: item[1][0] != "train"):
+    order = ("train", "validation", "test")
+    for number, (split, texts, labels) in sorted(enumerate(sets), key=lambda item: order.index(item[1][0])):
         alive, counts = [True] * len(texts), {}
 
         def take(kind: str, rows: list[int], alive: list[bool] = alive, counts: dict = counts) -> None:
@@ -368,13 +370,13 @@ def plain_judge(sets: list[tuple[str, list[str], list]], drop: set[str]) -> list
         take("near_duplicate", near)
         if split == "train":
             trained |= {(texts[row], labels[row]) for row in rows()}
-            train_texts |= {texts[row] for row in rows()}
-            train_forms |= {plain_form(texts[row]) for row in rows()}
-        else:
-            again = [row for row in rows() if plain_form(texts[row]) in train_forms]
-            exactly = sum(texts[row] in train_texts for row in again)
-            take("seen_in_train", again)
-            counts |= {"exactly": exactly} if again else {}
+        for other in order[: order.index(split)]:
+            again = [row for row in rows() if plain_form(texts[row]) in before[other][1]]
+            take(f"seen_in_{other}", again)
+            counts |= {f"in_{other}_exactly": sum(texts[row] in before[other][0] for row in again)} if again else {}
+        if split != "test":
+            before[split][0].update(texts[row] for row in rows())
+            before[split][1].update(plain_form(texts[row]) for row in rows())
         results[number] = (alive, counts)
     return [results[number] for number in range(len(sets))]
 
@@ -389,16 +391,21 @@ def test_as_a_plain_implementation_has_it(seed: int) -> None:
         return texts, random_.choices(["x", "y", None], [8, 4, 1], k=count)
 
     sets = [(split, *rows(150)) for split in ("validation", "train", "train", "test")]
-    compared = ("empty_text", "unlabelled", "contradicting_labels", "duplicate", "near_duplicate", "seen_in_train")
+    compared = (
+        "empty_text", "unlabelled", "contradicting_labels", "duplicate", "near_duplicate", "seen_in_train",
+        "seen_in_validation",
+    )  # fmt: skip
     drop = set(random_.sample(compared, random_.randint(0, 4)))
     marks = [marked(split, texts, labels, batch=random_.randint(1, 200)) for split, texts, labels in sets]
     expected = plain_judge(sets, drop)
     judged = judge(marks, {**KEEP, **dict.fromkeys(drop, "drop")})
     for kept, one, (alive, counts) in zip(judged.kept, judged.report["sets"], expected, strict=True):
         assert (kept.tolist() if kept is not None else [True] * len(alive)) == alive
-        exactly = one["found"].get("seen_in_train", {}).get("exact")
         got = {kind: item["count"] for kind, item in one["found"].items()}
-        assert {**got, **({} if exactly is None else {"exactly": exactly})} == counts
+        for other in ("train", "validation"):
+            if found_there := one["found"].get(f"seen_in_{other}"):
+                got[f"in_{other}_exactly"] = found_there["exact"]
+        assert got == counts
         assert one["kept"] == sum(alive) == one["rows"] - sum(item["dropped"] for item in one["found"].values())
 
 

@@ -116,6 +116,6 @@ def test_a_test_leaves_the_table_in_its_report(tiny: Callable[..., str], tmp_pat
         assert float(row["exact_match"]) == pytest.approx(exact, abs=1e-3)
         assert float(row["f1"]) == pytest.approx(f1, abs=1e-3)
     page = (run / "report.html").read_text()
-    assert labels(read_run(run).labels["test"]) in page
+    assert labels(read_run(run).evaluations["test"]["sets"][0]["labels"]) in page
     assert "<th>question_type</th><th>count</th><th>answerable</th><th>exact_match</th><th>f1</th>" in page
     assert "<td>who</td><td class=number>6</td>" in page
