@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from lit_ft.data.ragged import Array
 from lit_ft.data.samplers import Key
-from lit_ft.data.stream_order import hashed
 
 States = npt.NDArray[np.uint64]
 
@@ -41,3 +40,19 @@ def drawn(states: States, places: Array, stream: int) -> States:
 def uniform(states: States, places: Array, stream: int) -> npt.NDArray[np.float64]:
     """Returns a number in [0, 1) for each place; see `drawn`."""
     return np.asarray((drawn(states, places, stream) >> np.uint64(11)) * 2.0**-53)
+
+
+def unit_share(numbers: Array, *keys: int) -> npt.NDArray[np.float64]:
+    """Returns a number in [0, 1) for each of `numbers`, `[n]`, as if by chance, but always the same one."""
+    return np.asarray((hashed(numbers, *keys) >> np.uint64(11)) * 2.0**-53)
+
+
+def hashed(numbers: Array, *keys: int) -> npt.NDArray[np.uint64]:
+    """Scrambles numbers, `[n]`, each by itself and differently for other keys (splitmix64)."""
+    mixed = numbers.astype(np.uint64)
+    for key in (*keys, 0):
+        mixed = mixed + np.uint64((key * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % (1 << 64))
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = mixed ^ (mixed >> np.uint64(31))
+    return mixed

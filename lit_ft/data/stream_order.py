@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lit_ft.data.chance import hashed, unit_share
 from lit_ft.data.streams import PART, Position, Rows, Stream, joined
 from lit_ft.errors import UserError
 
@@ -244,23 +245,7 @@ def held_out(numbers: Rows, percentage: float, seed: int) -> Mask:
     Returns:
         `[rows]`; training takes exactly the others.
     """
-    return np.asarray(uniform(numbers, _CUT, seed) < percentage / 100)
+    return np.asarray(unit_share(numbers, _CUT, seed) < percentage / 100)
 
 
 _CUT = 0x6375740A  # keeps the cut apart from other draws of the same seed
-
-
-def uniform(numbers: Rows, *keys: int) -> npt.NDArray[np.float64]:
-    """Returns a number in [0, 1) for each of `numbers`, `[n]`, as if by chance, but always the same one."""
-    return np.asarray((hashed(numbers, *keys) >> np.uint64(11)) * 2.0**-53)
-
-
-def hashed(numbers: Rows, *keys: int) -> npt.NDArray[np.uint64]:
-    """Scrambles numbers, `[n]`, each by itself and differently for other keys (splitmix64)."""
-    mixed = numbers.astype(np.uint64)
-    for key in (*keys, 0):
-        mixed = mixed + np.uint64((key * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % (1 << 64))
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed = mixed ^ (mixed >> np.uint64(31))
-    return mixed

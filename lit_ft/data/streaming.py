@@ -10,11 +10,12 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
 from lit_ft.data.blocks import Grouping
+from lit_ft.data.chance import hashed, unit_share
 from lit_ft.data.collators import Feature
 from lit_ft.data.orders import StoppingStrategy, mixed_length
 from lit_ft.data.ragged import Column, Ragged, as_column, length_of
 from lit_ft.data.raw import named_cells
-from lit_ft.data.stream_order import Block, Place, Shard, ShardReader, Source, hashed, uniform
+from lit_ft.data.stream_order import Block, Place, Shard, ShardReader, Source
 from lit_ft.errors import RowError, UserError
 
 Featurize = Callable[[dict[str, list[Any]]], dict[str, Any]]
@@ -73,7 +74,7 @@ class Mixture:
         self.draws += count
         if len(self.readers) == 1:
             return [(0, *self.readers[0].pick()) for _ in numbers]
-        return [self._one(chance) for chance in uniform(numbers, self.seed, *self.shard).tolist()]
+        return [self._one(chance) for chance in unit_share(numbers, self.seed, *self.shard).tolist()]
 
     def _one(self, chance: float) -> tuple[int, Block, int]:
         epochs = np.array([reader.epoch for reader in self.readers])

@@ -6,21 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.data.answers import (
-    OnBadAnswer,
-    Spans,
-    State,
-    answer_key,
-    answer_spans,
-    count_states,
-    note_on_states,
-    text_of,
-    with_starts,
-)
+from lit_ft.data.answers import OnBadAnswer, Spans, State, answer_spans, count_states, note_on_states
 from lit_ft.data.collators import Batch, Feature, place_spans
 from lit_ft.data.columns import check_columns, check_texts
 from lit_ft.data.context_windows import ContextWindows
 from lit_ft.data.featurizing import RowContent
+from lit_ft.data.formats.answers import answer_key, text_of, with_starts
 from lit_ft.data.ragged import Array
 from lit_ft.data.raw import Kind, RawRows, Rows
 from lit_ft.data.row_views import Part, Role, sequence

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering
 
-from lit_ft.data.answers import read_answers, text_of
 from lit_ft.data.context_windows import ContextWindows
+from lit_ft.data.formats.answers import read_answers, text_of
 from lit_ft.data.merging import Part
 from lit_ft.errors import UserError
 from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, answer_scores

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from lit_ft.data.answers import read_answers
+from lit_ft.data.formats.answers import read_answers
 from lit_ft.data.formats.common import shorten
 from lit_ft.errors import UserError
 
