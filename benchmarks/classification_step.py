@@ -47,7 +47,7 @@ from workload import (
 )
 
 from lit_ft import TextClassificationModule, TransformerDataModule
-from lit_ft.data.sources import resolve_path
+from lit_ft.data.reading.sources import resolve_path
 
 DEFAULT, GROUPED, OURS_GROUPED = "Trainer", "Trainer, group_by_length", "lit_ft, group_by_length"
 OURS_PADDED = "lit_ft, padding_free off"

@@ -26,7 +26,7 @@ def text_parser(doc: str | None, rounds: int = 5, warmup: int = 1) -> argparse.A
 
 def lines(source: str, seed: int) -> Iterator[str]:
     """Yields the lines of a file without end, all of them shuffled anew each time."""
-    from lit_ft.data.sources import resolve_path
+    from lit_ft.data.reading.sources import resolve_path
 
     kept = Path(resolve_path(source)).read_text(encoding="utf-8").splitlines()
     generator = np.random.default_rng(seed)
@@ -67,8 +67,8 @@ def own_model(name: str, folder: Path, auto_class: Any, seed: int, dropout: bool
     import torch
     from training import without_dropout
 
-    from lit_ft.data.tokenization import load_tokenizer
-    from lit_ft.ops.building import ModelSource
+    from lit_ft.data.tokenizing.texts import load_tokenizer
+    from lit_ft.ops.building.models import ModelSource
 
     place, file = split_gguf(name)
     source = ModelSource(place, gguf_file=file)

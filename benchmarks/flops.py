@@ -47,7 +47,7 @@ class ModelCost:
         A layer that is used several times counts so often (ALBERT). Layers that see another number of vectors (tables
         of relative positions) and windows of attention shorter than a row are not looked at.
         """
-        from lit_ft.ops.tiny_run import undisturbed
+        from lit_ft.ops.padding_free.tiny_run import undisturbed
 
         inside = set(model.base_model.modules())
         seen = {"token": 0, "row": 0, "label": 0}
@@ -113,7 +113,7 @@ class EncoderDecoderCost:
     @staticmethod
     def of(model: Any) -> "EncoderDecoderCost":
         """Watches five tokens and their target of three pass: which layers saw five vectors, which saw three."""
-        from lit_ft.ops.tiny_run import undisturbed
+        from lit_ft.ops.padding_free.tiny_run import undisturbed
 
         seen = {5: 0, 3: 0}
 

@@ -25,7 +25,7 @@ from workload import (
     workload,
 )
 
-from lit_ft.data.sources import resolve_path
+from lit_ft.data.reading.sources import resolve_path
 
 REFERENCE, STEP = "Dataset + DataCollatorWithPadding", "step"
 

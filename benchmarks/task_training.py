@@ -222,7 +222,7 @@ def start_folder(work: TaskWork, name: str, folder: Path, dropout: bool) -> str:
     import torch
     from training import without_dropout
 
-    from lit_ft.data.sources import resolve_path
+    from lit_ft.data.reading.sources import resolve_path
 
     torch.manual_seed(work.seed)
     tags = {} if work.task != "token_classification" else {"id2label": dict(enumerate(TAGS))}

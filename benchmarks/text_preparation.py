@@ -130,7 +130,7 @@ def check(file: Path, tokenizer: str, folder: Path, block_size: int) -> list[str
 
 def own_tokenizer(name: str, folder: Path) -> str:
     """Saves the tokenizer (also a GGUF file's), with an end-of-text token, which lit_ft's own rules need."""
-    from lit_ft.data.tokenization import load_tokenizer
+    from lit_ft.data.tokenizing.texts import load_tokenizer
 
     place, file = split_gguf(name)
     tokenizer = load_tokenizer(place, gguf_file=file)

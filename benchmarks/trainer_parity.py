@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from transformers import Trainer as HFTrainer
 
 from lit_ft import TextClassificationDataModule, TextClassificationModule
-from lit_ft.data.sources import resolve_path
+from lit_ft.data.reading.sources import resolve_path
 
 
 def data_module(options: argparse.Namespace, seed: int) -> TextClassificationDataModule:

@@ -155,7 +155,7 @@ def load_tokenizer(work: Workload) -> Any:
     """Loads the tokenizer as the scripts do."""
     from transformers import AutoTokenizer
 
-    from lit_ft.data.sources import resolve_path
+    from lit_ft.data.reading.sources import resolve_path
 
     return AutoTokenizer.from_pretrained(resolve_path(work.model))
 

@@ -43,8 +43,8 @@ from lit_ft.callbacks.interruption import Interrupted
 from lit_ft.callbacks.run_logger import run_folder
 from lit_ft.errors import UserError
 from lit_ft.faults import LastBatch, explained
-from lit_ft.ops.checkpoint_extras import read_extras
-from lit_ft.ops.objects import import_name, option_parameters
+from lit_ft.objects import import_name, option_parameters
+from lit_ft.ops.building.checkpoint_extras import read_extras
 from lit_ft.parser import Parser
 from lit_ft.resuming import AUTO, check_fixed, saved_options, taken_over, with_config_of_run
 from lit_ft.runs import CHECKPOINTS, CONFIG, find_checkpoint, newest_or_none, run_of

@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 import lit_ft
 from lit_ft.errors import UserError, did_you_mean
-from lit_ft.ops.objects import import_name, option_defaults
+from lit_ft.objects import import_name, option_defaults
 
 OTHERWISE = {
     "max_seq_length": "data.block_size",

@@ -10,16 +10,16 @@ import yaml  # type: ignore[import-untyped]
 from datasets import Dataset
 
 import lit_ft
-from lit_ft.commands.export import load
-from lit_ft.data.merging import RowMerger
-from lit_ft.data.ragged import as_column
-from lit_ft.data.raw import RawRows
-from lit_ft.data.sources import resolve_path
+from lit_ft.data.batching.merging import RowMerger
+from lit_ft.data.features.ragged import as_column
+from lit_ft.data.reading.raw import RawRows
+from lit_ft.data.reading.sources import resolve_path
 from lit_ft.errors import RowError, UserError, did_you_mean
+from lit_ft.loading import load
 from lit_ft.modules.evaluation import beside
-from lit_ft.ops.adapters import base_of, is_adapter
-from lit_ft.ops.building import ModelSource
-from lit_ft.ops.objects import import_name, option_defaults
+from lit_ft.objects import import_name, option_defaults
+from lit_ft.ops.adapters.injecting import base_of, is_adapter
+from lit_ft.ops.building.models import ModelSource
 from lit_ft.runs import CHECKPOINTS, CONFIG, SHARDS_INDEX, find_checkpoint, run_of
 
 TASKS = {

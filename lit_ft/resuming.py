@@ -7,8 +7,8 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningCLI
 
 from lit_ft.errors import UserError
-from lit_ft.ops.building import ModelSource
-from lit_ft.ops.checkpoint_extras import load_config
+from lit_ft.ops.building.checkpoint_extras import load_config
+from lit_ft.ops.building.models import ModelSource
 from lit_ft.runs import CONFIG, find_checkpoint, newest_or_none, run_of
 from lit_ft.yaml_files import WORDS
 

@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.utilities.load import _load_distributed_checkpoint
 
 from lit_ft.errors import UserError, did_you_mean
-from lit_ft.ops.checkpoint_extras import SHARDS_EXTRAS
+from lit_ft.ops.building.checkpoint_extras import SHARDS_EXTRAS
 
 log = logging.getLogger("lit_ft")
 

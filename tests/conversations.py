@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from lit_ft.data.chat_encoding import read_template
+from lit_ft.data.chats.encoding import read_template
 from tests.tiny import make_tiny_model, texts
 
 MARKED = """{%- for message in messages -%}{%- if message['role'] == 'assistant' -%}

@@ -17,7 +17,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from lit_ft.data.tokenizer_training import train_tokenizer
+from lit_ft.data.tokenizing.training import train_tokenizer
 from tests.tiny import texts
 
 SIZES = {

@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from lit_ft import load_predictor
 from lit_ft.cli import main
 from lit_ft.errors import UserError
-from lit_ft.ops.objects import import_name
+from lit_ft.objects import import_name
 
 ROOT = Path(__file__).parents[1]
 TASK = ROOT / "examples" / "new_task"

@@ -22,13 +22,13 @@ from lit_ft import (
     Seq2SeqDataModule,
     Seq2SeqModule,
 )
-from lit_ft.ops import liger
-from lit_ft.ops.attention import PREFIX
-from lit_ft.ops.padding_free import make_padding_free
-from lit_ft.ops.sequences import Sequences
-from lit_ft.ops.split_model import SplitModel
-from lit_ft.ops.token_loss import token_loss
-from lit_ft.ops.varlen import attention_as_one, runs_as_one
+from lit_ft.ops.heads import liger
+from lit_ft.ops.heads.split_model import SplitModel
+from lit_ft.ops.heads.token_loss import token_loss
+from lit_ft.ops.padding_free.attention import PREFIX
+from lit_ft.ops.padding_free.running import make_padding_free
+from lit_ft.ops.padding_free.sequences import Sequences
+from lit_ft.ops.padding_free.varlen import attention_as_one, runs_as_one
 from tests.modules.test_exact_resume import classification
 from tests.ops.architectures import VOCABULARY, tiny_language_model
 from tests.ops.test_attention import LENGTHS, SIGHTS, layer, square

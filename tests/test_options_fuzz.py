@@ -28,7 +28,7 @@ from lit_ft import (
     cli,
 )
 from lit_ft.errors import UserError
-from lit_ft.ops.objects import option_defaults
+from lit_ft.objects import option_defaults
 from tests.tiny import SAMPLE
 
 TEMPLATE = ["--data.chat_template=chatml"]

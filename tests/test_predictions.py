@@ -16,8 +16,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lit_ft import CausalLMDataModule, CausalLMModule, TextClassificationDataModule, TextClassificationModule
 from lit_ft.callbacks.prediction_files import Parquet
 from lit_ft.callbacks.predictions import PredictionWriter
-from lit_ft.data.merging import RowMerger
-from lit_ft.data.samplers import RUN
+from lit_ft.data.batching.merging import RowMerger
+from lit_ft.data.ordering.samplers import RUN
 from lit_ft.errors import UserError
 
 WORDS = ["where", "is", "my", "order", "i", "want", "the", "refund", "now", "please"]

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lit_ft.commands.preview import preview
-from lit_ft.data.row_views import pieces
+from lit_ft.data.viewing.row_views import pieces
 from tests.pairs import make_seq2seq
 
 TEXTS = [

@@ -11,7 +11,7 @@ from jsonschema import Draft7Validator
 
 from lit_ft import TextClassificationModule
 from lit_ft.commands.schema import of_type, options, schema, schema_of_configs
-from lit_ft.ops.objects import option_defaults
+from lit_ft.objects import option_defaults
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = sorted({*CONFIGS.rglob("*.yaml")} - {*CONFIGS.glob("sweep/*.yaml")})

@@ -9,13 +9,13 @@ from torchmetrics import MeanMetric
 from transformers import AutoModelForSequenceClassification
 
 from lit_ft import TransformerDataModule, TransformerModule
-from lit_ft.data.collators import Batch, Feature, stack_labels
-from lit_ft.data.columns import check_columns
-from lit_ft.data.featurizing import RowContent
-from lit_ft.data.merging import Part
-from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.batching.collators import Batch, Feature, stack_labels
+from lit_ft.data.batching.merging import Part
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.reading.columns import check_columns
+from lit_ft.data.reading.raw import Kind, RawRows
 from lit_ft.errors import RowError, UserError
-from lit_ft.ops.building import label_names
+from lit_ft.ops.building.models import label_names
 
 
 class IntervalDataModule(TransformerDataModule):

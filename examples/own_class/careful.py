@@ -3,7 +3,7 @@
 from typing import Any
 
 from lit_ft import TextClassificationModule
-from lit_ft.data.merging import Part
+from lit_ft.data.batching.merging import Part
 
 
 class CarefulModule(TextClassificationModule):

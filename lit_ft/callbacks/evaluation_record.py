@@ -15,7 +15,7 @@ from torchmetrics import MetricCollection
 
 from lit_ft.callbacks.base import RunCallback, write_json
 from lit_ft.callbacks.run_logger import place
-from lit_ft.data.row_views import RowView, one_row
+from lit_ft.data.viewing.row_views import RowView, one_row
 from lit_ft.metrics.binned import CalibrationError
 
 WORST = 20

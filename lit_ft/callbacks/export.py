@@ -15,10 +15,10 @@ from lit_ft.callbacks.hub import HubRepository
 from lit_ft.callbacks.model_card import model_card
 from lit_ft.callbacks.whole_files import sync, sync_files
 from lit_ft.errors import UserError
-from lit_ft.ops.adapters import SUBFOLDER
-from lit_ft.ops.building import BASE_GGUF
-from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
-from lit_ft.ops.sharding import is_sharded, whole
+from lit_ft.ops.adapters.injecting import SUBFOLDER
+from lit_ft.ops.building.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
+from lit_ft.ops.building.models import BASE_GGUF
+from lit_ft.ops.building.sharding import is_sharded, whole
 from lit_ft.runs import EXPORT, read_checkpoint
 
 log = logging.getLogger("lit_ft")

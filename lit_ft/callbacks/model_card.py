@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 import lit_ft
 from lit_ft.callbacks.hub import mistake_in
-from lit_ft.ops.building import BASE_GGUF
+from lit_ft.ops.building.models import BASE_GGUF
 from lit_ft.pages.report import between
 from lit_ft.pages.report_text import table
 from lit_ft.pages.run_files import RunFiles, in_order, read_run

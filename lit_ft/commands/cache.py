@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from lit_ft.data.cache import FOLDER, KEY, LOCK, UNFINISHED, being_prepared, preparation_root, remove
-from lit_ft.data.fingerprints import forget
+from lit_ft.data.caching.cache import FOLDER, KEY, LOCK, UNFINISHED, being_prepared, preparation_root, remove
+from lit_ft.data.caching.fingerprints import forget
 from lit_ft.errors import UserError, did_you_mean
 
 DAY = 24 * 60 * 60

@@ -8,12 +8,12 @@ import torch
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase, TextStreamer
 
-from lit_ft.data.chat_encoding import ChatEncoder, read_template
-from lit_ft.data.chat_rendering import ChatRenderer
-from lit_ft.data.chats import Conversation, Message
+from lit_ft.data.chats.encoding import ChatEncoder, read_template
+from lit_ft.data.chats.formats import Conversation, Message
+from lit_ft.data.chats.rendering import ChatRenderer
 from lit_ft.errors import UserError
 from lit_ft.modules import CausalLMModule
-from lit_ft.ops.positions import longest_input
+from lit_ft.ops.building.positions import longest_input
 from lit_ft.screen import quiet, speak
 
 HELP = "an empty line or /exit ends it, /new begins anew"

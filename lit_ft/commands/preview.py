@@ -11,8 +11,8 @@ from rich.console import Console
 
 from lit_ft.callbacks.throughput import real_tokens
 from lit_ft.cli import LitFtCLI
-from lit_ft.data.findings import Finding
-from lit_ft.data.raw import Kind
+from lit_ft.data.reading.raw import Kind
+from lit_ft.data.viewing.findings import Finding
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.datamodules.viewing import batches, figures, findings, some_views
 from lit_ft.errors import UserError

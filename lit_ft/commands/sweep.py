@@ -17,10 +17,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_ft.cli import LitFtCLI, without_links
-from lit_ft.data.columns import as_list
+from lit_ft.data.reading.columns import as_list
 from lit_ft.errors import UserError, did_you_mean
-from lit_ft.ops.adapters import read_settings
-from lit_ft.ops.objects import import_name, option_parameters
+from lit_ft.objects import import_name, option_parameters
+from lit_ft.ops.adapters.injecting import read_settings
 from lit_ft.pages.comparison import flat
 from lit_ft.screen import quiet, speak
 from lit_ft.sweeping.options import CLASSES, Sweep, read_sweep

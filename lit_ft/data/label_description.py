@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.data.columns import check_columns
+from lit_ft.data.features.ragged import Array
 from lit_ft.data.labels import (
     LabelEncoder,
     LabelReader,
@@ -18,8 +18,8 @@ from lit_ft.data.labels import (
     is_multi_hot,
     sorted_names,
 )
-from lit_ft.data.ragged import Array
-from lit_ft.data.raw import RawRows
+from lit_ft.data.reading.columns import check_columns
+from lit_ft.data.reading.raw import RawRows
 from lit_ft.errors import RowError, UserError
 
 Description = dict[str, Any]

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lit_ft.data.fingerprints import Stamp
-from lit_ft.data.raw import COVERED, Groups, Kind, RawRows, RawSource, Scratch, Strata, named_sets
-from lit_ft.data.readers import ReadOptions
-from lit_ft.data.sources import Files, HubSource
-from lit_ft.data.stream_order import Source
+from lit_ft.data.caching.fingerprints import Stamp
+from lit_ft.data.reading.raw import COVERED, Groups, Kind, RawRows, RawSource, Scratch, Strata, named_sets
+from lit_ft.data.reading.readers import ReadOptions
+from lit_ft.data.reading.sources import Files, HubSource
+from lit_ft.data.streaming.order import Source
 from lit_ft.errors import UserError, did_you_mean
 
 KINDS: tuple[Kind, ...] = ("train", "validation", "test")

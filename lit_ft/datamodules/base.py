@@ -10,17 +10,17 @@ import torch
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch.utils.data import DataLoader
 
-from lit_ft.data.collators import Batch, Feature, pad
-from lit_ft.data.features import FeatureDataset
-from lit_ft.data.orders import StoppingStrategy, shuffled
-from lit_ft.data.quality_report import table
-from lit_ft.data.raw import Kind
-from lit_ft.data.row_views import Part, token_parts
-from lit_ft.data.samplers import ContiguousSampler, Key, LengthSortedSampler, StepSampler, TokenBudgetSampler
-from lit_ft.data.store import FeatureStore
-from lit_ft.data.stream_loader import PlacedBatch, StreamLoader
-from lit_ft.data.training_order import OwnOrder, SamplingStrategy, TrainingOrder
-from lit_ft.data.twins import keep_twins
+from lit_ft.data.batching.collators import Batch, Feature, pad
+from lit_ft.data.batching.dataset import FeatureDataset
+from lit_ft.data.batching.twins import keep_twins
+from lit_ft.data.features.store import FeatureStore
+from lit_ft.data.ordering.orders import StoppingStrategy, shuffled
+from lit_ft.data.ordering.samplers import ContiguousSampler, Key, LengthSortedSampler, StepSampler, TokenBudgetSampler
+from lit_ft.data.ordering.training_order import OwnOrder, SamplingStrategy, TrainingOrder
+from lit_ft.data.quality.report import table
+from lit_ft.data.reading.raw import Kind
+from lit_ft.data.streaming.loader import PlacedBatch, StreamLoader
+from lit_ft.data.viewing.row_views import Part, token_parts
 from lit_ft.datamodules.batch_notes import note_on_batches, note_on_change
 from lit_ft.datamodules.preparing import PreparingDataModule
 from lit_ft.datamodules.streaming import check_streaming, check_validation, stream_loader

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.data.batch_figures import BatchFigures
-from lit_ft.data.ragged import Array
-from lit_ft.data.samplers import GlobalOrderSampler, StepSampler
-from lit_ft.data.training_order import OwnOrder
+from lit_ft.data.features.ragged import Array
+from lit_ft.data.ordering.samplers import GlobalOrderSampler, StepSampler
+from lit_ft.data.ordering.training_order import OwnOrder
+from lit_ft.data.viewing.batch_figures import BatchFigures
 
 log = logging.getLogger("lit_ft")
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.data.collators import Batch
-from lit_ft.data.columns import Names, as_list, check_columns, guess_label_column, guess_text_columns
-from lit_ft.data.featurizing import RowContent
+from lit_ft.data.batching.collators import Batch
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.raw import Kind, RawRows
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.reading.columns import Names, as_list, check_columns, guess_label_column, guess_text_columns
+from lit_ft.data.reading.raw import Kind, RawRows
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError, did_you_mean
 

@@ -5,15 +5,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from lit_ft.data.blocks import TextBlocks
-from lit_ft.data.causal_batches import causal_batch
-from lit_ft.data.collators import Batch, Feature, pad
-from lit_ft.data.fim import fill_in_the_middle
-from lit_ft.data.grouping import Grouper, Separate, Sliding, Wrapped
-from lit_ft.data.packing import BestFit, BestFitAtOnce
-from lit_ft.data.ragged import Ragged
-from lit_ft.data.raw import Kind
-from lit_ft.data.samplers import Key
+from lit_ft.data.batching.causal import causal_batch
+from lit_ft.data.batching.collators import Batch, Feature, pad
+from lit_ft.data.features.ragged import Ragged
+from lit_ft.data.grouping.blocks import TextBlocks
+from lit_ft.data.grouping.cutting import Grouper, Separate, Sliding, Wrapped
+from lit_ft.data.grouping.fim import fill_in_the_middle
+from lit_ft.data.grouping.packing import BestFit, BestFitAtOnce
+from lit_ft.data.ordering.samplers import Key
+from lit_ft.data.reading.raw import Kind
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import UserError, did_you_mean
 

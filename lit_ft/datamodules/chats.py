@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from lit_ft.data.chat_encoding import ChatEncoder, check_tokens, read_template
-from lit_ft.data.chat_rendering import ChatRenderer
-from lit_ft.data.ragged import Array, Column, Ragged
-from lit_ft.data.raw import TEXT, Kind, RawRows
-from lit_ft.data.store import FeatureStore
+from lit_ft.data.chats.encoding import ChatEncoder, check_tokens, read_template
+from lit_ft.data.chats.rendering import ChatRenderer
+from lit_ft.data.features.ragged import Array, Column, Ragged
+from lit_ft.data.features.store import FeatureStore
+from lit_ft.data.reading.raw import TEXT, Kind, RawRows
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError
-from lit_ft.ops.positions import hard_limit, longest_input
+from lit_ft.ops.building.positions import hard_limit, longest_input
 
 LONGEST = 2048
 """Tokens of a conversation where nobody says."""

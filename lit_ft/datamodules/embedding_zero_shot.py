@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lit_ft.data.collators import Batch, Feature, stack_labels
-from lit_ft.data.raw import Kind, RawRows
-from lit_ft.data.samplers import Key
+from lit_ft.data.batching.collators import Batch, Feature, stack_labels
+from lit_ft.data.ordering.samplers import Key
+from lit_ft.data.reading.raw import Kind, RawRows
 from lit_ft.datamodules.candidate_labels import CandidateLabelDataModule
 from lit_ft.errors import UserError
 

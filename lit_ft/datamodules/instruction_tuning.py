@@ -5,16 +5,16 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from lit_ft.data.blocks import TextBlocks
-from lit_ft.data.causal_batches import causal_batch
-from lit_ft.data.chat_rendering import TrainOn
-from lit_ft.data.chats import ChatFormat, find_format
-from lit_ft.data.collators import Batch, Feature, pad
-from lit_ft.data.featurizing import RowContent
-from lit_ft.data.packing import BestFit
-from lit_ft.data.ragged import Ragged
-from lit_ft.data.raw import Kind
-from lit_ft.data.samplers import Key
+from lit_ft.data.batching.causal import causal_batch
+from lit_ft.data.batching.collators import Batch, Feature, pad
+from lit_ft.data.chats.formats import ChatFormat, find_format
+from lit_ft.data.chats.rendering import TrainOn
+from lit_ft.data.features.ragged import Ragged
+from lit_ft.data.grouping.blocks import TextBlocks
+from lit_ft.data.grouping.packing import BestFit
+from lit_ft.data.ordering.samplers import Key
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.reading.raw import Kind
 from lit_ft.datamodules.chats import ChatDataModule
 from lit_ft.errors import UserError, did_you_mean
 

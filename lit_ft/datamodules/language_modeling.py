@@ -10,19 +10,19 @@ import numpy as np
 from datasets import Dataset, Value
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from lit_ft.data.blocks import PART
-from lit_ft.data.cache import preparation_root
-from lit_ft.data.columns import check_columns
-from lit_ft.data.documents import DocumentEncoder
-from lit_ft.data.featurizing import RowContent
-from lit_ft.data.raw import Kind, RawRows
-from lit_ft.data.readers import ReadOptions
-from lit_ft.data.streams import Stream
-from lit_ft.data.tokenization import TextEncoder
-from lit_ft.data.tokenizer_training import trained_folder
+from lit_ft.data.caching.cache import preparation_root
+from lit_ft.data.grouping.blocks import PART
+from lit_ft.data.grouping.documents import DocumentEncoder
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.reading.columns import check_columns
+from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.readers import ReadOptions
+from lit_ft.data.streaming.streams import Stream
+from lit_ft.data.tokenizing.texts import TextEncoder
+from lit_ft.data.tokenizing.training import trained_folder
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.positions import hard_limit, longest_input
+from lit_ft.ops.building.positions import hard_limit, longest_input
 
 LONGEST = 1024
 """Tokens of a block where nobody says; the scripts' own limit."""

@@ -6,21 +6,21 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from lit_ft.data.blocks import TextBlocks
-from lit_ft.data.collators import Batch, Feature, pad_labels
-from lit_ft.data.grouping import Wrapped
+from lit_ft.data.batching.collators import Batch, Feature, pad_labels
+from lit_ft.data.batching.masking import Masking
+from lit_ft.data.batching.permutation import Permutation
+from lit_ft.data.features.ragged import Ragged
+from lit_ft.data.grouping.blocks import TextBlocks
+from lit_ft.data.grouping.cutting import Wrapped
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.masking import Masking
-from lit_ft.data.permutation import Permutation
-from lit_ft.data.prepare import Prepared
-from lit_ft.data.ragged import Ragged
-from lit_ft.data.raw import Kind
-from lit_ft.data.row_views import Part, Role, sequence
-from lit_ft.data.samplers import FILLER, Key
-from lit_ft.data.word_starts import WordStarts
+from lit_ft.data.ordering.samplers import FILLER, Key
+from lit_ft.data.preparing.prepare import Prepared
+from lit_ft.data.reading.raw import Kind
+from lit_ft.data.tokenizing.word_starts import WordStarts
+from lit_ft.data.viewing.row_views import Part, Role, sequence
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import RowError, UserError
-from lit_ft.ops.objectives import is_permutation
+from lit_ft.ops.building.objectives import is_permutation
 
 EVALUATION = (42, -1)
 """Seed and epoch, for what depends on chance, of every evaluation: numbers of all runs are comparable."""

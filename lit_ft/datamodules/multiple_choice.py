@@ -5,19 +5,19 @@ from typing import Any, get_args
 
 import numpy as np
 
-from lit_ft.data.choice_columns import ChoiceLayout, find_layout
-from lit_ft.data.choice_encoding import ChoiceEncoder
-from lit_ft.data.choice_survey import survey_choices
-from lit_ft.data.choice_texts import choice_texts
-from lit_ft.data.choices import ChoiceLabels, LabelKind, LabelVotes, check_enough, is_missing, read_choices
-from lit_ft.data.collators import Batch, Feature, pad_sequences, stack_labels
-from lit_ft.data.columns import Names, as_list, check_columns
-from lit_ft.data.featurizing import RowContent
-from lit_ft.data.raw import Kind, RawRows, Rows
-from lit_ft.data.row_views import Part, several_parts
-from lit_ft.data.samplers import Key
-from lit_ft.data.splits import same_texts
-from lit_ft.data.store import FeatureStore
+from lit_ft.data.batching.collators import Batch, Feature, pad_sequences, stack_labels
+from lit_ft.data.choices.columns import ChoiceLayout, find_layout
+from lit_ft.data.choices.encoding import ChoiceEncoder
+from lit_ft.data.choices.rows import ChoiceLabels, LabelKind, LabelVotes, check_enough, is_missing, read_choices
+from lit_ft.data.choices.survey import survey_choices
+from lit_ft.data.choices.texts import choice_texts
+from lit_ft.data.features.store import FeatureStore
+from lit_ft.data.ordering.samplers import Key
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.reading.columns import Names, as_list, check_columns
+from lit_ft.data.reading.raw import Kind, RawRows, Rows
+from lit_ft.data.reading.splits import same_texts
+from lit_ft.data.viewing.row_views import Part, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError, did_you_mean
 

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from lit_ft.data.chats import Conversation
-from lit_ft.data.collators import Batch, Feature, pad_labels, pad_sequences
-from lit_ft.data.featurizing import RowContent
+from lit_ft.data.batching.collators import Batch, Feature, pad_labels, pad_sequences
+from lit_ft.data.chats.formats import Conversation
+from lit_ft.data.chats.preferences import LABEL, Preference, PreferenceFormat, find_preferences
+from lit_ft.data.features.ragged import Array, Ragged
+from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.preferences import LABEL, Preference, PreferenceFormat, find_preferences
-from lit_ft.data.ragged import Array, Ragged
-from lit_ft.data.raw import Kind, RawRows
-from lit_ft.data.row_views import Part, token_parts
-from lit_ft.data.samplers import FILLER, Key, LengthSortedSampler
-from lit_ft.data.store import FeatureStore
+from lit_ft.data.ordering.samplers import FILLER, Key, LengthSortedSampler
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.viewing.row_views import Part, token_parts
 from lit_ft.datamodules.chats import ChatDataModule
 from lit_ft.errors import RowError, UserError
 

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import lit_ft
-from lit_ft.data.blocks import Grouping
-from lit_ft.data.cache import preparation_root
-from lit_ft.data.digests import class_digest, tokenizer_digest
-from lit_ft.data.featurizing import RowContent
-from lit_ft.data.fingerprints import Stamp, check_unchanged
+from lit_ft.data.caching.cache import preparation_root
+from lit_ft.data.caching.digests import class_digest, tokenizer_digest
+from lit_ft.data.caching.fingerprints import Stamp, check_unchanged
+from lit_ft.data.features.store import FeatureStore
+from lit_ft.data.grouping.blocks import Grouping
 from lit_ft.data.mixture import mixed_source
-from lit_ft.data.prepare import Prepared, Work, prepare
-from lit_ft.data.quality import check_actions
-from lit_ft.data.raw import TEXT, Kind, RawRows, RawSource, Rows, Scratch, SplitNames
-from lit_ft.data.readers import Quoting, ReadOptions, SampleBy
-from lit_ft.data.sources import HubSource, NamedFiles
-from lit_ft.data.store import FeatureStore
-from lit_ft.data.streamed_source import StreamedSource
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.preparing.prepare import Prepared, Work, prepare
+from lit_ft.data.quality.judgement import check_actions
+from lit_ft.data.reading.raw import TEXT, Kind, RawRows, RawSource, Rows, Scratch, SplitNames
+from lit_ft.data.reading.readers import Quoting, ReadOptions, SampleBy
+from lit_ft.data.reading.sources import HubSource, NamedFiles
+from lit_ft.data.streaming.source import StreamedSource
 from lit_ft.datamodules.tokenizing import TokenizingDataModule
 from lit_ft.errors import UserError
 

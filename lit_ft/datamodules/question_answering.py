@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.data.answers import OnBadAnswer, Spans, State, answer_spans, count_states, note_on_states
-from lit_ft.data.collators import Batch, Feature, place_spans
-from lit_ft.data.columns import check_columns, check_texts
-from lit_ft.data.context_windows import ContextWindows
-from lit_ft.data.featurizing import RowContent
-from lit_ft.data.formats.answers import answer_key, text_of, with_starts
-from lit_ft.data.ragged import Array
-from lit_ft.data.raw import Kind, RawRows, Rows
-from lit_ft.data.row_views import Part, Role, sequence
-from lit_ft.data.samplers import Key
-from lit_ft.data.span_labels import span_labels, windows_to_keep
-from lit_ft.data.splits import same_texts
-from lit_ft.data.store import FeatureStore
+from lit_ft.data.answers.places import OnBadAnswer, Spans, State, answer_spans, count_states, note_on_states
+from lit_ft.data.answers.span_labels import span_labels, windows_to_keep
+from lit_ft.data.answers.windows import ContextWindows
+from lit_ft.data.batching.collators import Batch, Feature, place_spans
+from lit_ft.data.features.ragged import Array
+from lit_ft.data.features.store import FeatureStore
+from lit_ft.data.ordering.samplers import Key
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.reading.columns import check_columns, check_texts
+from lit_ft.data.reading.formats.answers import answer_key, text_of, with_starts
+from lit_ft.data.reading.raw import Kind, RawRows, Rows
+from lit_ft.data.reading.splits import same_texts
+from lit_ft.data.viewing.row_views import Part, Role, sequence
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 

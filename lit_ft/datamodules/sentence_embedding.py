@@ -9,17 +9,17 @@ import torch
 from datasets import Value
 from xxhash import xxh3_64_intdigest
 
-from lit_ft.data.collators import Batch, Feature, pad_sequences, stack, stack_labels
-from lit_ft.data.columns import check_columns, guess_label_column
-from lit_ft.data.featurizing import RowContent
+from lit_ft.data.batching.collators import Batch, Feature, pad_sequences, stack, stack_labels
+from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.label_description import DistinctCells
 from lit_ft.data.labels import IGNORED, natural_key
-from lit_ft.data.orders import in_twos
-from lit_ft.data.raw import Kind, RawRows
-from lit_ft.data.row_views import Part, several_parts
-from lit_ft.data.samplers import FILLER, Key
-from lit_ft.data.store import FeatureStore
-from lit_ft.data.training_order import OwnOrder
+from lit_ft.data.ordering.orders import in_twos
+from lit_ft.data.ordering.samplers import FILLER, Key
+from lit_ft.data.ordering.training_order import OwnOrder
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.reading.columns import check_columns, guess_label_column
+from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.viewing.row_views import Part, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError
 

@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from lit_ft.data.cache import preparation_root
-from lit_ft.data.collators import Batch, Feature, pad, pad_targets
-from lit_ft.data.columns import Names, as_list
-from lit_ft.data.featurizing import RowContent
+from lit_ft.data.batching.collators import Batch, Feature, pad, pad_targets
+from lit_ft.data.caching.cache import preparation_root
+from lit_ft.data.features.store import TARGETS, FeatureStore
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.languages import decoder_begin, set_languages, token_of
-from lit_ft.data.pair_encoding import PairEncoder
-from lit_ft.data.pairs import PairColumns, find_columns
-from lit_ft.data.parallel import side_of
-from lit_ft.data.raw import Kind, RawRows
-from lit_ft.data.row_views import Part, sequence
-from lit_ft.data.samplers import FILLER, Key
-from lit_ft.data.store import TARGETS, FeatureStore
-from lit_ft.data.tokenizer_training import trained_folder
+from lit_ft.data.ordering.samplers import FILLER, Key
+from lit_ft.data.pairs.columns import PairColumns, find_columns
+from lit_ft.data.pairs.encoding import PairEncoder
+from lit_ft.data.pairs.languages import decoder_begin, set_languages, token_of
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.reading.columns import Names, as_list
+from lit_ft.data.reading.parallel import side_of
+from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.tokenizing.training import trained_folder
+from lit_ft.data.viewing.row_views import Part, sequence
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.positions import longest_input
-from lit_ft.ops.seq2seq import length_limit
+from lit_ft.ops.building.positions import longest_input
+from lit_ft.ops.building.seq2seq import length_limit
 
 LONGEST = 1024
 """Tokens of a source where nobody says; the scripts' own limit."""

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from lit_ft.data.featurizing import checked
-from lit_ft.data.quality import KINDS
-from lit_ft.data.quality_marks import OF_A_ROW
-from lit_ft.data.ragged import as_column, taken
-from lit_ft.data.stream_loader import StreamLoader
-from lit_ft.data.streaming import StreamDataset
+from lit_ft.data.features.ragged import as_column, taken
+from lit_ft.data.preparing.featurizing import checked
+from lit_ft.data.quality.judgement import KINDS
+from lit_ft.data.quality.marks import OF_A_ROW
+from lit_ft.data.streaming.batches import StreamDataset
+from lit_ft.data.streaming.loader import StreamLoader
 from lit_ft.errors import RowError, UserError
 
 log = logging.getLogger("lit_ft")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lit_ft.data.columns import Names
+from lit_ft.data.reading.columns import Names
 from lit_ft.datamodules.seq2seq import Seq2SeqDataModule
 
 

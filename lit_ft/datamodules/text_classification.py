@@ -8,8 +8,15 @@ import numpy as np
 import torch
 from datasets import ClassLabel, Value
 
-from lit_ft.data.collators import Batch, Feature, stack_labels
-from lit_ft.data.columns import (
+from lit_ft.data.batching.collators import Batch, Feature, stack_labels
+from lit_ft.data.features.store import FeatureStore
+from lit_ft.data.label_description import LabelCoder, LabelColumns, count_labels, label_name, numbered_labels
+from lit_ft.data.labels import ProblemType
+from lit_ft.data.ordering.orders import weighted
+from lit_ft.data.ordering.samplers import Key, balanced_weights
+from lit_ft.data.ordering.training_order import OwnOrder
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.reading.columns import (
     Names,
     as_list,
     check_columns,
@@ -17,17 +24,10 @@ from lit_ft.data.columns import (
     guess_text_columns,
     require_label_column,
 )
-from lit_ft.data.featurizing import RowContent
-from lit_ft.data.label_description import LabelCoder, LabelColumns, count_labels, label_name, numbered_labels
-from lit_ft.data.labels import ProblemType
-from lit_ft.data.orders import weighted
-from lit_ft.data.raw import Kind, RawRows, Rows
-from lit_ft.data.samplers import Key, balanced_weights
-from lit_ft.data.store import FeatureStore
-from lit_ft.data.training_order import OwnOrder
+from lit_ft.data.reading.raw import Kind, RawRows, Rows
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.building import SEQUENCE_HEAD, pretrained_labels, pretrained_problem_type
+from lit_ft.ops.building.models import SEQUENCE_HEAD, pretrained_labels, pretrained_problem_type
 
 
 class TextClassificationDataModule(TransformerDataModule):

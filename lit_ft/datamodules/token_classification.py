@@ -8,24 +8,24 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from lit_ft.data.collators import Batch, Feature, pad_labels
-from lit_ft.data.featurizing import RowContent
+from lit_ft.data.batching.collators import Batch, Feature, pad_labels
+from lit_ft.data.features.ragged import Ragged
+from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import IGNORED, class_names
-from lit_ft.data.ragged import Ragged
-from lit_ft.data.raw import Kind, RawRows
-from lit_ft.data.readers import ReadOptions
-from lit_ft.data.row_views import Part, Role, sequence
-from lit_ft.data.samplers import Key
-from lit_ft.data.store import FeatureStore
-from lit_ft.data.tag_coding import TagCoder, piece_labels
-from lit_ft.data.tag_columns import column_of, guess_tags, guess_words
-from lit_ft.data.tag_description import describe_known, describe_tags, scheme_of_rows, survey
-from lit_ft.data.tag_schemes import OUTSIDE, TagScheme, check_scheme
-from lit_ft.data.tagged_rows import TagReader, reading_of
-from lit_ft.data.words import WordEncoder, needs_prefix_space, takes_prefix_space
+from lit_ft.data.ordering.samplers import Key
+from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.readers import ReadOptions
+from lit_ft.data.tags.coding import TagCoder, piece_labels
+from lit_ft.data.tags.columns import column_of, guess_tags, guess_words
+from lit_ft.data.tags.description import describe_known, describe_tags, scheme_of_rows, survey
+from lit_ft.data.tags.rows import TagReader, reading_of
+from lit_ft.data.tags.schemes import OUTSIDE, TagScheme, check_scheme
+from lit_ft.data.tokenizing.words import WordEncoder, needs_prefix_space, takes_prefix_space
+from lit_ft.data.viewing.row_views import Part, Role, sequence
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.building import TOKEN_HEAD, pretrained_labels
+from lit_ft.ops.building.models import TOKEN_HEAD, pretrained_labels
 
 SCHEMES = ("tag_scheme", "data_scheme")
 """What the model learned, and what the rows are in that it learned from."""

@@ -6,10 +6,10 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from lit_ft.data.tokenization import TextEncoder, TruncationSide, add_tokens_to, load_tokenizer
+from lit_ft.data.tokenizing.texts import TextEncoder, TruncationSide, add_tokens_to, load_tokenizer
 from lit_ft.errors import UserError
-from lit_ft.ops.building import ModelSource
-from lit_ft.ops.positions import longest_input
+from lit_ft.ops.building.models import ModelSource
+from lit_ft.ops.building.positions import longest_input
 
 
 class TokenizingDataModule(LightningDataModule):

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.data.findings import Finding, batch_findings, label_findings, row_findings
-from lit_ft.data.orders import shuffled
-from lit_ft.data.raw import Kind
-from lit_ft.data.row_views import RowView
-from lit_ft.data.set_figures import SetFigures, set_figures
+from lit_ft.data.ordering.orders import shuffled
+from lit_ft.data.reading.raw import Kind
+from lit_ft.data.viewing.findings import Finding, batch_findings, label_findings, row_findings
+from lit_ft.data.viewing.row_views import RowView
+from lit_ft.data.viewing.set_figures import SetFigures, set_figures
 from lit_ft.datamodules.batch_notes import figures_of
 
 

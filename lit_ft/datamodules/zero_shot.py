@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.data.collators import Batch, Feature, pad_sequences, stack_labels
-from lit_ft.data.raw import Kind
-from lit_ft.data.row_views import Part, several_parts
-from lit_ft.data.samplers import Key
+from lit_ft.data.batching.collators import Batch, Feature, pad_sequences, stack_labels
+from lit_ft.data.ordering.samplers import Key
+from lit_ft.data.reading.raw import Kind
+from lit_ft.data.viewing.row_views import Part, several_parts
 from lit_ft.datamodules.candidate_labels import CandidateLabelDataModule
 
 

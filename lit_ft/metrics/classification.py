@@ -25,7 +25,7 @@ from lit_ft.data.labels import ProblemType
 from lit_ft.errors import UserError
 from lit_ft.metrics.binned import CalibrationError, RankingArea, Spearman
 from lit_ft.metrics.multilabel import MultilabelThresholdSweep
-from lit_ft.ops.objects import load_object
+from lit_ft.objects import load_object
 
 HOMES = ("torchmetrics.classification", "torchmetrics", "torchmetrics.regression")
 SWEEP = [round(0.01 * step, 2) for step in range(1, 100)]

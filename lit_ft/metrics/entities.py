@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_ft.data.ragged import Array, Ragged
-from lit_ft.data.tag_schemes import Chunks, TagScheme, TagTable, chunks
+from lit_ft.data.features.ragged import Array, Ragged
+from lit_ft.data.tags.schemes import Chunks, TagScheme, TagTable, chunks
 
 NAMES = ["precision", "recall", "f1", "precision_macro", "recall_macro", "f1_macro", "f1_strict"]
 """Names of the scalars: over all entities, the mean over types, and of well-formed entities only."""

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
+from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.ragged import Ragged
-from lit_ft.data.tag_schemes import TagScheme
+from lit_ft.data.tags.schemes import TagScheme
 from lit_ft.metrics import entities
 from lit_ft.metrics.classification import NAMES, classification_metrics, per_label_table, scalars
 

@@ -10,11 +10,20 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from lit_ft.errors import UserError
 from lit_ft.modules.padding import PaddingFreeModule, check_option
-from lit_ft.ops.adapters import SUBFOLDER, inject, is_adapter, load_weights, merged, opened, read_settings, save
-from lit_ft.ops.building import ModelSource
-from lit_ft.ops.positions import hard_limit
-from lit_ft.ops.prompts import Prompts, is_prompt
-from lit_ft.ops.quantizing import heads, placed, read_quantization, settle
+from lit_ft.ops.adapters.injecting import (
+    SUBFOLDER,
+    inject,
+    is_adapter,
+    load_weights,
+    merged,
+    opened,
+    read_settings,
+    save,
+)
+from lit_ft.ops.adapters.prompts import Prompts, is_prompt
+from lit_ft.ops.adapters.quantizing import heads, placed, read_quantization, settle
+from lit_ft.ops.building.models import ModelSource
+from lit_ft.ops.building.positions import hard_limit
 
 log = logging.getLogger("lit_ft")
 

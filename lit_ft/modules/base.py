@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from lit_ft.data.tokenization import add_tokens_to, load_tokenizer
+from lit_ft.data.tokenizing.texts import add_tokens_to, load_tokenizer
 from lit_ft.modules.adamw import AdamWModule
 from lit_ft.modules.adapters import AdapterModule
 from lit_ft.modules.evaluating import EvaluatingModule
@@ -19,9 +19,9 @@ from lit_ft.modules.padding import check_option
 from lit_ft.modules.parallel import share_out
 from lit_ft.modules.randomness import StepwiseRandomness
 from lit_ft.modules.standalone import StandaloneModule
-from lit_ft.ops.building import ModelSource, fit_to_tokenizer, freeze, resize_embeddings, weights_dtype
-from lit_ft.ops.compiling import compile_layers
-from lit_ft.ops.losses import mean
+from lit_ft.ops.building.compiling import compile_layers
+from lit_ft.ops.building.models import ModelSource, fit_to_tokenizer, freeze, resize_embeddings, weights_dtype
+from lit_ft.ops.losses.classification import mean
 from lit_ft.optim.ranges import check_ranges
 from lit_ft.optim.schedules import check_schedule
 

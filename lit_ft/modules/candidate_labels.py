@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from lit_ft.data.batching.merging import Part
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.merging import Part
 from lit_ft.errors import UserError
 from lit_ft.metrics.classification import NAMES, classification_metrics, per_label_table, scalars, update_metrics
 from lit_ft.modules.base import Batch, Description, TransformerModule

@@ -12,21 +12,21 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
-from lit_ft.data.documents import DocumentEncoder
+from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.twins import on_cpu
+from lit_ft.data.features.ragged import Array
+from lit_ft.data.grouping.documents import DocumentEncoder
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.merging import Part
-from lit_ft.data.ragged import Array
-from lit_ft.data.token_bytes import token_bytes
-from lit_ft.data.twins import on_cpu
+from lit_ft.data.tokenizing.token_bytes import token_bytes
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.language_modeling import LabelledStates, LanguageModelingModule
-from lit_ft.ops.checkpoint_extras import KEY
-from lit_ft.ops.generation import check_generation, generated, length_options
-from lit_ft.ops.isolation import cannot_isolate, isolate
-from lit_ft.ops.layout import Layout
-from lit_ft.ops.objectives import check_causal
-from lit_ft.ops.positions import hard_limit
+from lit_ft.ops.building.checkpoint_extras import KEY
+from lit_ft.ops.building.objectives import check_causal
+from lit_ft.ops.building.positions import hard_limit
+from lit_ft.ops.decoding.generation import check_generation, generated, length_options
+from lit_ft.ops.padding_free.isolation import cannot_isolate, isolate
+from lit_ft.ops.padding_free.layout import Layout
 
 log = logging.getLogger("lit_ft")
 

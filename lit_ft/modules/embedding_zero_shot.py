@@ -10,7 +10,7 @@ from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch
 from lit_ft.modules.candidate_labels import CandidateLabelModule
 from lit_ft.modules.pooled import PooledModule
-from lit_ft.ops.embedding_losses import cosines
+from lit_ft.ops.losses.embeddings import cosines
 
 
 class EmbeddingZeroShotModule(PooledModule, CandidateLabelModule):

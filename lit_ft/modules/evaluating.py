@@ -6,7 +6,7 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lit_ft.data.merging import Part
+from lit_ft.data.batching.merging import Part
 from lit_ft.errors import UserError
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torchmetrics import SumMetric
 
-from lit_ft.data.merging import RowMerger
+from lit_ft.data.batching.merging import RowMerger
 from lit_ft.errors import UserError, did_you_mean
-from lit_ft.ops.losses import mean
+from lit_ft.ops.losses.classification import mean
 
 
 class EvaluationSet:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.callbacks import EarlyStopping
 
-from lit_ft.data.spread import spread
-from lit_ft.data.twins import on_cpu
+from lit_ft.data.batching.twins import on_cpu
+from lit_ft.data.ordering.spread import spread
 from lit_ft.errors import UserError
 from lit_ft.metrics.texts import text_metric_names
 from lit_ft.modules.base import Batch, Description

@@ -6,13 +6,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lit_ft.data.merging import Part
+from lit_ft.data.batching.merging import Part
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.modules.base import Batch
 from lit_ft.modules.language_modeling import LabelledStates
 from lit_ft.modules.replying import ReplyingModule
+from lit_ft.ops.heads.token_loss import token_loss
 from lit_ft.ops.neftune import noisy_embeddings
-from lit_ft.ops.token_loss import token_loss
 
 
 class InstructionTuningModule(ReplyingModule):

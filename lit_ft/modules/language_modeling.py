@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.twins import on_cpu
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.merging import Part
-from lit_ft.data.twins import on_cpu
 from lit_ft.errors import UserError
 from lit_ft.metrics.language_modeling import TokenScores
 from lit_ft.modules.base import SAMPLE, Batch, Description, TransformerModule
-from lit_ft.ops.layout import Layout
-from lit_ft.ops.logits_only import LogitsOnly
-from lit_ft.ops.positions import hard_limit, longest_input
-from lit_ft.ops.sequences import running_flat
-from lit_ft.ops.sharding import is_sharded
-from lit_ft.ops.split_model import SplitModel, split_or_reason
-from lit_ft.ops.token_loss import token_loss, token_scores
+from lit_ft.ops.building.positions import hard_limit, longest_input
+from lit_ft.ops.building.sharding import is_sharded
+from lit_ft.ops.heads.logits_only import LogitsOnly
+from lit_ft.ops.heads.split_model import SplitModel, split_or_reason
+from lit_ft.ops.heads.token_loss import token_loss, token_scores
+from lit_ft.ops.padding_free.layout import Layout
+from lit_ft.ops.padding_free.sequences import running_flat
 
 log = logging.getLogger("lit_ft")
 

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerBase
 
+from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.twins import on_cpu
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.merging import Part
-from lit_ft.data.samplers import FILLER
-from lit_ft.data.twins import on_cpu
+from lit_ft.data.ordering.samplers import FILLER
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.language_modeling import SUMS, LabelledStates, LanguageModelingModule
-from lit_ft.ops.objectives import check_masked, is_permutation
-from lit_ft.ops.token_loss import token_scores
+from lit_ft.ops.building.objectives import check_masked, is_permutation
+from lit_ft.ops.heads.token_loss import token_scores
 
 
 class MaskedLMModule(LanguageModelingModule):

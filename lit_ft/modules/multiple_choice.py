@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForMultipleChoice
 
-from lit_ft.data.choices import ChoiceLabels, read_choices
+from lit_ft.data.batching.merging import Part
+from lit_ft.data.choices.rows import ChoiceLabels, read_choices
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.merging import Part
 from lit_ft.errors import UserError
 from lit_ft.metrics.binned import CalibrationError
 from lit_ft.metrics.multiple_choice import ChoiceAccuracy, accuracy_names
 from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.losses import choice_loss
+from lit_ft.ops.losses.classification import choice_loss
 
 
 class MultipleChoiceModule(TransformerModule):

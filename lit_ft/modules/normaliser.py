@@ -12,8 +12,8 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from lit_ft.ops.losses import mean
-from lit_ft.ops.sharding import alike, whole
+from lit_ft.ops.building.sharding import alike, whole
+from lit_ft.ops.losses.classification import mean
 
 
 class LossNormaliser:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.dropout import fast_dropout
-from lit_ft.ops.padding_free import PaddingFree
+from lit_ft.ops.padding_free.running import PaddingFree
 
 log = logging.getLogger("lit_ft")
 

@@ -6,7 +6,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from transformers import PreTrainedModel
 
 from lit_ft.errors import UserError
-from lit_ft.ops.sharding import shard
+from lit_ft.ops.building.sharding import shard
 
 log = logging.getLogger("lit_ft")
 

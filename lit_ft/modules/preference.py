@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.twins import on_cpu
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.merging import Part
-from lit_ft.data.twins import on_cpu
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.metrics.preferences import RewardScores, means, names
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.reference import ReferenceModule
 from lit_ft.modules.replying import ReplyingModule
-from lit_ft.ops.preferences import BETA, WITHOUT_REFERENCE, LossType, Replies, kto_losses, pair_losses
-from lit_ft.ops.token_log_probs import token_log_probs
+from lit_ft.ops.heads.token_log_probs import token_log_probs
+from lit_ft.ops.losses.preferences import BETA, WITHOUT_REFERENCE, LossType, Replies, kto_losses, pair_losses
 
 
 @dataclass(frozen=True)

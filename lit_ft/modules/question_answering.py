@@ -1,23 +1,20 @@
 """Extractive question answering: any AutoModelForQuestionAnswering on contexts of any length."""
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering
 
-from lit_ft.data.context_windows import ContextWindows
-from lit_ft.data.formats.answers import read_answers, text_of
-from lit_ft.data.merging import Part
+from lit_ft.data.batching.merging import Part
+from lit_ft.data.reading.formats.answers import read_answers, text_of
 from lit_ft.errors import UserError
 from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, answer_scores
 from lit_ft.metrics.question_types import question_type
 from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.answering import OF_WINDOWS, Candidates, found_by_row
-from lit_ft.ops.positions import longest_input
-from lit_ft.ops.spans import best_spans, span_loss
+from lit_ft.ops.decoding.answering import OF_WINDOWS, Candidates
+from lit_ft.ops.decoding.spans import best_spans, span_loss
 
 
 class QuestionAnsweringModule(TransformerModule):
@@ -40,10 +37,10 @@ class QuestionAnsweringModule(TransformerModule):
 
     auto_class = AutoModelForQuestionAnswering
     pipeline_tag = "question-answering"
-    card_example = """from lit_ft import QuestionAnsweringModule
+    card_example = """from lit_ft import load_predictor
 
-module = QuestionAnsweringModule(model_name_or_path="this/folder")
-module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
+predictor = load_predictor("this/folder")
+predictor({"question": "Who wrote it?", "context": "It was written by Mary Shelley."})"""
     monitor = "val_f1"
     monitor_mode = "max"
     label_names = ("start_positions", "end_positions")
@@ -165,57 +162,9 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns the answer, its probability and its characters, the best others, and how likely there is none."""
         if not row:
-            raise UserError(
-                "answers are known of our data module's batches only; or use QuestionAnsweringModule.answer"
-            )
+            raise UserError("answers are known of our data module's batches only")
         found: Candidates = row["candidates"]
         return found.prediction(row["context"], self.hparams["n_best_size"], self._known_threshold)
-
-    @torch.no_grad()
-    def answer(
-        self,
-        questions: Sequence[str],
-        contexts: Sequence[str],
-        batch_size: int = 16,
-        max_seq_length: int | None = None,
-        doc_stride: int | None = None,
-    ) -> list[dict[str, Any]]:
-        """Answers questions without a Trainer, by what `predict` would write.
-
-        Args:
-            questions: one for each context.
-            contexts: texts of any length.
-            batch_size: windows that are run together.
-            max_seq_length: most tokens of a window. Default: as in training, else 384.
-            doc_stride: tokens that windows have in common. Default: as in training, at most a third of a window.
-
-        Raises:
-            UserError: there are not as many questions as contexts, or windows are longer than the model takes.
-        """
-        if isinstance(questions, str) or isinstance(contexts, str) or len(questions) != len(contexts):
-            raise UserError("answer takes a list of questions and a list of as many contexts")
-        if not all(isinstance(text, str) for text in (*questions, *contexts)) or batch_size < 1:
-            raise UserError("answer takes texts, and a batch_size of 1 or more")
-        model = self.build() if self.model is None else self.model
-        tokenizer, training = self.tokenizer, model.training
-        assert tokenizer is not None
-        limit = longest_input(model.config, tokenizer)
-        length = max_seq_length or self.description.get("max_seq_length") or min(384, limit or 384)
-        if limit is not None and length > limit:
-            raise UserError(f"max_seq_length {length} is above the model's {limit} tokens")
-        if doc_stride is None:
-            trained = self.description.get("doc_stride", length // 3)
-            doc_stride = trained if max_seq_length is None else min(trained, length // 3)
-        windows = ContextWindows(tokenizer, length, doc_stride)(questions, contexts)
-        model.eval()
-        parts = found_by_row(windows, tokenizer, batch_size, lambda batch: self._found(batch, model.device))
-        model.train(training)
-        size = self.hparams["n_best_size"]
-        merged = [Candidates.merged(each, context, size) for each, context in zip(parts, contexts, strict=True)]
-        return [
-            self.prediction({"candidates": found, "context": context})
-            for found, context in zip(merged, contexts, strict=True)
-        ]
 
     @property
     def threshold(self) -> float:
@@ -240,10 +189,6 @@ module.answer(["Who wrote it?"], ["It was written by Mary Shelley."])"""
     @staticmethod
     def _names(null: bool) -> list[str]:
         return NAMES_WITH_NULL if null else NAMES
-
-    def _found(self, batch: Batch, device: torch.device) -> list[Candidates]:
-        batch = {name: value.to(device) for name, value in batch.items()}
-        return self._candidates(self.outputs(batch), batch)
 
     def _candidates(self, outputs: Any, batch: Batch) -> list[Candidates]:
         """Returns the best spans of each window of a batch, in characters."""

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from lit_ft.data.cache import find, once, preparation_root
-from lit_ft.data.digests import digest
+from lit_ft.data.caching.cache import find, once, preparation_root
+from lit_ft.data.caching.digests import digest
 from lit_ft.errors import UserError
 from lit_ft.modules.standalone import StandaloneModule
 from lit_ft.modules.standalone import digest as digest_of_weights
-from lit_ft.ops.adapters import without_adapter
-from lit_ft.ops.building import ModelSource
-from lit_ft.ops.checkpoint_extras import KEY
-from lit_ft.ops.log_prob_table import LogProbTable, keys_of
-from lit_ft.ops.prompts import is_prompt
-from lit_ft.ops.sharding import is_sharded
+from lit_ft.ops.adapters.injecting import without_adapter
+from lit_ft.ops.adapters.prompts import is_prompt
+from lit_ft.ops.building.checkpoint_extras import KEY
+from lit_ft.ops.building.models import ModelSource
+from lit_ft.ops.building.sharding import is_sharded
+from lit_ft.ops.heads.log_prob_table import LogProbTable, keys_of
 
 log = logging.getLogger("lit_ft")
 

@@ -2,9 +2,9 @@
 
 from transformers import PreTrainedModel
 
-from lit_ft.data.chat_encoding import ChatEncoder
-from lit_ft.data.chat_rendering import ChatRenderer
-from lit_ft.data.chats import Conversation
+from lit_ft.data.chats.encoding import ChatEncoder
+from lit_ft.data.chats.formats import Conversation
+from lit_ft.data.chats.rendering import ChatRenderer
 from lit_ft.modules.causal_lm import CausalLMModule
 
 

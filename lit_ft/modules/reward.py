@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
+from lit_ft.data.batching.merging import Part
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.merging import Part
 from lit_ft.errors import UserError
 from lit_ft.metrics.preferences import RewardScores, means, names
 from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.building import SEQUENCE_HEAD, check_head
+from lit_ft.ops.building.models import SEQUENCE_HEAD, check_head
 
 NAME = "reward"
 """The only label of the head."""

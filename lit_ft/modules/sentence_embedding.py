@@ -10,15 +10,15 @@ from torch import Tensor, distributed
 from torchmetrics import MetricCollection, PearsonCorrCoef
 from transformers import PreTrainedModel
 
+from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.twins import on_cpu
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.merging import Part
-from lit_ft.data.twins import on_cpu
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.metrics.binned import Spearman
 from lit_ft.metrics.embeddings import LabelRetrieval, PairRetrieval
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.pooled import PooledModule
-from lit_ft.ops.embedding_losses import (
+from lit_ft.ops.losses.embeddings import (
     batch_triplet_loss,
     contrastive_losses,
     cosent_loss,

@@ -10,19 +10,18 @@ from torch import Tensor
 from torchmetrics import Metric
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
+from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.twins import on_cpu
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.languages import language_codes
-from lit_ft.data.merging import Part
-from lit_ft.data.pairs import PairColumns
-from lit_ft.data.twins import on_cpu
+from lit_ft.data.pairs.columns import PairColumns
+from lit_ft.data.pairs.languages import language_codes
 from lit_ft.errors import UserError
 from lit_ft.metrics.texts import TEXT_METRICS, check_text_metrics, text_metric_names
 from lit_ft.modules.base import SAMPLE, Batch, Description
 from lit_ft.modules.generating import NowAndThenGenerating
 from lit_ft.modules.language_modeling import SAMPLE_TOKENS, LabelledStates
-from lit_ft.ops.checkpoint_extras import KEY
-from lit_ft.ops.generation import NEW_TOKENS, check_generation, chosen_tokens, generating, set_generation
-from lit_ft.ops.seq2seq import (
+from lit_ft.ops.building.checkpoint_extras import KEY
+from lit_ft.ops.building.seq2seq import (
     check_decoder_start,
     check_encoder_decoder,
     check_lengths,
@@ -32,8 +31,9 @@ from lit_ft.ops.seq2seq import (
     scratch_values,
     set_padding,
 )
-from lit_ft.ops.sharding import is_sharded
-from lit_ft.ops.token_loss import token_loss, token_scores
+from lit_ft.ops.building.sharding import is_sharded
+from lit_ft.ops.decoding.generation import NEW_TOKENS, check_generation, chosen_tokens, generating, set_generation
+from lit_ft.ops.heads.token_loss import token_loss, token_scores
 
 log = logging.getLogger("lit_ft")
 

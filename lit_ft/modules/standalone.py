@@ -13,9 +13,9 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from lit_ft.errors import UserError
 from lit_ft.modules.normaliser import LossNormaliser
-from lit_ft.ops.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
-from lit_ft.ops.quantizing import quantized_parts
-from lit_ft.ops.sharding import is_sharded
+from lit_ft.ops.adapters.quantizing import quantized_parts
+from lit_ft.ops.building.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
+from lit_ft.ops.building.sharding import is_sharded
 
 log = logging.getLogger("lit_ft")
 
@@ -93,7 +93,7 @@ class StandaloneModule(LightningModule):
         """Takes configuration, description and tokenizer from a checkpoint's extras; the weights follow from Lightning.
 
         Args:
-            extras: what `lit_ft.ops.checkpoint_extras.read_extras` returns.
+            extras: what `lit_ft.ops.building.checkpoint_extras.read_extras` returns.
         """
         self.description = json.loads(extras["description"])
         self.hf_config = load_config(extras["config"])

@@ -9,8 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from lit_ft.data.batching.merging import Part
 from lit_ft.data.labels import ProblemType
-from lit_ft.data.merging import Part
 from lit_ft.errors import UserError
 from lit_ft.metrics.classification import (
     NAMES,
@@ -22,7 +22,8 @@ from lit_ft.metrics.classification import (
     update_metrics,
 )
 from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.building import (
+from lit_ft.ops.building.head_init import name_head
+from lit_ft.ops.building.models import (
     HEADS,
     SEQUENCE_HEAD,
     check_head,
@@ -30,8 +31,7 @@ from lit_ft.ops.building import (
     pretrained_labels,
     pretrained_problem_type,
 )
-from lit_ft.ops.head_init import name_head
-from lit_ft.ops.losses import balanced_class_weights, classification_loss, labelled, load_loss
+from lit_ft.ops.losses.classification import balanced_class_weights, classification_loss, labelled, load_loss
 
 log = logging.getLogger("lit_ft")
 

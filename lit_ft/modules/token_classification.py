@@ -7,18 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForTokenClassification
 
-from lit_ft.data.entities import entities_in
+from lit_ft.data.batching.merging import Part
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.merging import Part
-from lit_ft.data.tag_description import describe_known
-from lit_ft.data.tag_schemes import TagScheme, TagTable
-from lit_ft.data.tagged_rows import text_and_places, words_of
+from lit_ft.data.tags.description import describe_known
+from lit_ft.data.tags.entities import entities_in
+from lit_ft.data.tags.rows import text_and_places, words_of
+from lit_ft.data.tags.schemes import TagScheme, TagTable
 from lit_ft.errors import UserError
 from lit_ft.metrics.tagging import TagMetrics
 from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.building import TOKEN_HEAD, check_head, label_names, pretrained_labels
-from lit_ft.ops.losses import classification_loss
-from lit_ft.ops.tagging import at_words, best_tags, first_labelled
+from lit_ft.ops.building.models import TOKEN_HEAD, check_head, label_names, pretrained_labels
+from lit_ft.ops.decoding.tagging import at_words, best_tags, first_labelled
+from lit_ft.ops.losses.classification import classification_loss
 
 
 class TokenClassificationModule(TransformerModule):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.utils import cached_file
 
-from lit_ft.data.sources import resolve_path
+from lit_ft.data.reading.sources import resolve_path
 
 Pooling = Literal["mean", "cls", "last"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)

@@ -8,7 +8,7 @@ from torch import Tensor, distributed
 from torch.distributed.nn.functional import all_gather
 from torch.utils.checkpoint import checkpoint
 
-from lit_ft.data.twins import changed
+from lit_ft.data.batching.twins import changed
 
 Inputs = dict[str, Tensor]
 

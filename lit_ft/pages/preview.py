@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lit_ft.data.findings import Finding, by_gravity
-from lit_ft.data.row_views import RowView
-from lit_ft.data.set_figures import Lengths, SetFigures
+from lit_ft.data.viewing.findings import Finding, by_gravity
+from lit_ft.data.viewing.row_views import RowView
+from lit_ft.data.viewing.set_figures import Lengths, SetFigures
 
 MEANING = {
     "special": "put in by the tokenizer", "learned": "predicted", "masked": "to be guessed", "answer": "the answer",

@@ -2,8 +2,8 @@
 
 from html import escape
 
-from lit_ft.data.findings import Finding
-from lit_ft.data.row_views import Part, RowView
+from lit_ft.data.viewing.findings import Finding
+from lit_ft.data.viewing.row_views import Part, RowView
 from lit_ft.pages import html
 from lit_ft.pages.preview import MEANING, Preview, SetPreview, length_bars, most_of, set_lines
 

@@ -5,8 +5,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from lit_ft.data.findings import Finding
-from lit_ft.data.row_views import Part, RowView
+from lit_ft.data.viewing.findings import Finding
+from lit_ft.data.viewing.row_views import Part, RowView
 from lit_ft.pages.preview import MEANING, Preview, SetPreview, length_bars, most_of, set_lines
 
 STYLES = {

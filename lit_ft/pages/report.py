@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from lit_ft.data.findings import Finding
+from lit_ft.data.viewing.findings import Finding
 from lit_ft.pages import charts, html, preview_page
 from lit_ft.pages.preview import Preview, SetPreview
 from lit_ft.pages.run_files import COLUMNS, RunFiles

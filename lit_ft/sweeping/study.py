@@ -10,7 +10,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from lit_ft.errors import UserError
-from lit_ft.ops.objects import load_object
+from lit_ft.objects import load_object
 from lit_ft.sweeping.space import Space, size
 
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "BruteForceSampler"}

@@ -9,8 +9,8 @@ import pytest
 from filelock import FileLock
 
 from lit_ft.commands.cache import cache, entries
-from lit_ft.data.cache import once
-from lit_ft.data.fingerprints import content_digest
+from lit_ft.data.caching.cache import once
+from lit_ft.data.caching.fingerprints import content_digest
 from lit_ft.errors import UserError
 
 DAY = 24 * 60 * 60

@@ -4,14 +4,13 @@ import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-from lit_ft import QuestionAnsweringModule
+from lit_ft import load_predictor
 from tests.configs.lively import lively_model
 from tests.configs.running import fit_test_predict, logged, read_config, read_lines, to_run
 from tests.questions import OUR_NAMES, QUESTIONS, Rows, nested, official, question_rows
@@ -97,7 +96,6 @@ def check_exported(run: Path, written: Rows) -> None:
             assert row["null_odds"] == pytest.approx(start[0] + end[0] - score, abs=1e-3)
         seen += 1
     assert seen > 3
-    module = QuestionAnsweringModule(model_name_or_path=str(run / "hf"))
-    asked: list[Any] = [[row[name] for row in written] for name in ("question", "context")]
-    again = module.answer(*asked, max_seq_length=LENGTH, doc_stride=STRIDE)
+    predictor = load_predictor(run / "hf", max_seq_length=LENGTH, doc_stride=STRIDE)
+    again = predictor([{name: row[name] for name in ("question", "context")} for row in written])
     assert [row["answer"] for row in again] == [row["answer"] for row in written]

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from datasets import Dataset
 
-from lit_ft.data.sources import HubSource
-from lit_ft.data.streams import FileStream, HubStream, MemoryStream, Stream, open_hub
+from lit_ft.data.reading.sources import HubSource
+from lit_ft.data.streaming.streams import FileStream, HubStream, MemoryStream, Stream, open_hub
 
 
 def rows(count: int, first: int = 0) -> list[dict[str, Any]]:

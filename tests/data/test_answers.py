@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_ft.data.answers import State, answer_spans, note_on_states, place
-from lit_ft.data.formats.answers import Answer, answer_key, read_answers, with_starts
+from lit_ft.data.answers.places import State, answer_spans, note_on_states, place
+from lit_ft.data.reading.formats.answers import Answer, answer_key, read_answers, with_starts
 from lit_ft.errors import RowError
 
 PAIR = [Answer("blue", 4), Answer("a blue whale", 2)]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from lit_ft.data.readers import file_format
+from lit_ft.data.reading.readers import file_format
 from lit_ft.errors import UserError
 from tests.data.test_readers import ROWS, encode, put, read, rows_of
 

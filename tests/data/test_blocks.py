@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_ft.data.blocks import PART, TextBlocks
-from lit_ft.data.grouping import Sliding, Wrapped
-from lit_ft.data.ragged import Column, Ragged
+from lit_ft.data.features.ragged import Column, Ragged
+from lit_ft.data.grouping.blocks import PART, TextBlocks
+from lit_ft.data.grouping.cutting import Sliding, Wrapped
 
 Documents = list[list[list[int]]]
 """Tokens of each piece of each document."""

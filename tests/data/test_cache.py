@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from lit_ft.data.cache import being_prepared, find, once, preparation_root, remove
-from lit_ft.data.digests import digest
+from lit_ft.data.caching.cache import being_prepared, find, once, preparation_root, remove
+from lit_ft.data.caching.digests import digest
 from lit_ft.errors import UserError
 
 KEY = {"a": 1, "b": [2, None]}

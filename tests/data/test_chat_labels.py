@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from lit_ft.data.chat_encoding import ChatEncoder, check_tokens, read_template, within
-from lit_ft.data.chat_rendering import ChatRenderer
-from lit_ft.data.chats import Conversation
+from lit_ft.data.chats.encoding import ChatEncoder, check_tokens, read_template, within
+from lit_ft.data.chats.formats import Conversation
+from lit_ft.data.chats.rendering import ChatRenderer
 from lit_ft.errors import RowError, UserError
 
 MARKS = [

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lit_ft.data.chats import find_format
+from lit_ft.data.chats.formats import find_format
 from lit_ft.errors import UserError
 
 ASKED = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lit_ft.data.choice_columns import ChoiceLayout, guess_layout, missing_between, numbered
+from lit_ft.data.choices.columns import ChoiceLayout, guess_layout, missing_between, numbered
 from lit_ft.errors import UserError
 
 

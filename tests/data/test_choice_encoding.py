@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-from lit_ft.data.choice_encoding import ChoiceEncoder, EncodedChoices
-from lit_ft.data.choice_texts import choice_texts
-from lit_ft.data.choices import Choices, read_choices
+from lit_ft.data.choices.encoding import ChoiceEncoder, EncodedChoices
+from lit_ft.data.choices.rows import Choices, read_choices
+from lit_ft.data.choices.texts import choice_texts
 from lit_ft.errors import UserError
 from tests.tiny import make_tokenizer, texts
 

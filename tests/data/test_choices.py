@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lit_ft.data.choices import ChoiceLabels, LabelKind, LabelVotes, check_enough, read_choices
+from lit_ft.data.choices.rows import ChoiceLabels, LabelKind, LabelVotes, check_enough, read_choices
 from lit_ft.errors import RowError, UserError
 
 TEXTS = ["red", "green", "blue"]

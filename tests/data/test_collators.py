@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import DataCollatorWithPadding
 
-from lit_ft.data.collators import pad
+from lit_ft.data.batching.collators import pad
 from tests.tiny import make_tokenizer, texts
 
 

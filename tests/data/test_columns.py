@@ -1,6 +1,6 @@
 import pytest
 
-from lit_ft.data.columns import as_list, check_columns, guess_label_column, guess_text_columns
+from lit_ft.data.reading.columns import as_list, check_columns, guess_label_column, guess_text_columns
 from lit_ft.errors import UserError
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lit_ft.data.files import read_files
-from lit_ft.data.formats.common import ReadOptions
-from lit_ft.data.formats.conll import read_conll
-from lit_ft.data.readers import read_chunks
+from lit_ft.data.reading.files import read_files
+from lit_ft.data.reading.formats.common import ReadOptions
+from lit_ft.data.reading.formats.conll import read_conll
+from lit_ft.data.reading.readers import read_chunks
 from lit_ft.errors import UserError
 
 NEWS = """-DOCSTART- -X- O O

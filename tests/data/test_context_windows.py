@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lit_ft.data.answers import Spans, State, answer_spans
-from lit_ft.data.collators import pad, place_spans
-from lit_ft.data.context_windows import ContextWindows, Windows
-from lit_ft.data.span_labels import span_labels, windows_to_keep
+from lit_ft.data.answers.places import Spans, State, answer_spans
+from lit_ft.data.answers.span_labels import span_labels, windows_to_keep
+from lit_ft.data.answers.windows import ContextWindows, Windows
+from lit_ft.data.batching.collators import pad, place_spans
 from lit_ft.errors import RowError, UserError
 from tests.questions import Rows, question_rows
 from tests.tiny import make_tokenizer, texts

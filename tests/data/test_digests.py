@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import normalizers, processors
 from transformers import AutoTokenizer, CTRLTokenizer, EsmTokenizer, PreTrainedTokenizerFast
 
-from lit_ft.data.digests import class_digest, digest, tokenizer_digest
+from lit_ft.data.caching.digests import class_digest, digest, tokenizer_digest
 from tests.tiny import make_tokenizer
 
 KEY = {"a": 1, "b": [2, None]}
@@ -109,7 +109,7 @@ def test_slow_tokenizers_with_merges(tmp_path: Path) -> None:
 
 
 TYPED = """
-from lit_ft.data.digests import class_digest
+from lit_ft.data.caching.digests import class_digest
 class Data:
     kept = staticmethod(len)
     def tokenize(self, rows):

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 from transformers import AutoTokenizer
 
-from lit_ft.data.documents import AT_ONCE, DocumentEncoder
+from lit_ft.data.grouping.documents import AT_ONCE, DocumentEncoder
 from tests.tiny import texts
 
 

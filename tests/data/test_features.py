@@ -6,9 +6,9 @@ import pytest
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from lit_ft.data.features import FeatureDataset
-from lit_ft.data.samplers import FILLER
-from lit_ft.data.store import FeatureStore, FeatureWriter
+from lit_ft.data.batching.dataset import FeatureDataset
+from lit_ft.data.features.store import FeatureStore, FeatureWriter
+from lit_ft.data.ordering.samplers import FILLER
 
 ROWS = Dataset.from_dict({"text": ["a", "b", "c"], "id": [10, 11, 12]})
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from lit_ft.data.files import read_files
-from lit_ft.data.readers import ReadOptions
+from lit_ft.data.reading.files import read_files
+from lit_ft.data.reading.readers import ReadOptions
 from lit_ft.errors import UserError
 
 ROWS = [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
@@ -247,8 +247,8 @@ def test_shards_that_number_labels_otherwise(read, tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from lit_ft.data.files import read_files
-from lit_ft.data.readers import ReadOptions
+from lit_ft.data.reading.files import read_files
+from lit_ft.data.reading.readers import ReadOptions
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_ft.data.fim import fill_in_the_middle, uniform_draws
-from lit_ft.data.ragged import Ragged
+from lit_ft.data.features.ragged import Ragged
+from lit_ft.data.grouping.fim import fill_in_the_middle, uniform_draws
 from lit_ft.errors import UserError
 
 PREFIX, MIDDLE, SUFFIX = 1001, 1002, 1003

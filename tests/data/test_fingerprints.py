@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from lit_ft.data.fingerprints import (
+from lit_ft.data.caching.fingerprints import (
     RACY_NS,
     check_unchanged,
     content_digest,

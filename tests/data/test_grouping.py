@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_ft.data.grouping import Grouper, Separate, Sliding, Wrapped, insert_around
-from lit_ft.data.packing import BestFit
-from lit_ft.data.ragged import Ragged, concatenate
+from lit_ft.data.features.ragged import Ragged, concatenate
+from lit_ft.data.grouping.cutting import Grouper, Separate, Sliding, Wrapped, insert_around
+from lit_ft.data.grouping.packing import BestFit
 from lit_ft.errors import UserError
 
 Rows = list[list[int]]

@@ -6,7 +6,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from lit_ft.data import label_description
 from lit_ft.data.label_description import DistinctCells, LabelColumns, count_labels, numbered_labels
-from lit_ft.data.raw import RawRows
+from lit_ft.data.reading.raw import RawRows
 from lit_ft.errors import RowError, UserError
 
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from lit_ft.data.files import read_files
-from lit_ft.data.readers import ReadOptions, read_chunks
+from lit_ft.data.reading.files import read_files
+from lit_ft.data.reading.readers import ReadOptions, read_chunks
 from lit_ft.errors import UserError
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "stream", "txt")

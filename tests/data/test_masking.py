@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DataCollatorForLanguageModeling
 
-from lit_ft.data.chance import drawn, row_states, uniform
-from lit_ft.data.collators import Feature
-from lit_ft.data.masking import Masking
-from lit_ft.data.samplers import FILLER, Key
+from lit_ft.data.batching.collators import Feature
+from lit_ft.data.batching.masking import Masking
+from lit_ft.data.ordering.chance import drawn, row_states, uniform
+from lit_ft.data.ordering.samplers import FILLER, Key
 from lit_ft.errors import UserError
 from tests.tiny import make_tokenizer
 

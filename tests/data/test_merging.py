@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from lit_ft.data.merging import Row, RowMerger
-from lit_ft.data.samplers import FILLER
+from lit_ft.data.batching.merging import Row, RowMerger
+from lit_ft.data.ordering.samplers import FILLER
 
 WINDOWS = [1, 3, 2, 1, 5]
 OWNERS = [row for row, windows in enumerate(WINDOWS) for _ in range(windows)]

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset, interleave_datasets
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from lit_ft.data.orders import (
+from lit_ft.data.ordering.orders import (
     StoppingStrategy,
     length_grouped,
     length_sorted,

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_ft.data.packing import BestFit, best_fit_decreasing
-from lit_ft.data.ragged import Ragged, concatenate
+from lit_ft.data.features.ragged import Ragged, concatenate
+from lit_ft.data.grouping.packing import BestFit, best_fit_decreasing
 
 
 def naive_rooms(lengths: list[int], size: int) -> list[int]:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DataCollatorForPermutationLanguageModeling, XLNetConfig, XLNetLMHeadModel
 
-from lit_ft.data.permutation import Permutation
-from lit_ft.data.samplers import FILLER, Key
+from lit_ft.data.batching.permutation import Permutation
+from lit_ft.data.ordering.samplers import FILLER, Key
 from lit_ft.errors import UserError
 from tests.tiny import make_tokenizer
 

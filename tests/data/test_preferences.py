@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lit_ft.data.preferences import find_preferences
+from lit_ft.data.chats.preferences import find_preferences
 from lit_ft.errors import UserError
 
 ASK = {"role": "user", "content": "Why?"}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from lit_ft.data.featurizing import BATCH, RowContent
-from lit_ft.data.prepare import Work, prepare
-from lit_ft.data.quality import check_actions
-from lit_ft.data.raw import RawRows
+from lit_ft.data.preparing.featurizing import BATCH, RowContent
+from lit_ft.data.preparing.prepare import Work, prepare
+from lit_ft.data.quality.judgement import check_actions
+from lit_ft.data.reading.raw import RawRows
 from lit_ft.errors import RowError, UserError
 
 KEY = {"a": 1, "b": [2, None]}
@@ -169,7 +169,7 @@ def test_long_rows_are_encoded_a_few_at_a_time(tmp_path: Path, monkeypatch: pyte
             sizes.append(sum(map(len, rows["text"])))
             return super().tokenize(rows, split)
 
-    monkeypatch.setattr("lit_ft.data.featurizing.MOST_TEXT", 100)
+    monkeypatch.setattr("lit_ft.data.preparing.featurizing.MOST_TEXT", 100)
     texts = ["x" * (number % 60 + 1) for number in range(200)]
     load = lambda scratch: Work({"train": {"": some(texts, "t.csv")}}, {}, Counting(), [], check_actions({}))  # noqa: E731
     features = prepare(KEY, load, tmp_path, None, False).sets["train"][""].features
@@ -181,7 +181,7 @@ def test_long_rows_are_encoded_a_few_at_a_time(tmp_path: Path, monkeypatch: pyte
 def test_what_stays_is_named_over_several_files_and_pieces(
     processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lit_ft.data.store.CHUNK", 100)
+    monkeypatch.setattr("lit_ft.data.features.store.CHUNK", 100)
     texts = ["x" * (number * number % 701 + 1) for number in range(2 * BATCH + 7)]
     load = lambda scratch: Work({"train": {"": some(texts, "t.csv")}}, {}, Task(), [], check_actions(drop))  # noqa: E731
     drop = {"duplicate": "drop"}

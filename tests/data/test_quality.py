@@ -7,8 +7,8 @@ import unicodedata
 import numpy as np
 import pytest
 
-from lit_ft.data.quality import KINDS, SetMarks, check_actions, judge
-from lit_ft.data.quality_marks import OF_A_ROW, RowMarks, row_marks
+from lit_ft.data.quality.judgement import KINDS, SetMarks, check_actions, judge
+from lit_ft.data.quality.marks import OF_A_ROW, RowMarks, row_marks
 from lit_ft.errors import UserError
 
 KEEP = {**check_actions({}), "unlabelled": "keep", "unknown_label": "keep"}
@@ -414,7 +414,7 @@ def test_as_a_plain_implementation_has_it(seed: int) -> None:
 
 def test_every_process_has_the_same_marks() -> None:
     code = (
-        "from lit_ft.data.quality_marks import row_marks;"
+        "from lit_ft.data.quality.marks import row_marks;"
         "m = row_marks([['Ein Maß', 'b', '']], ['x', 2, ['a', 1.5]]);"
         "print(*m.exact, *m.normal, *m.label, *m.flags)"
     )

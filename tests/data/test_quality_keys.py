@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_ft.data import quality_keys
-from lit_ft.data.quality_files import MarkWriter, mapped
-from lit_ft.data.quality_keys import Chosen, among, contradicting, first, repeated, sorted_texts
-from lit_ft.data.quality_marks import RowMarks
+from lit_ft.data.quality.files import MarkWriter, mapped
+from lit_ft.data.quality.judgement import keys as quality_keys
+from lit_ft.data.quality.keys import Chosen, among, contradicting, first, repeated, sorted_texts
+from lit_ft.data.quality.marks import RowMarks
 
 # few different hashes, in all parts of their range
 TEXTS = [1, 2, 3 << 61, (3 << 61) + 1, 7 << 60, (1 << 64) - 1]

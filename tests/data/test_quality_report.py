@@ -2,9 +2,9 @@ import json
 
 import numpy as np
 
-from lit_ft.data.quality import KINDS, SetMarks, check_actions, judge
-from lit_ft.data.quality_marks import row_marks
-from lit_ft.data.quality_report import WIDTH, table
+from lit_ft.data.quality.judgement import KINDS, SetMarks, check_actions, judge
+from lit_ft.data.quality.marks import row_marks
+from lit_ft.data.quality.report import WIDTH, table
 
 
 def report(drop: bool = True) -> dict:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from lit_ft.data.raw import RawRows, RawSource, Scratch
-from lit_ft.data.sources import HubSource
+from lit_ft.data.reading.raw import RawRows, RawSource, Scratch
+from lit_ft.data.reading.sources import HubSource
 from lit_ft.errors import UserError
 
 ROWS = Dataset.from_dict({"text": [f"t{number}" for number in range(40)], "label": ["a", "a", "a", "b"] * 10})

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from lit_ft.data.readers import Position, ReadOptions, read_chunks
+from lit_ft.data.reading.readers import Position, ReadOptions, read_chunks
 from lit_ft.errors import UserError
 
 ROWS = [{"text": "first, with comma", "label": "yes"}, {"text": 'second "quoted"\nline', "label": "no"}]
@@ -98,8 +98,8 @@ def test_blocks_are_cut_between_rows(tmp_path: Path, name: str, monkeypatch: pyt
     wanted = many_rows(name)
     path = put(tmp_path, name, wanted)
     for block in (1, 2, 3, 5, 8, 13, 21, 34):
-        monkeypatch.setattr("lit_ft.data.formats.lines.BLOCK", block)
-        monkeypatch.setattr("lit_ft.data.formats.json_array.BLOCK", block)
+        monkeypatch.setattr("lit_ft.data.reading.formats.lines.BLOCK", block)
+        monkeypatch.setattr("lit_ft.data.reading.formats.json_array.BLOCK", block)
         assert rows_of(path) == wanted
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lit_ft.data.orders import shuffled, token_batch_order, token_boundaries, weighted
-from lit_ft.data.samplers import (
+from lit_ft.data.ordering.orders import shuffled, token_batch_order, token_boundaries, weighted
+from lit_ft.data.ordering.samplers import (
     FILLER,
     RUN,
     ContiguousSampler,

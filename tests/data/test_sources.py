@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from lit_ft.data.sources import HubSource, expand_files, in_memory, named_files, pick_split, resolve_path
+from lit_ft.data.reading.sources import HubSource, expand_files, in_memory, named_files, pick_split, resolve_path
 from lit_ft.errors import UserError
 
 ROWS = [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
@@ -131,7 +131,9 @@ def test_in_memory_refuses(data: object, message: str) -> None:
 
 
 def test_fingerprint_is_that_of_the_content_in_every_process() -> None:
-    code = f"from lit_ft.data.sources import in_memory; print(in_memory({json.dumps(ROWS)})['train']._fingerprint)"
+    code = (
+        f"from lit_ft.data.reading.sources import in_memory; print(in_memory({json.dumps(ROWS)})['train']._fingerprint)"
+    )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert in_memory(ROWS)["train"]._fingerprint == other
     assert in_memory(ROWS[::-1])["train"]._fingerprint != other

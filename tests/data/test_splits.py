@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from lit_ft.data.raw import RawRows
-from lit_ft.data.splits import cut_validation, rows_kept, same_texts
+from lit_ft.data.reading.raw import RawRows
+from lit_ft.data.reading.splits import cut_validation, rows_kept, same_texts
 from lit_ft.errors import UserError
 
 

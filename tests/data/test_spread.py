@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_ft.data.samplers import ContiguousSampler
-from lit_ft.data.spread import spread
+from lit_ft.data.ordering.samplers import ContiguousSampler
+from lit_ft.data.ordering.spread import spread
 
 
 @given(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lit_ft.data.files import read_files
-from lit_ft.data.readers import ReadOptions, read_chunks
+from lit_ft.data.reading.files import read_files
+from lit_ft.data.reading.readers import ReadOptions, read_chunks
 from lit_ft.errors import UserError
 from tests.questions import nested, question_rows
 

@@ -5,8 +5,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lit_ft.data.ragged import Ragged, as_column, concatenate, from_arrow, to_arrow
-from lit_ft.data.store import CHUNK, FeatureStore, FeatureWriter
+from lit_ft.data.features.ragged import Ragged, as_column, concatenate, from_arrow, to_arrow
+from lit_ft.data.features.store import CHUNK, FeatureStore, FeatureWriter
 
 LISTS = [[3, 1], [], [4], [1, 5, 9]]
 

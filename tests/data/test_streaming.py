@@ -14,11 +14,10 @@ import torch
 import torch.multiprocessing
 from datasets import Dataset
 
-from lit_ft.data import streams
-from lit_ft.data.stream_loader import StreamLoader
-from lit_ft.data.stream_order import Source, held_out
-from lit_ft.data.streaming import StreamBatch, StreamDataset
-from lit_ft.data.streams import FileStream, MemoryStream, Stream, collect
+from lit_ft.data.streaming.batches import StreamBatch, StreamDataset, streams
+from lit_ft.data.streaming.loader import StreamLoader
+from lit_ft.data.streaming.order import Source, held_out
+from lit_ft.data.streaming.streams import FileStream, MemoryStream, Stream, collect
 from lit_ft.errors import RowError, UserError
 from tests.data.stream_files import FORMATS, in_files, stream_of
 
@@ -28,7 +27,7 @@ BATCH = 4
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "CHUNK", 7)
-    monkeypatch.setattr("lit_ft.data.streaming.ROWS_AT_ONCE", 6)
+    monkeypatch.setattr("lit_ft.data.streaming.batches.ROWS_AT_ONCE", 6)
 
 
 def one_each(batch: dict[str, list[Any]]) -> dict[str, Any]:

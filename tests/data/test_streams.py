@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
-from lit_ft.data import streams
-from lit_ft.data.sources import HubSource
-from lit_ft.data.stream_order import held_out
-from lit_ft.data.streams import PART, FileStream, HubStream, MemoryStream, Stream, collect, joined, open_hub
+from lit_ft.data.reading.sources import HubSource
+from lit_ft.data.streaming.batches import streams
+from lit_ft.data.streaming.order import held_out
+from lit_ft.data.streaming.streams import PART, FileStream, HubStream, MemoryStream, Stream, collect, joined, open_hub
 from lit_ft.errors import UserError
 from tests.data.stream_files import FORMATS, in_files, rows, stream_of
 

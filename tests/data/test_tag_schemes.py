@@ -8,8 +8,8 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import BILOU, IOB2, IOBES, Entities
 
-from lit_ft.data.ragged import Ragged
-from lit_ft.data.tag_schemes import (
+from lit_ft.data.features.ragged import Ragged
+from lit_ft.data.tags.schemes import (
     SCHEMES,
     TagScheme,
     TagTable,

@@ -18,13 +18,13 @@ from datasets import load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lit_ft.data.formats import lines, text
 from lit_ft.data.mixture import mixed_source
-from lit_ft.data.raw import RawSource, Scratch
-from lit_ft.data.readers import ReadOptions, read_chunks
-from lit_ft.data.stream_order import Shard, ShardReader, Source
-from lit_ft.data.streamed_source import StreamedSource
-from lit_ft.data.streams import PART, FileStream
+from lit_ft.data.reading.formats import lines, text
+from lit_ft.data.reading.raw import RawSource, Scratch
+from lit_ft.data.reading.readers import ReadOptions, read_chunks
+from lit_ft.data.streaming.order import Shard, ShardReader, Source
+from lit_ft.data.streaming.source import StreamedSource
+from lit_ft.data.streaming.streams import PART, FileStream
 from lit_ft.errors import UserError
 
 MODES = ["line", "paragraph", "document"]
@@ -308,7 +308,7 @@ def test_files_are_read_as_each_source_says(tmp_path: Path) -> None:
 
 
 def test_rows_on_disk_are_named_with_their_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_ft.data.row_lines.SPACING", 1 << 20)
+    monkeypatch.setattr("lit_ft.data.reading.lines.SPACING", 1 << 20)
     first = write(tmp_path / "a.txt", "\n\n" + "one\ntwo\n\n" * 200_000)
     second = write(tmp_path / "b.txt.gz", "x\n\n\n\ny\r\nz\r\n")
     raw = source(train=[str(first), str(second)], sample_by="paragraph")

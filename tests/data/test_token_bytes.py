@@ -11,9 +11,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from lit_ft.data.token_bytes import token_bytes
-from lit_ft.data.tokenization import load_tokenizer
-from lit_ft.data.tokenizer_training import train_tokenizer
+from lit_ft.data.tokenizing.texts import load_tokenizer
+from lit_ft.data.tokenizing.token_bytes import token_bytes
+from lit_ft.data.tokenizing.training import train_tokenizer
 from tests.tiny import make_tokenizer, texts
 
 SCRIPTS = [

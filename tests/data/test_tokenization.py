@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, ByT5Tokenizer
 
-from lit_ft.data.tokenization import TextEncoder, add_tokens_to, load_tokenizer, longest_first
+from lit_ft.data.tokenizing.texts import TextEncoder, add_tokens_to, load_tokenizer, longest_first
 from lit_ft.errors import UserError
 from tests.tiny import make_tokenizer, texts
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, RobertaTokenizer
 
 from lit_ft.commands.cache import Entry, cache
-from lit_ft.data.cache import find
-from lit_ft.data.tokenizer_training import train_tokenizer, trained_folder
+from lit_ft.data.caching.cache import find
+from lit_ft.data.tokenizing.training import train_tokenizer, trained_folder
 from lit_ft.errors import UserError
 from tests.tiny import texts
 
@@ -78,7 +78,7 @@ def test_the_same_texts_in_any_order_give_the_same_tokenizer(causal: PreTrainedT
     again = train_tokenizer(([text] for text in reversed(texts())), SMALL, masked=False)
     assert again.backend_tokenizer.to_str() == causal.backend_tokenizer.to_str()
     script = (
-        "from tests.tiny import texts; from lit_ft.data.tokenizer_training import train_tokenizer; import sys;"
+        "from tests.tiny import texts; from lit_ft.data.tokenizing.training import train_tokenizer; import sys;"
         "train_tokenizer([texts()], {'vocab_size': 600}, masked=False).save_pretrained(sys.argv[1])"
     )
     for number, threads in enumerate(("1", "3")):

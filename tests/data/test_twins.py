@@ -3,8 +3,8 @@
 import torch
 
 from lit_ft import TextClassificationDataModule
-from lit_ft.data.twins import on_cpu
-from lit_ft.ops.layout import Layout
+from lit_ft.data.batching.twins import on_cpu
+from lit_ft.ops.padding_free.layout import Layout
 
 
 def test_a_moved_batch_remembers_itself() -> None:

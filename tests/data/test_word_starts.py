@@ -10,8 +10,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lit_ft.data.ragged import Ragged
-from lit_ft.data.word_starts import WordStarts
+from lit_ft.data.features.ragged import Ragged
+from lit_ft.data.tokenizing.word_starts import WordStarts
 from lit_ft.errors import UserError
 from tests.tiny import make_tokenizer, texts
 

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lit_ft.data.words import WordEncoder, needs_prefix_space, split_text, takes_prefix_space
+from lit_ft.data.tokenizing.words import WordEncoder, needs_prefix_space, split_text, takes_prefix_space
 from lit_ft.errors import UserError
 
 VOCABULARY = [

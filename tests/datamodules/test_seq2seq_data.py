@@ -13,7 +13,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSe
 
 from lit_ft import Seq2SeqDataModule, SummarizationDataModule, TranslationDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.seq2seq import decoder_inputs
+from lit_ft.ops.building.seq2seq import decoder_inputs
 from tests.pairs import FAMILIES, LANGUAGES, make_seq2seq, pair_rows
 
 Rows = list[dict[str, Any]]

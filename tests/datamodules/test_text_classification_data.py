@@ -12,7 +12,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from lit_ft.data.raw import RawRows
+from lit_ft.data.reading.raw import RawRows
 from lit_ft.datamodules import TextClassificationDataModule
 from lit_ft.errors import UserError
 from tests.tiny import SAMPLE

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lit_ft import InstructionTuningDataModule, PreferenceDataModule, TextClassificationDataModule
-from lit_ft.data.collators import IGNORED
-from lit_ft.data.row_views import Part, RowView
+from lit_ft.data.batching.collators import IGNORED
+from lit_ft.data.viewing.row_views import Part, RowView
 from lit_ft.datamodules.viewing import figures, some_views, view
 from tests.conversations import conversation
 from tests.modules.test_adapters import causal

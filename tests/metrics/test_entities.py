@@ -7,8 +7,8 @@ import pytest
 from seqeval.metrics import classification_report
 from seqeval.scheme import BILOU, IOB2, IOBES
 
-from lit_ft.data.ragged import Ragged
-from lit_ft.data.tag_schemes import TagScheme, TagTable
+from lit_ft.data.features.ragged import Ragged
+from lit_ft.data.tags.schemes import TagScheme, TagTable
 from lit_ft.metrics.entities import NAMES, EntityScores
 
 Sentences = list[list[str]]

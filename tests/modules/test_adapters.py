@@ -18,8 +18,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, pipelin
 
 from lit_ft import CausalLMDataModule, CausalLMModule, TextClassificationDataModule, TextClassificationModule, cli
 from lit_ft.commands.export import export as export_command
-from lit_ft.commands.export import load
 from lit_ft.errors import UserError
+from lit_ft.loading import load
 from tests.modules.test_exact_resume import check, choosing, classification, masked, questions, tagged, writing
 from tests.pairs import make_seq2seq
 from tests.tiny import SAMPLE

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments,
 
 from lit_ft import CausalLMDataModule, CausalLMModule
 from lit_ft.errors import UserError
-from lit_ft.ops.layout import in_documents
-from lit_ft.ops.token_loss import token_scores
+from lit_ft.ops.heads.token_loss import token_scores
+from lit_ft.ops.padding_free.layout import in_documents
 from tests.modules.test_training_parity import Fixed, Recorder, furthest, weights
 from tests.tiny import texts
 

@@ -12,7 +12,7 @@ from transformers.integrations.neftune import neftune_post_forward_hook
 
 from lit_ft import InstructionTuningDataModule, InstructionTuningModule, cli
 from lit_ft.ops.neftune import noisy_embeddings
-from lit_ft.ops.sequences import Sequences
+from lit_ft.ops.padding_free.sequences import Sequences
 from tests.conversations import chat_rows, conversation, make_chat_model, write_rows
 
 

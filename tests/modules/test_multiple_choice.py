@@ -22,7 +22,7 @@ from transformers import (
 from lit_ft import MultipleChoiceDataModule, MultipleChoiceModule
 from lit_ft.cli import main
 from lit_ft.errors import UserError
-from lit_ft.ops.losses import choice_loss
+from lit_ft.ops.losses.classification import choice_loss
 from tests.modules.conftest import NO_DROPOUT
 from tests.modules.test_training_parity import Fixed, Recorder
 from tests.tiny import texts

@@ -31,7 +31,7 @@ from lit_ft import (
     TokenClassificationModule,
 )
 from lit_ft.errors import UserError
-from lit_ft.ops.attention import PREFIX
+from lit_ft.ops.padding_free.attention import PREFIX
 from tests.modules.conftest import NO_DROPOUT, sample_rows
 from tests.modules.test_training_parity import KeepWeights, Recorder, furthest, weights
 from tests.sentences import TAGS, sentences

@@ -18,8 +18,8 @@ from transformers import (
 
 from lit_ft import CausalLMModule, MaskedLMModule, Seq2SeqDataModule, Seq2SeqModule, TextClassificationModule
 from lit_ft.commands.export import export as export_command
-from lit_ft.commands.export import load
 from lit_ft.errors import UserError
+from lit_ft.loading import load
 from tests.modules.test_adapters import causal, fitted, with_adapter
 from tests.modules.test_exact_resume import check, classification, questions, tagged
 from tests.pairs import NO_DROPOUT, make_seq2seq, pair_rows

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from lit_ft import CausalLMModule
 from lit_ft.commands.export import export as export_command
 from lit_ft.errors import UserError
-from lit_ft.ops.quantizing import settle
+from lit_ft.ops.adapters.quantizing import settle
 from tests.modules.test_adapters import LORA, causal, fitted, with_adapter
 from tests.modules.test_exact_resume import check, classification
 from tests.preferences import make_preference_model

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, TrainingArguments
 from transformers import Trainer as HFTrainer
 
-from lit_ft import QuestionAnsweringDataModule, QuestionAnsweringModule
+from lit_ft import QuestionAnsweringDataModule, QuestionAnsweringModule, load_predictor
 from lit_ft.errors import UserError
 from tests.data.test_context_windows import cls_last
 from tests.modules.conftest import NO_DROPOUT
@@ -188,23 +188,16 @@ def test_learns_its_rows_and_finds_a_threshold(asked: Callable[[str], str], trai
     json.dumps(found)  # plain values
 
     # without a Trainer, from a checkpoint or the model's own folder
-    asking = [row["question"] for row in rows], [row["context"] for row in rows]
     run.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
-    loaded = QuestionAnsweringModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     module.model.save_pretrained(tmp_path / "hf")
     AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "hf")
-    plain = QuestionAnsweringModule(model_name_or_path=str(tmp_path / "hf"))
-    for other, options in ((module, {}), (loaded, {}), (plain, SMALL)):
-        training = other.model.training if other.model is not None else True
-        answers = other.answer(*asking, batch_size=5, **options)
-        assert other.model is not None
-        assert other.model.training == training
+    for source in ("a.ckpt", "hf"):
+        answers = load_predictor(tmp_path / source, batch_size=5, **SMALL)(
+            [{"question": row["question"], "context": row["context"]} for row in rows]
+        )
         for one, row in zip(answers, found, strict=True):
             assert one["answer"] == row["answer"]
             assert one["no_answer_probability"] == pytest.approx(row["no_answer_probability"], abs=1e-4)
-    with pytest.raises(UserError, match="a list of questions and a list of as many contexts"):
-        module.answer("what?", "this")
-    assert module.answer([], []) == []
 
 
 def test_figures_without_missing_answers_are_two(asked: Callable[[str], str], trainer: Fit) -> None:
@@ -408,14 +401,15 @@ def test_the_threshold_of_a_pretrained_model_stays(asked: Callable[[str], str], 
 
 def test_contexts_of_few_tokens_are_answered(asked: Callable[[str], str], trainer: Fit) -> None:
     module = QuestionAnsweringModule(model_name_or_path=asked("bert"), version_2_with_negative=False)
-    found = module.answer(["who", "", "who"], ["", "the new card", "card"])  # more spans are wanted than there are
-    assert found[0] == {"answer": "", "score": 0.0, "start": 0, "end": 0, "n_best": []}
+    texts = [("who", ""), ("", "the new card"), ("who", "card")]  # more spans are wanted than there are
+    rows = [{"question": question, "context": context} for question, context in texts]
+    found = predicted(trainer(), module, asked("bert"), rows)
+    assert found[0] == {**rows[0], "answer": "", "score": 0.0, "start": 0, "end": 0, "n_best": []}
     assert found[1]["answer"] in "the new card"
     assert {each["text"] for each in found[1]["n_best"]} == {
         "the", "new", "card", "the new", "new card", "the new card",
     }  # fmt: skip
     assert [each["text"] for each in found[2]["n_best"]] == ["card"]
-    assert module.answer([], []) == []
     rows = [{"question": "who", "context": text} for text in ("card", "the")]
     assert [row["answer"] for row in predicted(trainer(), module, asked("bert"), rows)] == ["card", "the"]
 
@@ -426,14 +420,3 @@ def test_numbers_are_read_as_they_are_written(asked: Callable[[str], str], train
     run.validate(module, data_of(asked("bert"), {"validation": rows}), verbose=False)
     for row in predicted(run, module, asked("bert"), rows):
         assert str(row["context"])[row["start"] : row["end"]] == row["answer"] != ""
-
-
-def test_windows_to_answer_from_are_no_longer_than_the_model(asked: Callable[[str], str]) -> None:
-    module = QuestionAnsweringModule(model_name_or_path=asked("bert"))
-    long = ["the card is late " * 90]
-    with pytest.raises(UserError, match="max_seq_length 161 is above the model's 160 tokens"):
-        module.answer(["who"], long, max_seq_length=161)
-    assert module.answer(["who"], long, max_seq_length=24)[0]["answer"]  # the stride follows
-    for wrong in ({"batch_size": 0}, {"contexts": [None]}):
-        with pytest.raises(UserError, match="answer takes texts, and a batch_size of 1 or more"):
-            module.answer(**{"questions": ["who"], "contexts": long, **wrong})  # type: ignore[arg-type]

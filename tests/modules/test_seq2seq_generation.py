@@ -23,8 +23,8 @@ from lit_ft import (
     TranslationModule,
 )
 from lit_ft.errors import UserError
-from lit_ft.ops.generation import chosen_tokens
-from lit_ft.ops.seq2seq import set_padding
+from lit_ft.ops.building.seq2seq import set_padding
+from lit_ft.ops.decoding.generation import chosen_tokens
 from tests.pairs import LANGUAGES, make_seq2seq, pair_rows
 
 Fit = Callable[..., Trainer]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer, TrainingArguments, pipeline
 
 from lit_ft import TokenClassificationDataModule, TokenClassificationModule
-from lit_ft.data.readers import ReadOptions, read_chunks
+from lit_ft.data.reading.readers import ReadOptions, read_chunks
 from lit_ft.errors import UserError
 from tests.configs.lively import lively_model
 from tests.modules.conftest import NO_DROPOUT

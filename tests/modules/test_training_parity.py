@@ -20,7 +20,7 @@ from transformers import Trainer as HuggingFaceTrainer
 from lit_ft.datamodules import TextClassificationDataModule
 from lit_ft.modules import TextClassificationModule
 from lit_ft.modules.normaliser import LossNormaliser
-from lit_ft.ops.checkpoint_extras import read_extras
+from lit_ft.ops.building.checkpoint_extras import read_extras
 from tests.modules.conftest import LABELS, NO_DROPOUT, sample_rows
 
 Batch = dict[str, Tensor]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lit_ft.ops.answering import Candidates
+from lit_ft.ops.decoding.answering import Candidates
 
 CONTEXT = " a blue whale  sings"
 

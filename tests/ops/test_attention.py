@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.models.llama import modeling_llama
 
-from lit_ft.ops.attention import PREFIX, UNDERLYING
-from lit_ft.ops.sequences import Sequences, running_flat
+from lit_ft.ops.padding_free.attention import PREFIX, UNDERLYING
+from lit_ft.ops.padding_free.sequences import Sequences, running_flat
 
 LENGTHS = [7, 1, 12, 7, 3, 0, 7]
 SIGHTS = [(False, None), (True, None), (False, 3), (True, 3)]

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lit_ft.ops.bucketed import bucketed_attention, regrouped, ungrouped
-from lit_ft.ops.sequences import BUCKET_COST, TOKEN_COST, Sequences
+from lit_ft.ops.padding_free.bucketed import bucketed_attention, regrouped, ungrouped
+from lit_ft.ops.padding_free.sequences import BUCKET_COST, TOKEN_COST, Sequences
 
 HEADS, SIZE, VALUE_SIZE = 4, 6, 5
 LENGTHS = [3, 0, 1, 17, 3, 0, 128, 16, 1]

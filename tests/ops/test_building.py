@@ -11,10 +11,11 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from lit_ft.data.labels import ProblemType
-from lit_ft.data.tokenizer_training import train_tokenizer
+from lit_ft.data.tokenizing.training import train_tokenizer
 from lit_ft.errors import UserError
 from lit_ft.modules import TextClassificationModule
-from lit_ft.ops.building import (
+from lit_ft.ops.building.checkpoint_extras import load_config, load_tokenizer_files, pack, read_extras
+from lit_ft.ops.building.models import (
     SEQUENCE_HEAD,
     ModelSource,
     fit_to_tokenizer,
@@ -23,8 +24,7 @@ from lit_ft.ops.building import (
     resize_embeddings,
     weights_dtype,
 )
-from lit_ft.ops.checkpoint_extras import load_config, load_tokenizer_files, pack, read_extras
-from lit_ft.ops.positions import longest_input
+from lit_ft.ops.building.positions import longest_input
 from tests.modules.conftest import NO_DROPOUT
 from tests.tiny import texts
 

@@ -15,8 +15,8 @@ from transformers import (
 )
 
 from lit_ft.errors import UserError
-from lit_ft.ops.building import ModelSource
-from lit_ft.ops.config_overrides import override
+from lit_ft.ops.building.config_overrides import override
+from lit_ft.ops.building.models import ModelSource
 
 LLAMA3 = {
     "rope_type": "llama3",

@@ -13,11 +13,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaC
 from lit_ft import load_predictor
 from lit_ft.cli import main
 from lit_ft.commands.chat import chat
-from lit_ft.data.tokenization import load_tokenizer
-from lit_ft.data.tokenizer_training import train_tokenizer
+from lit_ft.data.tokenizing.texts import load_tokenizer
+from lit_ft.data.tokenizing.training import train_tokenizer
 from lit_ft.errors import UserError
-from lit_ft.ops.building import ModelSource
-from lit_ft.ops.checkpoint_extras import load_config, load_tokenizer_files, pack
+from lit_ft.ops.building.checkpoint_extras import load_config, load_tokenizer_files, pack
+from lit_ft.ops.building.models import ModelSource
 from tests.tiny import texts
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason="gguf is not installed")

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lit_ft import TextClassificationDataModule, TextClassificationModule
 from lit_ft.errors import UserError
-from lit_ft.ops.head_init import FIRST_LOGIT
+from lit_ft.ops.building.head_init import FIRST_LOGIT
 from tests.tiny import texts
 
 NAMES = ["a late delivery", "my refund", "praise_and_thanks"]

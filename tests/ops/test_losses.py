@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LabelSmoother
 
 from lit_ft.errors import UserError
-from lit_ft.ops.losses import (
+from lit_ft.ops.losses.classification import (
     FocalLoss,
     OrdinalLoss,
     balanced_class_weights,

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, PreTrainedModel, XLMWithLMHeadModel
 
 from lit_ft.errors import UserError
-from lit_ft.ops.objectives import check_causal, check_masked, is_permutation
+from lit_ft.ops.building.objectives import check_causal, check_masked, is_permutation
 from tests.ops.architectures import CAUSAL, MASKED, VOCABULARY, tiny_language_model
 
 BOTH = [

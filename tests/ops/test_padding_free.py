@@ -25,7 +25,7 @@ from transformers import (
     XLNetForQuestionAnsweringSimple,
 )
 
-from lit_ft.ops.padding_free import PaddingFree, make_padding_free
+from lit_ft.ops.padding_free.running import PaddingFree, make_padding_free
 from tests.ops.architectures import VOCABULARY, tiny_model
 
 ENCODERS = [

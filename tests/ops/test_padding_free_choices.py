@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForMultipleChoice, PreTrainedModel
 
-from lit_ft.ops.losses import choice_loss
-from lit_ft.ops.padding_free import PaddingFree, make_padding_free
+from lit_ft.ops.losses.classification import choice_loss
+from lit_ft.ops.padding_free.running import PaddingFree, make_padding_free
 from tests.ops.architectures import tiny_model
 from tests.ops.test_padding_free import (
     ENCODERS,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lit_ft.ops.attention import PREFIX
-from lit_ft.ops.padding_free import PaddingFree, make_padding_free
-from lit_ft.ops.relative_bias import bias_per_sequence
+from lit_ft.ops.padding_free.attention import PREFIX
+from lit_ft.ops.padding_free.relative_bias import bias_per_sequence
+from lit_ft.ops.padding_free.running import PaddingFree, make_padding_free
 from tests.ops.test_padding_free import ROWS, assert_same_gradients, padded_batch, tokens_worked_on
 from tests.pairs import FAMILIES, make_tokenizer, tiny_seq2seq
 

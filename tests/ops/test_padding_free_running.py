@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
-from lit_ft.ops.padding_free import make_padding_free
+from lit_ft.ops.padding_free.running import make_padding_free
 from tests.ops.test_padding_free import (
     ROWS,
     assert_same_gradients,

@@ -9,10 +9,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from lit_ft import TextClassificationModule
-from lit_ft.data.twins import keep_twins, on_cpu
+from lit_ft.data.batching.twins import keep_twins, on_cpu
 from lit_ft.errors import UserError
-from lit_ft.ops.padding_free import PaddingFree, make_padding_free
-from lit_ft.ops.position_rules import by_mask, by_padding_token
+from lit_ft.ops.padding_free.position_rules import by_mask, by_padding_token
+from lit_ft.ops.padding_free.running import PaddingFree, make_padding_free
 from tests.ops.architectures import tiny_model
 from tests.ops.test_padding_free import ROWS, padded_batch
 

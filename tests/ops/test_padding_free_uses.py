@@ -21,8 +21,8 @@ from transformers import (
     pipeline,
 )
 
-from lit_ft.ops.attention import PREFIX
-from lit_ft.ops.padding_free import make_padding_free
+from lit_ft.ops.padding_free.attention import PREFIX
+from lit_ft.ops.padding_free.running import make_padding_free
 from tests.ops.architectures import VOCABULARY, tiny_model
 from tests.ops.test_padding_free import (
     DOCUMENT,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from lit_ft.ops.positions import hard_limit, is_rotary, longest_input
+from lit_ft.ops.building.positions import hard_limit, is_rotary, longest_input
 from tests.ops.architectures import CAUSAL, MASKED, VOCABULARY, tiny_language_model
 
 DEBERTA_V3 = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lit_ft.ops.preferences import Replies, kto_losses, pair_losses
+from lit_ft.ops.losses.preferences import Replies, kto_losses, pair_losses
 
 SIZE = 6
 

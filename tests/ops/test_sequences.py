@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lit_ft.ops.attention import PREFIX
-from lit_ft.ops.isolation import isolate, undo
-from lit_ft.ops.layout import Layout
-from lit_ft.ops.sequences import Sequences, running_flat
-from lit_ft.ops.split_model import SplitModel
+from lit_ft.ops.heads.split_model import SplitModel
+from lit_ft.ops.padding_free.attention import PREFIX
+from lit_ft.ops.padding_free.isolation import isolate, undo
+from lit_ft.ops.padding_free.layout import Layout
+from lit_ft.ops.padding_free.sequences import Sequences, running_flat
 from tests.ops.architectures import VOCABULARY, tiny_language_model
 
 ISOLATED = [

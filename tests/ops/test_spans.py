@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.loss.loss_utils import ForQuestionAnsweringLoss
 
-from lit_ft.ops.losses import mean
-from lit_ft.ops.spans import best_spans, span_loss
+from lit_ft.ops.decoding.spans import best_spans, span_loss
+from lit_ft.ops.losses.classification import mean
 
 
 def test_loss_without_padding_is_transformers() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM
 
-from lit_ft.ops.split_model import SplitModel, split_or_reason
+from lit_ft.ops.heads.split_model import SplitModel, split_or_reason
 from tests.ops.architectures import CAUSAL, MASKED, VOCABULARY, tiny_language_model
 
 ALL = [*((name, True) for name in [*CAUSAL, "xlnet"]), *((name, False) for name in MASKED)]

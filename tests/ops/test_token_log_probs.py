@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lit_ft.ops import token_loss as module
-from lit_ft.ops.split_model import SplitModel
-from lit_ft.ops.token_log_probs import token_log_probs
+from lit_ft.ops.heads import token_loss as module
+from lit_ft.ops.heads.split_model import SplitModel
+from lit_ft.ops.heads.token_log_probs import token_log_probs
 from tests.ops.architectures import VOCABULARY, tiny_language_model
 
 

@@ -13,11 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
-from lit_ft.ops import token_loss as module
-from lit_ft.ops.logits_only import LogitsOnly
-from lit_ft.ops.sharding import is_sharded
-from lit_ft.ops.split_model import SplitModel
-from lit_ft.ops.token_loss import token_loss, token_scores
+from lit_ft.ops.building.sharding import is_sharded
+from lit_ft.ops.heads import token_loss as module
+from lit_ft.ops.heads.logits_only import LogitsOnly
+from lit_ft.ops.heads.split_model import SplitModel
+from lit_ft.ops.heads.token_loss import token_loss, token_scores
 from tests.ops.architectures import CAUSAL, MASKED, VOCABULARY, tiny_language_model
 
 ROWS = 7

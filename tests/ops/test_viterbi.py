@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lit_ft.data.ragged import Ragged
-from lit_ft.data.tag_schemes import SCHEMES, TagScheme, TagTable, chunks, transitions
-from lit_ft.ops.viterbi import best_sequences
+from lit_ft.data.features.ragged import Ragged
+from lit_ft.data.tags.schemes import SCHEMES, TagScheme, TagTable, chunks, transitions
+from lit_ft.ops.decoding.viterbi import best_sequences
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

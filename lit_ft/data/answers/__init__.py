@@ -1,0 +1,1 @@
+"""Questions about contexts: places of answers, windows, labels."""

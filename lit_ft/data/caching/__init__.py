@@ -1,0 +1,1 @@
+"""Folders and files that are known by hashes of what went into them."""

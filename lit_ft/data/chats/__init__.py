@@ -1,0 +1,1 @@
+"""Conversations and preferences, from the formats that people keep them in to token ids."""

@@ -1,0 +1,1 @@
+"""Questions with choices: which columns, which texts, which label."""

@@ -1,0 +1,1 @@
+"""Raw rows -> features on disk, once per machine."""

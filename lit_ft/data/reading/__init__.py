@@ -1,0 +1,1 @@
+"""Rows from files, data sets and memory; which columns are meant."""

@@ -1,0 +1,1 @@
+"""Training rows that are never all read."""

@@ -1,0 +1,1 @@
+"""Tagged words: which columns, which scheme, which ids."""

@@ -1,0 +1,1 @@
+"""Texts and words -> token ids; every token lost is counted."""

@@ -1,0 +1,1 @@
+"""Rows, sets and batches for people to look at."""

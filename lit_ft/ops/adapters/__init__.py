@@ -1,0 +1,1 @@
+"""Adapters of PEFT, and weights in a few bits beside them."""

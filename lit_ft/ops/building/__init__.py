@@ -1,0 +1,1 @@
+"""Models: loaded, made, checked, shared out, compiled."""

@@ -1,0 +1,1 @@
+"""Scores or prompts -> spans, tags, texts."""

@@ -1,0 +1,153 @@
+"""Prompts in, texts out: every option of transformers' `generate`, checked by name before a model is loaded."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ops.building.sharding import rest_whole
+
+NEW_TOKENS = 128
+"""Tokens that are generated where nobody says how many; transformers' own 20 end in the middle of a sentence."""
+
+FORBIDDEN = ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states")
+"""Options that change what `generate` returns, which is not ours to hand on."""
+
+
+def check_generation(options: dict[str, Any] | None) -> dict[str, Any]:
+    """Checks options of `generate`.
+
+    Returns:
+        The options.
+
+    Raises:
+        UserError: one is unknown, or its value is refused by transformers.
+    """
+    options = dict(options or {})
+    if "max_length" in options:
+        raise UserError("generation: max_length counts the prompt, too: set max_new_tokens, how much is to come")
+    known = [name for name in vars(GenerationConfig()) if not name.startswith("_") and name not in FORBIDDEN]
+    for name in options:
+        if name not in known:
+            raise UserError(f"generation: there is no option {name!r}{did_you_mean(name, known)}")
+    # not strictly, for the model's own way of generating completes them: it may have beams, or sample
+    own = {} if {"num_beams", "do_sample"} & options.keys() else {"num_return_sequences": 1}
+    try:
+        GenerationConfig(**{**options, **own}).validate()
+    except (ValueError, TypeError) as error:
+        raise UserError(f"generation: {' '.join(str(error).split())}") from None
+    if options.get("temperature") is not None and not options["temperature"] > 0:
+        raise UserError(
+            f"generation: temperature {options['temperature']} must be above 0 (do_sample: false is greedy)"
+        )
+    return options
+
+
+def length_options(options: dict[str, Any], own: GenerationConfig | None = None) -> dict[str, Any]:
+    """Returns options that say how long texts become, whoever says it.
+
+    Args:
+        options: those of the user.
+        own: the model's own, once it is loaded.
+    """
+    if options.get("max_new_tokens") is not None or (own is not None and own.max_new_tokens is not None):
+        return options
+    return {"max_new_tokens": NEW_TOKENS, **options}
+
+
+def chosen_tokens(ids: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor]:
+    """Returns which generated tokens are part of a text, its end included, and which of them the model chose.
+
+    Args:
+        ids: what `generate` returned of an encoder-decoder, `[batch, 1 + new]`; the decoder's first token is no text.
+        config: the way of generating. Tokens that it forces at the beginning, and where no more may come, are certain.
+
+    Returns:
+        Two masks of `ids[:, 1:]`.
+    """
+    new, ends = ids[:, 1:], config.eos_token_id
+    behind = torch.zeros_like(new, dtype=torch.bool)
+    if ends is not None:
+        ended = torch.isin(new, torch.tensor(ends, device=ids.device)).cumsum(1) > 0
+        behind[:, 1:] = ended[:, :-1]
+    elif config.pad_token_id is not None:
+        behind = new == config.pad_token_id
+    forced = torch.zeros_like(behind)
+    if config.forced_bos_token_id is not None:
+        forced[:, :1] = True
+    most = config.max_new_tokens or (config.max_length or 0) - 1
+    if config.forced_eos_token_id is not None and new.shape[1] == most:
+        forced[:, -1] = True
+    return ~behind, ~behind & ~forced
+
+
+@contextmanager
+def generating(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
+    """Evaluation mode, no gradients; yields what `generate` must be told where the weights are shared out (FSDP2).
+
+    There the processes run each layer together, so that all generate until the last one is done.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), rest_whole(model) as sharded:
+            yield {"synced_gpus": True} if sharded else {}
+    finally:
+        model.train(training)
+
+
+def set_generation(model: PreTrainedModel, options: dict[str, Any]) -> None:
+    """Makes options part of the model's own way of generating, which is saved with it.
+
+    Raises:
+        UserError: they contradict each other, or the model's own.
+    """
+    config = model.generation_config
+    _update(config, options)
+    if options.get("max_new_tokens") is not None:
+        config.max_length = None  # one of the two
+        if (config.min_length or 0) > options["max_new_tokens"]:
+            raise UserError(
+                f"generation: the model generates at least {config.min_length} tokens (min_length), but max_new_tokens "
+                f"is {options['max_new_tokens']}: set min_length, too"
+            )
+    _update(config, {}, strict=True)  # or it could not be saved
+
+
+def _update(config: GenerationConfig, options: dict[str, Any], strict: bool = False) -> None:
+    try:
+        config.update(**options)
+        config.validate(strict=strict)
+    except ValueError as error:
+        raise UserError(f"generation: {' '.join(str(error).split())}") from None
+
+
+def generated(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: dict[str, Tensor],
+    options: dict[str, Any],
+) -> list[list[str]]:
+    """Goes on from prompts; where neither options nor model say how far, `NEW_TOKENS` tokens.
+
+    Args:
+        model: a model that can generate.
+        tokenizer: decodes what comes out.
+        prompts: `input_ids` and `attention_mask`, padded on the left, `[batch, seq]`.
+        options: what replaces values of the model's own generation configuration.
+
+    Returns:
+        For each prompt, the texts (without the prompt), `num_return_sequences` of them.
+    """
+    with generating(model) as together:
+        chosen = {"pad_token_id": tokenizer.pad_token_id, **length_options(options, model.generation_config)}
+        _update(copy.deepcopy(model.generation_config), options)  # what contradicts the model's own is said
+        ids = model.generate(**prompts, **chosen, **together, tokenizer=tokenizer)
+    texts = tokenizer.batch_decode(ids[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
+    each = len(texts) // len(prompts["input_ids"])
+    return [texts[start : start + each] for start in range(0, len(texts), each)]

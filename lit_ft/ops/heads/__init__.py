@@ -1,0 +1,1 @@
+"""Language models cut in two: losses and scores without all logits at once."""

@@ -1,0 +1,1 @@
+"""Losses as sums and counts, and those of whole rows or pairs."""
