@@ -35,10 +35,10 @@ MAY_IMPORT = {
                  "sweeping", "yaml_files", "__main__"},
     "__main__": {"cli", "commands"},
 }  # fmt: skip
-"""Each room of the package, and those whose files its own may import; `lit_ft` itself imports nothing until it is asked."""
+"""Each room of the package, and those whose files its own may import; `lit_ft` itself imports them when asked."""
 SHARED = {
-    "__init__", "base", "tokenizing", "preparing", "streaming", "adamw", "padding", "normaliser", "standalone", "parallel",
-    "evaluation", "language_modeling", "candidate_labels", "pooled", "seq2seq", "causal_lm", "chats", "replying",
+    "__init__", "base", "tokenizing", "preparing", "streaming", "adamw", "padding", "normaliser", "standalone",
+    "parallel", "evaluation", "language_modeling", "candidate_labels", "pooled", "seq2seq", "causal_lm", "chats", "replying",
     "reference", "batch_notes", "viewing",
 }  # fmt: skip
 """Files of the wings that are no task."""

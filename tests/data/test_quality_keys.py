@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lit_ft.data.quality import keys as quality_keys
 from lit_ft.data.quality.files import MarkWriter, mapped
-from lit_ft.data.quality.judgement import keys as quality_keys
 from lit_ft.data.quality.keys import Chosen, among, contradicting, first, repeated, sorted_texts
 from lit_ft.data.quality.marks import RowMarks
 

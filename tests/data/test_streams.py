@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 
 from lit_ft.data.reading.sources import HubSource
-from lit_ft.data.streaming.batches import streams
+from lit_ft.data.streaming import streams
 from lit_ft.data.streaming.order import held_out
 from lit_ft.data.streaming.streams import PART, FileStream, HubStream, MemoryStream, Stream, collect, joined, open_hub
 from lit_ft.errors import UserError
