@@ -38,8 +38,8 @@ MAY_IMPORT = {
 """Each room of the package, and those whose files its own may import; `lit_ft` itself imports them when asked."""
 SHARED = {
     "__init__", "base", "tokenizing", "preparing", "streaming", "adamw", "padding", "normaliser", "standalone",
-    "parallel", "evaluation", "language_modeling", "candidate_labels", "pooled", "seq2seq", "causal_lm", "chats", "replying",
-    "reference", "batch_notes", "viewing",
+    "parallel", "evaluation", "language_modeling", "candidate_labels", "pooled", "seq2seq", "causal_lm", "chats",
+    "replying", "reference", "batch_notes", "viewing",
 }  # fmt: skip
 """Files of the wings that are no task."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))

@@ -14,7 +14,8 @@ import torch
 import torch.multiprocessing
 from datasets import Dataset
 
-from lit_ft.data.streaming.batches import StreamBatch, StreamDataset, streams
+from lit_ft.data.streaming import streams
+from lit_ft.data.streaming.batches import StreamBatch, StreamDataset
 from lit_ft.data.streaming.loader import StreamLoader
 from lit_ft.data.streaming.order import Source, held_out
 from lit_ft.data.streaming.streams import FileStream, MemoryStream, Stream, collect
