@@ -49,7 +49,7 @@ def by_lit_ft(options: argparse.Namespace, folder: Path) -> tuple[float, list[st
     data = Seq2SeqDataModule(
         model_name_or_path=options.model,
         predict_file=str(numbered(options, folder)),
-        source_column="text",
+        source_column_name="text",
         source_prefix="",
         max_source_length=options.max_source_length,
         eval_batch_size=options.batch_size,

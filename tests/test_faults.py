@@ -174,17 +174,17 @@ def test_folders_that_take_no_files(tiny: Callable[..., str], tmp_path: Path, op
 
 def test_weights_that_are_pickles_need_leave(tiny: Callable[..., str], tmp_path: Path) -> None:
     source = Path(shutil.copytree(tiny("bert"), tmp_path / "source"))
-    model = TextClassificationModule(model_name_or_path=str(source), labels=["a", "b"]).build()
+    model = TextClassificationModule(model_name_or_path=str(source), label_names=["a", "b"]).build()
     torch.save(model.state_dict(), source / "pytorch_model.bin")
     (source / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model.safetensors.*use_safetensors: false"):
-        TextClassificationModule(model_name_or_path=str(source), labels=["a", "b"]).build()
-    allowed = TextClassificationModule(model_name_or_path=str(source), labels=["a", "b"], use_safetensors=False)
+        TextClassificationModule(model_name_or_path=str(source), label_names=["a", "b"]).build()
+    allowed = TextClassificationModule(model_name_or_path=str(source), label_names=["a", "b"], use_safetensors=False)
     built = allowed.build().state_dict()
     assert all(torch.equal(built[name], value) for name, value in model.state_dict().items())
     torch.save({"x": Pickled()}, source / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"(?i)weights.only"):
-        TextClassificationModule(model_name_or_path=str(source), labels=["a", "b"], use_safetensors=False).build()
+        TextClassificationModule(model_name_or_path=str(source), label_names=["a", "b"], use_safetensors=False).build()
     assert not (tmp_path / "ran").exists()
 
 

@@ -224,8 +224,8 @@ def test_texts_are_those_of_a_cpu(trainer: Fit, tmp_path: Path) -> None:
     for where in ("cpu", "gpu"):
         data = Seq2SeqDataModule(
             model_name_or_path=folder, dataset={"train": pair_rows(8), "predict": pair_rows(9, 30)}, batch_size=4,
-            source_column="source", target_column="target", predict_split_name="predict", max_target_length=6,
-            validation_split_percentage=0,
+            source_column_name="source", target_column_names="target", predict_split_name="predict",
+            max_target_length=6, validation_split_percentage=0,
         )  # fmt: skip
         module = Seq2SeqModule(model_name_or_path=folder, generation={"num_beams": 2, "max_new_tokens": 8})
         parts = trainer(accelerator=where).predict(module, data)

@@ -130,7 +130,7 @@ def test_a_misspelt_value_names_the_right_one(tiny: Callable[..., str], tmp_path
         ("causal_lm", "--data.text_column_name=txet", "'text'"),
         ("question_answering", "--data.context_column_name=txet", "'text'"),
         ("question_answering", "--data.on_bad_answer=dorp", "drop"),
-        ("multiple_choice", "--data.choice_column=ending0", "'choice_columns'"),
+        ("multiple_choice", "--data.choice_column=ending0", "'choice_column_names'"),
         ("multiple_choice", "--data.label_kind=leter", "letter"),
         ("instruction_tuning", "--model.loss_weighting=exmaple", "example"),
         ("instruction_tuning", "--data.train_on=asistant", "'assistant'"),

@@ -74,7 +74,7 @@ def data_of(model: str, **options: Any) -> TextClassificationDataModule:
 
 def module_of(model: str) -> TextClassificationModule:
     torch.manual_seed(0)
-    return TextClassificationModule(model_name_or_path=model, labels=LABELS)
+    return TextClassificationModule(model_name_or_path=model, label_names=LABELS)
 
 
 def returned(folder: Path, module: LightningModule, data: Any, *callbacks: Callback, **options: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import check_columns
 from lit_ft.data.reading.raw import Kind, RawRows
 from lit_ft.errors import RowError, UserError
-from lit_ft.ops.building.models import label_names
+from lit_ft.ops.building.models import label_config
 
 
 class IntervalDataModule(TransformerDataModule):
@@ -88,7 +88,7 @@ class IntervalModule(TransformerModule):
     def config_kwargs(self, description: dict[str, Any]) -> dict[str, Any]:
         """Gives the head three outputs, and says in the exported folder what they are."""
         scale = {"label_mean": description["mean"], "label_std": description["std"]}
-        return {**label_names(["lower", "middle", "upper"]), **scale, "problem_type": "regression"}
+        return {**label_config(["lower", "middle", "upper"]), **scale, "problem_type": "regression"}
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Pinball loss: being above or below a quantile costs as often as it shall not happen."""

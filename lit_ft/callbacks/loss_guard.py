@@ -135,7 +135,7 @@ def record(path: Path, trainer: Any, module: Any, seen: Seen) -> Path:
     numbered = getattr(trainer.datamodule, "train_rows_at", None)
     rows = numbered(seen.epoch, seen.batch_idx) if numbered is not None else None
     ids: Any = batch.get("input_ids", []) if isinstance(batch, dict) else []
-    names = getattr(module, "label_names", ("labels",))
+    names = getattr(module, "label_keys", ("labels",))
     lines = []
     for place in range(len(ids)):
         labels = {name: batch[name][place].tolist() if name in batch else None for name in names}

@@ -52,7 +52,7 @@ class LabelColumns:
         Args:
             sets: the rows, of one source or several; names are looked for in those that a cap leaves out, too.
             given: label names of a head that is there already.
-            fixed: the head's labels are the only ones possible (a checkpoint of ours, or `labels=`).
+            fixed: the head's labels are the only ones possible (a checkpoint of ours, or `label_names=`).
             notes: what is guessed is added here.
 
         Returns:

@@ -31,9 +31,9 @@ class MultipleChoiceDataModule(TransformerDataModule):
     too long, then the question; choices are cut last.
 
     Args:
-        context_column: column of the text that comes first, such as an article.
-        question_column: column of what each choice answers or goes on with; without a context it comes first.
-        choice_columns: columns of one choice each, or one column of lists (`["a", "b"]`, or `text` and `label` of
+        context_column_name: column of the text that comes first, such as an article.
+        question_column_name: column of what each choice answers or goes on with; without a context it comes first.
+        choice_column_names: columns of one choice each, or one column of lists (`["a", "b"]`, or `text` and `label` of
             each). An empty or null choice is none. All three are guessed where none of them is given.
         label_column_name: column that says which choice is right.
         label_kind: how it says so: `index`, `letter` (A is the first), `name` (the `label` of lists, or the name of the
@@ -55,9 +55,9 @@ class MultipleChoiceDataModule(TransformerDataModule):
     def __init__(
         self,
         *,
-        context_column: str = "",
-        question_column: str = "",
-        choice_columns: Names = "",
+        context_column_name: str = "",
+        question_column_name: str = "",
+        choice_column_names: Names = "",
         label_column_name: str = "",
         label_kind: LabelKind | None = None,
         first_label: int = 0,
@@ -187,9 +187,9 @@ class MultipleChoiceDataModule(TransformerDataModule):
     def _find_layout(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> tuple[ChoiceLayout, bool]:
         options = self.hparams
         given = ChoiceLayout(
-            options["context_column"],
-            options["question_column"],
-            as_list(options["choice_columns"]),
+            options["context_column_name"],
+            options["question_column_name"],
+            as_list(options["choice_column_names"]),
             options["label_column_name"],
         )
         return find_layout(rows, given, known, labelled)

@@ -33,8 +33,9 @@ LONGEST = 1024
 DROPPED = {"empty_text": "drop", "unlabelled": "drop"}
 """Rows without a source or a target: left out and counted, as the scripts leave them out."""
 OF_TEXTS = (
-    "source_column", "source_template", "target_column", "source_lang", "target_lang", "column_mapping", "column_names",
-    "quoting", "delimiter", "sources", "validation_split_percentage", "max_train_samples", "sample_head",
+    "source_column_name", "source_template", "target_column_names", "source_lang", "target_lang", "column_mapping",
+    "column_names", "quoting", "delimiter", "sources", "validation_split_percentage", "max_train_samples",
+    "sample_head",
 )  # fmt: skip
 """Options that decide which texts a tokenizer is trained on."""
 
@@ -48,9 +49,10 @@ class Seq2SeqDataModule(TransformerDataModule):
     out and counted.
 
     Args:
-        source_column: column of the source. Default: where there is one reading.
+        source_column_name: column of the source. Default: where there is one reading.
         source_template: makes the source of several columns, such as `question: {question} context: {context}`.
-        target_column: column of the target; several hold a reference each. `summary` is also `summary1`, `summary2`.
+        target_column_names: column of the target; several hold a reference each. `summary` is also `summary1`,
+            `summary2`.
         source_prefix: put before every source, such as `summarize: ` for T5.
         source_lang: language of the source, for multilingual tokenizers and nested columns (`en_XX`, `eng_Latn`, `en`).
         target_lang: language of the target.
@@ -78,9 +80,9 @@ class Seq2SeqDataModule(TransformerDataModule):
     def __init__(
         self,
         *,
-        source_column: str = "",
+        source_column_name: str = "",
         source_template: str = "",
-        target_column: Names = "",
+        target_column_names: Names = "",
         source_prefix: str | None = None,
         source_lang: str | None = None,
         target_lang: str | None = None,
@@ -98,10 +100,13 @@ class Seq2SeqDataModule(TransformerDataModule):
         super().__init__(max_seq_length=None, stride=None, **kwargs)
         # what a task fixes for its users is on no command line, and Lightning saves only what is
         self.hparams.update(
-            source_column=source_column, target_column=target_column, source_lang=source_lang, target_lang=target_lang
+            source_column_name=source_column_name,
+            target_column_names=target_column_names,
+            source_lang=source_lang,
+            target_lang=target_lang,
         )
-        if source_column and source_template:
-            raise UserError("source_template makes the source, source_column names one that is there: leave one out")
+        if source_column_name and source_template:
+            raise UserError("source_template makes the source, source_column_name names one: leave one out")
         lengths = ("max_source_length", "max_target_length", "val_max_target_length")
         for option, value in zip(lengths, (max_source_length, max_target_length, val_max_target_length), strict=True):
             if value is not None and value < 1:
@@ -240,14 +245,14 @@ class Seq2SeqDataModule(TransformerDataModule):
 
     def _find_columns(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> PairColumns:
         options, template = self.hparams, self.hparams["source_template"]
-        given = options["source_column"] or options["target_column"] or template
+        given = options["source_column_name"] or options["target_column_names"] or template
         lines = self.parallel_sides[0]
         if not labelled and rows.data.column_names == [lines] and not template:
             return PairColumns(lines, ["target"])  # a text file to predict, whatever train's columns are called
         if "columns" in known and not given:
             return PairColumns(**known["columns"])
         languages = (options["source_lang"], options["target_lang"])
-        columns = (options["source_column"], options["target_column"])
+        columns = (options["source_column_name"], options["target_column_names"])
         return find_columns(rows.data.features, rows.place, *columns, languages, labelled, template)
 
     @property

@@ -23,5 +23,9 @@ class SummarizationDataModule(Seq2SeqDataModule):
         self, *, text_column: str = "", summary_column: Names = "", lang: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(
-            source_column=text_column, target_column=summary_column, source_lang=lang, target_lang=lang, **kwargs
+            source_column_name=text_column,
+            target_column_names=summary_column,
+            source_lang=lang,
+            target_lang=lang,
+            **kwargs,
         )

@@ -46,8 +46,8 @@ class TokenClassificationDataModule(TransformerDataModule):
     Args:
         text_column_name: column of the words, or of the text: its name, or its number in the file. Default: `tokens`,
             `words`, `text` or `sentence`, else the first list.
-        tag_column: column of the tags or entities: its name, or its number in the file (from 1; -1 = the last one).
-            Default: the last one.
+        label_column_name: column of the tags or entities: its name, or its number in the file (from 1; -1 = the last
+            one). Default: the last one.
         tag_scheme: scheme that entities are learned in (`IO`, `IOB1`, `IOB2`, `BIOES` or `BILOU`), whichever the data
             has. Default: that of the pretrained head, else of the data.
         label_all_tokens: learn all tokens of a word, those behind the first as the inside of its entity.
@@ -67,7 +67,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         self,
         *,
         text_column_name: int | str = "",
-        tag_column: int | str = "",
+        label_column_name: int | str = "",
         tag_scheme: TagScheme | None = None,
         label_all_tokens: bool = False,
         label_names: list[str] | None = None,
@@ -197,7 +197,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         options, first = self.hparams, every[0]
         given = options["text_column_name"] or known.get("text_column")
         text = column_of(given, first) if given else guess_words(first)
-        tags = options["tag_column"] or known.get("tag_column") or ""
+        tags = options["label_column_name"] or known.get("tag_column") or ""
         if tagged:
             tags = column_of(tags, first) if tags else guess_tags(first, text)
         for rows in every:

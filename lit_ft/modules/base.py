@@ -160,7 +160,7 @@ class TransformerModule(EvaluatingModule, AdamWModule, AdapterModule, StepwiseRa
 
     def model_inputs(self, batch: Batch) -> Batch:
         """Returns the forward's keywords: no label, so that the head's own loss is not computed beside ours."""
-        ours = (*self.label_names, "row", "windows", "settled", "info")
+        ours = (*self.label_keys, "row", "windows", "settled", "info")
         return {name: value for name, value in batch.items() if name not in ours}
 
     def outputs(self, batch: Batch) -> Any:

@@ -21,7 +21,7 @@ class EvaluatingModule(LightningModule):
         description: what the data say of their rows.
         monitor: the metric that the best checkpoint is chosen by, unless the user names another.
         monitor_mode: whether more of it is better.
-        label_names: what a batch calls its labels; the model itself never sees them.
+        label_keys: what a batch calls its labels; the model itself never sees them.
         rows_stand_alone: whether a row scores the same whatever other rows there are, so that samples of rows say how
             sure the metrics are.
     """
@@ -29,7 +29,7 @@ class EvaluatingModule(LightningModule):
     description: Description
     monitor = "val_loss"
     monitor_mode: Literal["min", "max"] = "min"
-    label_names: tuple[str, ...] = ("labels",)
+    label_keys: tuple[str, ...] = ("labels",)
     rows_stand_alone: bool = True
     _datamodule: Any
     _sets: dict[str, list[EvaluationSet]]
@@ -134,7 +134,7 @@ class EvaluatingModule(LightningModule):
         outputs = self.outputs(batch)
         complete = evaluated.merger.add(self.decode(outputs, batch), batch)
         rows = [self.merge(row.parts) for row in complete]
-        if set(self.label_names) <= batch.keys():
+        if set(self.label_keys) <= batch.keys():
             evaluated.add_loss(*self.evaluation_loss(outputs, batch, rows))
         self.update(evaluated.metrics, rows)
         return {"rows": rows, "places": [(row.number, row.at) for row in complete]}

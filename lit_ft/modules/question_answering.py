@@ -43,7 +43,7 @@ predictor = load_predictor("this/folder")
 predictor({"question": "Who wrote it?", "context": "It was written by Mary Shelley."})"""
     monitor = "val_f1"
     monitor_mode = "max"
-    label_names = ("start_positions", "end_positions")
+    label_keys = ("start_positions", "end_positions")
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over the tokens of each row; see the base."""
-        start, end = (batch[name] for name in self.label_names)
+        start, end = (batch[name] for name in self.label_keys)
         return span_loss(outputs.start_logits, outputs.end_logits, start, end, batch.get("attention_mask"))
 
     def scores(self, outputs: Any) -> Tensor:

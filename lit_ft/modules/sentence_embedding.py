@@ -113,7 +113,7 @@ model.encode(["a text", "another one"])"""
         return "labelled" if known.get("label_column") is not None else "pairs"
 
     @property
-    def label_names(self) -> tuple[str, ...]:  # type: ignore[override]
+    def label_keys(self) -> tuple[str, ...]:  # type: ignore[override]
         """Pairs are their own labels."""
         return () if self.kind == "pairs" else ("labels",)
 

@@ -27,7 +27,7 @@ from lit_ft.ops.building.models import (
     HEADS,
     SEQUENCE_HEAD,
     check_head,
-    label_names,
+    label_config,
     pretrained_labels,
     pretrained_problem_type,
 )
@@ -40,7 +40,7 @@ class TextClassificationModule(TransformerModule):
     """Classifies texts or pairs; batches are those of `TextClassificationDataModule` or any with the same names.
 
     Args:
-        labels: label names in the order of their ids, where no data module of ours gives them.
+        label_names: names of the labels in the order of their ids, where no data module of ours gives them.
         problem_type: `single_label`, `multi_label` or `regression`, likewise.
         label_smoothing_factor: share of the target that is spread over all classes.
         class_weights: `balanced` (every class counts alike) or a weight per class.
@@ -64,7 +64,7 @@ classify("a text", truncation=True)"""
     def __init__(
         self,
         *,
-        labels: list[str] | None = None,
+        label_names: list[str] | None = None,
         problem_type: ProblemType | None = None,
         label_smoothing_factor: float = 0.0,
         class_weights: Literal["balanced"] | list[float] | None = None,
@@ -75,8 +75,8 @@ classify("a text", truncation=True)"""
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if labels is not None:
-            self.description = {"labels": labels}
+        if label_names is not None:
+            self.description = {"labels": label_names}
         if problem_type is not None:
             self.description["problem_type"] = problem_type
         if not 0 <= label_smoothing_factor <= 1:
@@ -105,7 +105,7 @@ classify("a text", truncation=True)"""
         """Names the labels in the configuration."""
         description |= self._named(description)
         names = description["labels"]
-        kwargs = label_names(names) | {"problem_type": HEADS[description["problem_type"]]}
+        kwargs = label_config(names) | {"problem_type": HEADS[description["problem_type"]]}
         if self.tokenizer is not None and self.source.config().pad_token_id is None:
             kwargs["pad_token_id"] = self.tokenizer.pad_token_id  # decoders look for the last token that is none
         if description["problem_type"] == "multi_label":
@@ -246,7 +246,7 @@ classify("a text", truncation=True)"""
         config = self.hf_config or self.source.config()
         names = pretrained_labels(config, SEQUENCE_HEAD)
         if names is None:
-            raise UserError("nobody has named the labels: pass labels=[...] to the module, or use our data module")
+            raise UserError("nobody has named the labels: pass label_names=[...] to the module, or use our data module")
         kind = self.hparams["problem_type"] or pretrained_problem_type(config)
         return {**description, "labels": names, "problem_type": kind}
 

@@ -16,7 +16,7 @@ from lit_ft.data.tags.schemes import TagScheme, TagTable
 from lit_ft.errors import UserError
 from lit_ft.metrics.tagging import TagMetrics
 from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.building.models import TOKEN_HEAD, check_head, label_names, pretrained_labels
+from lit_ft.ops.building.models import TOKEN_HEAD, check_head, label_config, pretrained_labels
 from lit_ft.ops.decoding.tagging import at_words, best_tags, first_labelled
 from lit_ft.ops.losses.classification import classification_loss
 
@@ -27,7 +27,7 @@ class TokenClassificationModule(TransformerModule):
     Where a batch does not say which tokens are the first of a word, those that have a label are taken for words.
 
     Args:
-        labels: tags in the order of their ids, where no data module of ours gives them.
+        label_names: tags in the order of their ids, where no data module of ours gives them.
         constrained_decoding: take the best sequence that the tags' scheme allows instead of each word's best tag. It
             needs no new weights; the exported model is the same.
         label_smoothing_factor: share of the target that is spread over all tags.
@@ -45,14 +45,14 @@ tag("a text")"""
     def __init__(
         self,
         *,
-        labels: list[str] | None = None,
+        label_names: list[str] | None = None,
         constrained_decoding: bool = False,
         label_smoothing_factor: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if labels is not None:
-            self.description = describe_known(labels, None)
+        if label_names is not None:
+            self.description = describe_known(label_names, None)
         if not 0 <= label_smoothing_factor <= 1:
             raise UserError(f"label_smoothing_factor is {label_smoothing_factor}; it must be between 0 and 1")
 
@@ -78,7 +78,7 @@ tag("a text")"""
         """Names the tags, and their scheme, in the configuration."""
         description |= self._named(description)
         scheme = self._scheme(description)
-        return label_names(description["labels"]) | ({} if scheme is None else {"tag_scheme": scheme})
+        return label_config(description["labels"]) | ({} if scheme is None else {"tag_scheme": scheme})
 
     def model_inputs(self, batch: Batch) -> Batch:
         """Returns the forward's keywords; see the base."""
@@ -180,5 +180,5 @@ tag("a text")"""
         config = self.hf_config or self.source.config()
         names = pretrained_labels(config, TOKEN_HEAD)
         if names is None:
-            raise UserError("nobody has named the tags: pass labels=[...] to the module, or use our data module")
+            raise UserError("nobody has named the tags: pass label_names=[...] to the module, or use our data module")
         return {**description, **describe_known(names, getattr(config, "tag_scheme", None))}

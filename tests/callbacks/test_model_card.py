@@ -121,7 +121,7 @@ def test_exported_later_alone_and_of_other_weights(words: list[str], tmp_path: P
     ],
 )
 def test_data_sets_are_named_where_they_are_the_hubs(data: dict[str, Any], named: str | None) -> None:
-    module = TextClassificationModule(model_name_or_path="google-bert/bert-base-uncased", labels=["a", "b"])
+    module = TextClassificationModule(model_name_or_path="google-bert/bert-base-uncased", label_names=["a", "b"])
     figures = [Figure("val_accuracy", 0.5, None), Figure("val_auroc", float("nan"), None)]
     made = ModelCard(f"---\n{card_data(module, figures, data, 'a model', False)}\n---\n").data
     assert made.base_model == "google-bert/bert-base-uncased"

@@ -145,7 +145,7 @@ def m2m100(folder: Path) -> LocalPairs:
     """The tiny tokenizer of such a model knows mBART-50's codes; the columns are called as OPUS calls them."""
     local = nested("mbart50", folder, "en", "ga")
     local.overrides += ["--data.source_lang=en_XX", "--data.target_lang=de_DE"]
-    local.overrides += ["--data.source_column=en", "--data.target_column=ga"]
+    local.overrides += ["--data.source_column_name=en", "--data.target_column_names=ga"]
     return local
 
 

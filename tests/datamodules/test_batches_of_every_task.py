@@ -42,7 +42,7 @@ TASKS: dict[str, tuple[Any, Any, str, dict[str, Any]]] = {
     "classification": (TextClassificationDataModule, TextClassificationModule, "bert", {}),
     "multiple choice": (
         MultipleChoiceDataModule, MultipleChoiceModule, "bert",
-        {"dataset": CHOICES, "context_column": "context", "choice_columns": "options"},
+        {"dataset": CHOICES, "context_column_name": "context", "choice_column_names": "options"},
     ),
     "questions": (
         QuestionAnsweringDataModule, QuestionAnsweringModule, "bert",
@@ -50,7 +50,7 @@ TASKS: dict[str, tuple[Any, Any, str, dict[str, Any]]] = {
     ),
     "tags": (
         TokenClassificationDataModule, TokenClassificationModule, "bert",
-        {"dataset": sentences(60), "text_column_name": "tokens", "tag_column": "tags", "max_seq_length": 24},
+        {"dataset": sentences(60), "text_column_name": "tokens", "label_column_name": "tags", "max_seq_length": 24},
     ),
     "masked lines": (MaskedLMDataModule, MaskedLMModule, "bert", {"line_by_line": True}),
     "masked blocks": (MaskedLMDataModule, MaskedLMModule, "bert", {"max_seq_length": 24}),

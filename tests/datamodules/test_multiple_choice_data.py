@@ -144,13 +144,13 @@ LAYOUTS: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], list[str], i
     ),
     "winogrande": (
         "jsonl", [{"sentence": "a _ b", "option1": "d", "option2": "e", "answer": "2"}],
-        {"question_column": "sentence", "choice_columns": ["option1", "option2"], "label_column_name": "answer",
-         "blank": "_", "first_label": 1},
+        {"question_column_name": "sentence", "choice_column_names": ["option1", "option2"], "label_column_name":
+         "answer", "blank": "_", "first_label": 1},
         ["[CLS] a d b [SEP]", "[CLS] a e b [SEP]"], 1,
     ),
     "own text": (
         "csv", [{"q": "b", "right": "e", "x": "d", "y": "e"}],
-        {"question_column": "q", "choice_columns": ["x", "y"], "label_column_name": "right"},
+        {"question_column_name": "q", "choice_column_names": ["x", "y"], "label_column_name": "right"},
         ["[CLS] b [SEP] d [SEP]", "[CLS] b [SEP] e [SEP]"], 1,
     ),
 }  # fmt: skip
@@ -229,13 +229,13 @@ GOOD = {"question": "b", "choices": ["c", "d"], "answerKey": "A"}
         ([{"question": "b", "choices": ["c", "d"]}], {}, "which column is the label"),
         ([{"text": "b", "answer": "A"}], {}, "which columns are context, question and choices"),
         ([GOOD], {"label_column_name": "choices"}, "column 'choices' cannot be two of context, question, choices"),
-        ([GOOD], {"choice_columns": "choices"}, "neither context_column nor question_column given"),
-        ([GOOD], {"question_column": "question"}, "no choice_columns given"),
-        ([GOOD], {"question_column": "qestion", "choice_columns": "choices"}, "did you mean 'question'"),
-        ([GOOD], {"question_column": "choices", "choice_columns": "question"}, "column 'choices' is nested"),
+        ([GOOD], {"choice_column_names": "choices"}, "neither context_column_name nor question_column_name given"),
+        ([GOOD], {"question_column_name": "question"}, "no choice_column_names given"),
+        ([GOOD], {"question_column_name": "qestion", "choice_column_names": "choices"}, "did you mean 'question'"),
+        ([GOOD], {"question_column_name": "choices", "choice_column_names": "question"}, "column 'choices' is nested"),
         (
             [{**GOOD, "more": "c"}],
-            {"question_column": "question", "choice_columns": "more"},
+            {"question_column_name": "question", "choice_column_names": "more"},
             "column 'more' alone holds one choice",
         ),
         ([GOOD], {"label_kind": "leter"}, "label_kind is 'leter'.*did you mean 'letter'"),

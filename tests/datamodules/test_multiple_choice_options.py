@@ -15,15 +15,15 @@ ROWS = [
     {"context": f"number {n}", "other": f"o {n}", "options": [f"first {n}", f"second {n}"], "label": n % 2}
     for n in range(40)
 ]
-COLUMNS = {"context_column": "context", "choice_columns": "options", "label_column_name": "label"}
+COLUMNS = {"context_column_name": "context", "choice_column_names": "options", "label_column_name": "label"}
 CHANGES = {name: value for name, value in shared.CHANGES.items() if name in EVERY_TASK and name != "stride"} | {
-    "context_column": "other", "question_column": "other", "label_kind": "index", "blank": "_",
+    "context_column_name": "other", "question_column_name": "other", "label_kind": "index", "blank": "_",
     "question_texts": {"a": "b"},
 }  # fmt: skip
 """Options that change, or may change, what is prepared."""
 SAME = {name: value for name, value in shared.SAME.items() if name in EVERY_TASK}
 ELSEWHERE = {name for name in shared.ELSEWHERE if name in EVERY_TASK} | {"stride"}
-TESTED_BELOW = {"choice_columns", "label_column_name", "first_label"}
+TESTED_BELOW = {"choice_column_names", "label_column_name", "first_label"}
 
 
 @pytest.fixture
@@ -59,6 +59,6 @@ def test_other_options_do_not(prepare: Prepare) -> None:
 def test_options_that_need_other_rows(prepare: Prepare) -> None:
     rows = [{**row, "more": row["options"], "right": 1, "label": 1} for row in ROWS]
     assert prepare(rows) == 1
-    assert prepare(rows, choice_columns="more") == 2
+    assert prepare(rows, choice_column_names="more") == 2
     assert prepare(rows, label_column_name="right") == 3
     assert prepare(rows, first_label=1) == 4

@@ -222,8 +222,8 @@ def test_max_tokens_per_batch_counts_both_sides_padded(folder: Callable[[str], s
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"source_column": "sorce"}, "no column 'sorce'.*did you mean 'source'"),
-    ({"source_column": "source", "target_column": "targt"}, "no column 'targt'.*did you mean 'target'"),
+    ({"source_column_name": "sorce"}, "no column 'sorce'.*did you mean 'source'"),
+    ({"source_column_name": "source", "target_column_names": "targt"}, "no column 'targt'.*did you mean 'target'"),
     ({"max_source_length": 0}, "max_source_length is 0"),
     ({"forced_bos_token": "de_XX"}, "forced_bos_token: the tokenizer has no token 'de_XX'"),
     ({"max_tokens_per_batch": 9}, "max_tokens_per_batch is 9.*max_source_length and max_target_length"),

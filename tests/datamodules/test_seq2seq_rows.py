@@ -40,7 +40,7 @@ ANSWERS: dict[str, Any] = {
 def test_answers_of_every_shape(shape: str, bart: str) -> None:
     rows = [{"question": row["source"], "context": "c", "answers": ANSWERS[shape]} for row in pair_rows(3)]
     data = Seq2SeqDataModule(
-        model_name_or_path=bart, dataset={"train": rows}, validation_split_percentage=0, target_column="answers",
+        model_name_or_path=bart, dataset={"train": rows}, validation_split_percentage=0, target_column_names="answers",
         source_template="question: {question} context: {context}",
     )  # fmt: skip
     set_up(data)
@@ -55,8 +55,8 @@ def test_questions_without_an_answer_are_trained_on_nothing(bart: str) -> None:
     answers = [{"text": [], "answer_start": []}, {"text": ["B"], "answer_start": [0]}, None]
     rows = [{"q": row["source"], "answers": answer} for row, answer in zip(pair_rows(3), answers, strict=True)]
     data = Seq2SeqDataModule(
-        model_name_or_path=bart, dataset={"train": rows}, validation_split_percentage=0, source_column="q",
-        target_column="answers",
+        model_name_or_path=bart, dataset={"train": rows}, validation_split_percentage=0, source_column_name="q",
+        target_column_names="answers",
     )  # fmt: skip
     set_up(data)
     assert decoded(data) == ["", "B"]
@@ -82,9 +82,11 @@ def test_keys_of_a_nested_column_by_name(tmp_path: Path) -> None:
     path = make_seq2seq("nllb", tmp_path / "nllb")
     rows = [{"translation": {"en": row["source"].lower(), "de": row["target"]}} for row in pair_rows(4)]
     options = {"source_lang": "eng_Latn", "target_lang": "deu_Latn", "validation_split_percentage": 0}
-    with pytest.raises(UserError, match=r"no 'eng_Latn': it has \['en', 'de'\]: set source_column and target_column"):
+    with pytest.raises(
+        UserError, match=r"no 'eng_Latn': it has \['en', 'de'\]: set source_column_name and target_column_names"
+    ):
         set_up(TranslationDataModule(model_name_or_path=path, dataset={"train": rows}, **options))
-    columns = {"source_column": "en", "target_column": "de"}
+    columns = {"source_column_name": "en", "target_column_names": "de"}
     data = TranslationDataModule(model_name_or_path=path, dataset={"train": rows}, **options, **columns)
     set_up(data)
     assert (data._columns.source, data._columns.targets, data._columns.nested) == ("en", ["de"], "translation")

@@ -20,7 +20,7 @@ ROWS = sentences(50)
 
 def data(model: str, rows: Any = ROWS, **options: Any) -> TokenClassificationDataModule:
     source = {} if rows is None else {"dataset": rows}
-    columns = {} if rows is None else {"text_column_name": "tokens", "tag_column": "tags"}
+    columns = {} if rows is None else {"text_column_name": "tokens", "label_column_name": "tags"}
     return TokenClassificationDataModule(
         model_name_or_path=model, **{"validation_split_percentage": 0, "batch_size": 4, **source, **columns, **options}
     )
@@ -132,12 +132,12 @@ def two_columns_of_text() -> str:
     return as_lines(ROWS, ["tokens", "tags"])
 
 
-@layout("a.tsv", tag_column=3)
+@layout("a.tsv", label_column_name=3)
 def german() -> str:
     return as_lines(ROWS, ["tokens", "tags", "parts"], counted=True, separator="\t")
 
 
-@layout("a.conllu", tag_column=-1)
+@layout("a.conllu", label_column_name=-1)
 def universal() -> str:
     return as_lines(ROWS, ["tokens", *["_"] * 7, "tags"], counted=True, separator="\t")
 
@@ -152,7 +152,7 @@ def cells_with_spaces() -> str:
     return "sentence,ner\n" + "".join(f'"{" ".join(row["tokens"])}","{" ".join(row["tags"])}"\n' for row in ROWS)
 
 
-@layout("a.json", tag_column="entities")
+@layout("a.json", label_column_name="entities")
 def spans() -> str:
     return json.dumps([as_spans(row) for row in ROWS])
 
@@ -162,7 +162,7 @@ def ids() -> str:
     return "\n".join(json.dumps({"tokens": row["tokens"], "ner": [*map(TAGS.index, row["tags"])]}) for row in ROWS)
 
 
-@layout("b.jsonl", tag_column="label")
+@layout("b.jsonl", label_column_name="label")
 def doccano() -> str:
     rows = [as_spans(row) for row in ROWS]
     return "\n".join(
@@ -184,13 +184,13 @@ def test_every_layout_gives_the_same_features(name: str, tiny: Callable[..., str
 
 def test_ids_that_carry_their_names(tiny: Callable[..., str]) -> None:
     names = ["B-PER", "I-PER", "O", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-NEVER"]
-    module = data(tiny("bert"), {"train": hub_rows(ROWS, "ner_tags", names, "tags")}, tag_column="ner_tags")
+    module = data(tiny("bert"), {"train": hub_rows(ROWS, "ner_tags", names, "tags")}, label_column_name="ner_tags")
     assert [named(module, each) for each in features(module)] == [row["tags"] for row in ROWS]
     assert module.description["labels"] == [*names, "I-NEVER"]
 
 
 def test_plain_tags(tiny: Callable[..., str]) -> None:
-    module = data(tiny("bert"), tag_column="parts", label_all_tokens=True)
+    module = data(tiny("bert"), label_column_name="parts", label_all_tokens=True)
     first = features(module)[0]
     assert module.description["tag_scheme"] is None
     assert module.description["labels"] == ["ADJ", "NOUN", "PUNCT", "VERB"]
@@ -288,7 +288,7 @@ def test_entities_in_characters_that_are_no_words(tiny: Callable[..., str]) -> N
     text = "Ada Lovelace-Byron went to Berlin."
     cells = [(0, 12, "PER"), (4, 8, "PER"), (27, 33, "LOC"), (18, 19, "LOC"), (13, 16, "ORG")]
     row = {"text": text, "entities": [{"start": a, "end": b, "label": kind} for a, b, kind in cells]}
-    module = data(tiny("bert"), [row] * 2, text_column_name="text", tag_column="entities")
+    module = data(tiny("bert"), [row] * 2, text_column_name="text", label_column_name="entities")
     words = ["Ada", "Lovelace", "-", "Byron", "went", "to", "Berlin", "."]
     tags = ["B-PER", "I-PER", "O", "B-ORG", "O", "O", "B-LOC", "O"]
     assert len(words) == len(tags)
@@ -307,12 +307,12 @@ def test_rows_without_words_and_words_of_nothing(tiny: Callable[..., str]) -> No
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unequal": ({"rows": [*ROWS[:3], {"tokens": ["a", "b"], "tags": ["O"]}]}, "column 'tokens' has 2 words, but"),
     "untagged word": ({"rows": [{"tokens": ["a", "b"], "tags": ["O", None]}]}, r"no tag for word 2 \('b'\)"),
-    "column": ({"tag_column": "tag"}, r"no column 'tag'; columns: .* did you mean 'tags'"),
-    "number": ({"tag_column": 9}, r"has no column 9; its 4 columns"),
+    "column": ({"label_column_name": "tag"}, r"no column 'tag'; columns: .* did you mean 'tags'"),
+    "number": ({"label_column_name": 9}, r"has no column 9; its 4 columns"),
     "no tags": ({"rows": [{"tokens": ["a"], "tags": None}] * 2}, r"no row has tags"),
     "one tag": ({"rows": [{"tokens": ["a"], "tags": ["NN"]}] * 2}, r"one tag only"),
     "scheme": ({"tag_scheme": "IOB3"}, r"tag_scheme is 'IOB3'; schemes: IO, IOB1"),
-    "plain scheme": ({"tag_column": "parts", "tag_scheme": "IOB2"}, r"the tags are none of a scheme"),
+    "plain scheme": ({"label_column_name": "parts", "tag_scheme": "IOB2"}, r"the tags are none of a scheme"),
     "stride": ({"max_seq_length": 16, "stride": 10}, r"stride 10 must be below half"),
     "room": ({"max_seq_length": 3}, r"max_seq_length 3 leaves no room"),
     "too long": ({"max_seq_length": 4096}, r"above the model's"),

@@ -135,7 +135,7 @@ def test_the_folder_opens_everywhere(tiny: Callable[..., str], tmp_path: Path) -
     assert "PeftModel.from_pretrained" in (folder / "README.md").read_text()
     # by our own modules: as a model, and to go on with
     for options in ({"model_name_or_path": str(folder)}, {"model_name_or_path": tiny("bert"), "peft": str(folder)}):
-        ours = TextClassificationModule(**options, labels=data.description["labels"])
+        ours = TextClassificationModule(**options, label_names=data.description["labels"])
         torch.testing.assert_close(scores(ours.build(), inputs), expected)
         assert any(value.requires_grad for value in ours.parameters())
     merged = export_command(["--ckpt_path", str(path), "--out", str(tmp_path / "whole"), "--merge"])
@@ -172,7 +172,7 @@ def test_learns_what_peft_learns(headed: str, tmp_path: Path, padding_free: str)
     torch.manual_seed(0)
     config = LoraConfig(r=4, target_modules=["query", "dense"], modules_to_save=["classifier"], task_type="SEQ_CLS")
     other = get_peft_model(base, config).train()
-    fresh = TextClassificationModule(model_name_or_path=headed, peft=peft, labels=data.description["labels"])
+    fresh = TextClassificationModule(model_name_or_path=headed, peft=peft, label_names=data.description["labels"])
     seed_everything(3, verbose=False)
     start = fresh.build().state_dict()
     missing = other.base_model.model.load_state_dict(start, strict=True)
@@ -225,7 +225,7 @@ def test_only_when_used(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(tiny: Callable[..., str], peft: Any, message: str) -> None:
-    module = TextClassificationModule(model_name_or_path=tiny("bert"), peft=peft, labels=["a", "b"])
+    module = TextClassificationModule(model_name_or_path=tiny("bert"), peft=peft, label_names=["a", "b"])
     with pytest.raises(UserError, match=message):
         module.build()
 
@@ -242,11 +242,13 @@ def test_an_adapter_of_another_model_is_refused(tiny: Callable[..., str], tmp_pa
         for name, value in load_file(folder / "adapter_model.safetensors").items()
     }
     save_file(wide, folder / "adapter_model.safetensors")
-    module = TextClassificationModule(model_name_or_path=tiny("bert"), peft=str(folder), labels=["a", "b"])
+    module = TextClassificationModule(model_name_or_path=tiny("bert"), peft=str(folder), label_names=["a", "b"])
     with pytest.raises(UserError, match="is of another model"):
         module.build()
     with pytest.raises(UserError, match=r"qurey|not found|linear layers"):
-        TextClassificationModule(model_name_or_path=tiny("distilbert"), peft=str(folder), labels=["a", "b"]).build()
+        TextClassificationModule(
+            model_name_or_path=tiny("distilbert"), peft=str(folder), label_names=["a", "b"]
+        ).build()
     headless = {name: value for name, value in wide.items() if "classifier" not in name}
     save_file(headless, folder / "adapter_model.safetensors")
     with pytest.raises(UserError, match="has no weights for 'classifier"):
@@ -254,7 +256,7 @@ def test_an_adapter_of_another_model_is_refused(tiny: Callable[..., str], tmp_pa
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(UserError, match="pickled weights"):
         module.build()
-    scratch = TextClassificationModule(model_type="bert", peft={"peft_type": "LORA"}, labels=["a", "b"])
+    scratch = TextClassificationModule(model_type="bert", peft={"peft_type": "LORA"}, label_names=["a", "b"])
     with pytest.raises(UserError, match="peft adapts a pretrained model"):
         scratch.build()
 

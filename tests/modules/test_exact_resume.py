@@ -105,8 +105,8 @@ def choosing(model: str, **options: Any) -> tuple[Any, Any]:
     data = MultipleChoiceDataModule(
         model_name_or_path=model,
         dataset={"train": rows[:28], "validation": rows[28:]},
-        context_column="context",
-        choice_columns="options",
+        context_column_name="context",
+        choice_column_names="options",
         **{"batch_size": 6, **options},
     )
     return MultipleChoiceModule(model_name_or_path=model, learning_rate=3e-3), data
@@ -126,7 +126,7 @@ def tagged(model: str, **options: Any) -> tuple[Any, Any]:
         model_name_or_path=model,
         dataset={"train": sentences(46), "validation": sentences(9, 60)},
         text_column_name="tokens",
-        tag_column="tags",
+        label_column_name="tags",
         **{"max_seq_length": 24, "batch_size": 6, **options},
     )
     return TokenClassificationModule(model_name_or_path=model, learning_rate=3e-3), data

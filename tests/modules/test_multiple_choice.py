@@ -293,11 +293,15 @@ def test_the_command_exports_a_folder_with_the_same_scores(chooser: str, tmp_pat
 
 def test_rows_to_predict_are_laid_out_as_in_training(chooser: str, trainer: Fit) -> None:
     rows = [{**row, "question": ("cause", "the _ is")[at % 2]} for at, row in enumerate(rows_of(8))]
-    layout: dict[str, Any] = {"context_column": "context", "choice_columns": "options", "label_column_name": "answer"}
+    layout: dict[str, Any] = {
+        "context_column_name": "context",
+        "choice_column_names": "options",
+        "label_column_name": "answer",
+    }
     meaning: dict[str, Any] = {"blank": "_", "question_texts": {"cause": "why"}}
     trained = MultipleChoiceDataModule(
         model_name_or_path=chooser, dataset=rows, validation_split_percentage=0, batch_size=8,
-        question_column="question", **layout, **meaning,
+        question_column_name="question", **layout, **meaning,
     )  # fmt: skip
     module = MultipleChoiceModule(model_name_or_path=chooser)
     run = trainer(max_steps=1)

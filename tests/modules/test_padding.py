@@ -72,11 +72,11 @@ def data_for(task: str, folder: str, batch_size: int = 6) -> Any:
             for row, text in enumerate(texts()[:152])
         ]
         parts = {"train": choices[:120], "validation": choices[120:143], "test": choices[143:]}
-        columns = {"question_column": "question", "choice_columns": "options"}
+        columns = {"question_column_name": "question", "choice_column_names": "options"}
         return MultipleChoiceDataModule(dataset=parts, max_seq_length=48, **columns, **options)
     if task == "tags":
         sets = {"train": sentences(120), "validation": sentences(23, 200), "test": sentences(9, 300)}
-        names = {"text_column_name": "tokens", "tag_column": "tags"}
+        names = {"text_column_name": "tokens", "label_column_name": "tags"}
         return TokenClassificationDataModule(dataset=sets, max_seq_length=24, **names, **options)
     rows = [{"text": text} for text in texts()]
     parts = {"train": rows[:120], "validation": rows[120:143]}

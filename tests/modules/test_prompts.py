@@ -171,27 +171,27 @@ def test_texts_are_written_as_by_peft(tmp_path: Path, family: str, kind: str) ->
         (lambda model: CausalLMModule(model_name_or_path=model, peft=PROMPT), "llama", "no weights for lm_head"),
         (lambda model: MaskedLMModule(model_name_or_path=model, peft=PROMPT), "bert", "is not for this task"),
         (
-            lambda model: TextClassificationModule(model_name_or_path=model, peft=PROMPT, labels=["a", "b"]),
+            lambda model: TextClassificationModule(model_name_or_path=model, peft=PROMPT, label_names=["a", "b"]),
             "llama",
             "classifies by its last token",
         ),
         (
             lambda model: TextClassificationModule(
-                model_name_or_path=model, peft=PROMPT, labels=["a", "b"], padding_free="on"
+                model_name_or_path=model, peft=PROMPT, label_names=["a", "b"], padding_free="on"
             ),
             "bert",
             "puts tokens before the text",
         ),
         (
             lambda model: TextClassificationModule(
-                model_name_or_path=model, peft={**PROMPT, "num_virtual_token": 3}, labels=["a", "b"]
+                model_name_or_path=model, peft={**PROMPT, "num_virtual_token": 3}, label_names=["a", "b"]
             ),
             "bert",
             "did you mean 'num_virtual_tokens'",
         ),
         (
             lambda model: TextClassificationModule(
-                model_name_or_path=model, peft={"peft_type": "CPT"}, labels=["a", "b"]
+                model_name_or_path=model, peft={"peft_type": "CPT"}, label_names=["a", "b"]
             ),
             "bert",
             "use LORA",

@@ -91,7 +91,7 @@ def test_class_weights_need_classes_and_one_for_each(headed: str, trainer: Fit) 
     with pytest.raises(UserError, match=f"2 values for {len(LABELS)} labels"):
         trainer(max_steps=1).fit(module, data)
     loader = DataLoader(batches("bert", [0, 1]), batch_size=None)
-    balanced = TextClassificationModule(model_name_or_path=headed, labels=LABELS, class_weights="balanced")
+    balanced = TextClassificationModule(model_name_or_path=headed, label_names=LABELS, class_weights="balanced")
     with pytest.raises(UserError, match="our data module"):
         trainer(max_steps=1).fit(balanced, loader)
 
@@ -281,7 +281,7 @@ def batches(folder: str, labels: list[Any], size: int = 100) -> list[dict[str, T
 
 def test_labels_given_with_a_plain_loader(tiny: Callable[..., str], trainer: Fit) -> None:
     loader = DataLoader(batches(tiny(), [0, 1, -100, 2, 1, 0, 2], size=3), batch_size=None)
-    module = TextClassificationModule(model_name_or_path=tiny(), labels=["a", "b", "c"])
+    module = TextClassificationModule(model_name_or_path=tiny(), label_names=["a", "b", "c"])
     run = trainer(max_epochs=1)
     run.fit(module, loader, loader)
     assert module.model is not None
@@ -294,7 +294,7 @@ def test_labels_given_with_a_plain_loader(tiny: Callable[..., str], trainer: Fit
     rows = [row for batch in trainer().predict(module, loader) or [] for row in batch]
     assert [row["predicted_label"] for row in rows] == ["abc"[number] for number in logits.argmax(-1)]
     nameless = TextClassificationModule(model_name_or_path=tiny())
-    with pytest.raises(UserError, match="labels="):
+    with pytest.raises(UserError, match="label_names="):
         trainer(max_steps=1).fit(nameless, loader)
 
 

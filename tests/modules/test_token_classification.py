@@ -42,7 +42,7 @@ def data(model: str, rows: Any = None, **options: Any) -> TokenClassificationDat
     return TokenClassificationDataModule(
         model_name_or_path=model,
         dataset=rows or {"train": sentences(80), "validation": sentences(20, 100), "test": sentences(20, 200)},
-        **{"text_column_name": "tokens", "tag_column": "tags", "batch_size": 4, **options},
+        **{"text_column_name": "tokens", "label_column_name": "tags", "batch_size": 4, **options},
     )
 
 
@@ -228,7 +228,7 @@ def test_batches_of_somebody_elses_loader(tagger: str, trainer: Callable[..., Tr
             labels[0, words.index(word)] = TAGS.index(tag)
         batches.append({"input_ids": row["input_ids"], "attention_mask": row["attention_mask"], "labels": labels})
     loader = DataLoader(batches, batch_size=None)
-    module = TokenClassificationModule(model_name_or_path=tagger, labels=TAGS)
+    module = TokenClassificationModule(model_name_or_path=tagger, label_names=TAGS)
     (scores,) = trainer().validate(module, loader, verbose=False)
     model = AutoModelForTokenClassification.from_pretrained(tagger).eval()
     gold, found = [], []
@@ -244,7 +244,7 @@ def test_batches_of_somebody_elses_loader(tagger: str, trainer: Callable[..., Tr
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"label_smoothing_factor": 2.0}, "label_smoothing_factor is 2.0"),
-    ({"constrained_decoding": True, "labels": ["NOUN", "VERB"]}, "constrained_decoding: plain tags have no scheme"),
+    ({"constrained_decoding": True, "label_names": ["NOUN", "VERB"]}, "constrained_decoding: plain tags have no"),
 ])  # fmt: skip
 def test_what_does_not_go_together(
     options: dict[str, Any], message: str, lively: str, trainer: Callable[..., Trainer]

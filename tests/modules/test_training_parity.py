@@ -154,7 +154,7 @@ def collate(rows: list[dict[str, Any]]) -> Batch:
 def accumulated(headed: str, trainer: Callable[..., Trainer], size: int, windows: int) -> dict[str, Tensor]:
     # AdamW divides by the gradient's own size: without a larger epsilon it would blow float noise up to whole steps
     module = TextClassificationModule(
-        model_name_or_path=headed, labels=LABELS, learning_rate=3e-3, adam_epsilon=1e-3, weight_decay=0.01,
+        model_name_or_path=headed, label_names=LABELS, learning_rate=3e-3, adam_epsilon=1e-3, weight_decay=0.01,
         tokenizer_name=headed, class_weights=[0.05 + 0.1 * number for number in range(len(LABELS))],
     )  # fmt: skip
     loader = DataLoader(rows_of_dicts(headed), batch_size=size, collate_fn=collate)
@@ -232,7 +232,7 @@ class DropoutProbe(Callback):
 
 
 def test_dropout_is_on_in_training_also_after_a_validation(tiny: Callable[..., str], trainer: Any) -> None:
-    module = TextClassificationModule(model_name_or_path=tiny("bert"), labels=LABELS)
+    module = TextClassificationModule(model_name_or_path=tiny("bert"), label_names=LABELS)
     loader = DataLoader(rows_of_dicts(tiny("bert"), 0)[:16], batch_size=4, collate_fn=collate)
     probe = DropoutProbe()
     trainer(max_steps=4, val_check_interval=2, limit_val_batches=1, callbacks=[probe]).fit(module, loader, loader)

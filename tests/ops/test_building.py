@@ -63,9 +63,9 @@ def test_dtype_of_a_folder_in_bfloat16(halved: str, dtype: Any, precision: str, 
 
 def test_the_modules_default_is_float32(halved: str) -> None:
     labels = ["a", "b"]
-    plain = TextClassificationModule(model_name_or_path=halved, labels=labels).build()
+    plain = TextClassificationModule(model_name_or_path=halved, label_names=labels).build()
     assert {parameter.dtype for parameter in plain.parameters()} == {torch.float32}
-    asked = TextClassificationModule(model_name_or_path=halved, labels=labels, dtype="auto").build()
+    asked = TextClassificationModule(model_name_or_path=halved, label_names=labels, dtype="auto").build()
     assert {parameter.dtype for parameter in asked.parameters()} == {torch.bfloat16}
 
 
@@ -73,7 +73,7 @@ def test_from_scratch() -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     source = ModelSource(model_type="bert", config_overrides={**sizes, "vocab_size": 50})
     module = TextClassificationModule(
-        model_type="bert", config_overrides={**sizes, "vocab_size": 50}, labels=["a", "b", "c"]
+        model_type="bert", config_overrides={**sizes, "vocab_size": 50}, label_names=["a", "b", "c"]
     )
     assert source.config().hidden_size == 16
     model = module.build()
@@ -206,7 +206,7 @@ def test_files_that_are_no_checkpoint_of_ours_are_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression"])
 def test_the_head_is_configured_as_transformers_expects(tiny: Callable[..., str], kind: ProblemType) -> None:
     model = TextClassificationModule(
-        model_name_or_path=tiny(), labels=["a", "b"], problem_type=kind, config_overrides=NO_DROPOUT
+        model_name_or_path=tiny(), label_names=["a", "b"], problem_type=kind, config_overrides=NO_DROPOUT
     ).build()
     again = AutoModelForSequenceClassification.from_config(model.config)
     ids = torch.tensor([[2, 7, 3]])

@@ -67,8 +67,8 @@ class ChoiceLayout:
         (first, *others) = self.choices
         if not others and is_plain(features[first]) and getattr(features[first], "dtype", "") != "null":
             raise UserError(
-                f"{rows.place}: column {first!r} alone holds one choice a row: choice_columns must name a column for "
-                "each choice, or one of lists (json, parquet)"
+                f"{rows.place}: column {first!r} alone holds one choice a row: choice_column_names must name a column "
+                "for each choice, or one of lists (json, parquet)"
             )
 
 
@@ -87,11 +87,11 @@ def guess_layout(present: Sequence[str], place: str) -> ChoiceLayout:
     best = [one for one in found if not any(_columns(one) < _columns(other) for other in found)]
     if len(best) != 1:
         raise UserError(
-            f"{place}: which columns are context, question and choices? columns: {list(present)}; set choice_columns "
-            "and context_column, question_column or both"
+            f"{place}: which columns are context, question and choices? columns: {list(present)}; set "
+            "choice_column_names and context_column_name, question_column_name or both"
         )
     if gap := missing_between(best[0][2]):
-        raise UserError(f"{place}: there are choices in {best[0][2]}, but none in {gap!r}: set choice_columns")
+        raise UserError(f"{place}: there are choices in {best[0][2]}, but none in {gap!r}: set choice_column_names")
     return ChoiceLayout(*best[0], guess_answer_column(present))
 
 
@@ -122,8 +122,10 @@ def find_layout(
             return ChoiceLayout(*columns, label), False
         return replace(guess_layout(present, rows.place), label=label), True
     if not given.choices or not (given.context or given.question):
-        lacking = "neither context_column nor question_column" if given.choices else "no choice_columns"
-        raise UserError(f"choice_columns and context_column, question_column or both go together: {lacking} given")
+        lacking = "neither context_column_name nor question_column_name" if given.choices else "no choice_column_names"
+        raise UserError(
+            f"choice_column_names and context_column_name, question_column_name or both go together: {lacking} given"
+        )
     return replace(given, label=label), False
 
 

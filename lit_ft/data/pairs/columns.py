@@ -174,8 +174,8 @@ def find_columns(
     if len(present) < 2:
         raise UserError(f"{place}: there is one column, {present}: no target (parallel text files come in twos)")
     raise UserError(
-        f"{place}: which column is the source, which the target? columns: {present}; set source_column and "
-        "target_column"
+        f"{place}: which column is the source, which the target? columns: {present}; set source_column_name and "
+        "target_column_names"
     )
 
 
@@ -209,7 +209,7 @@ def _source_only(
     if not found and len(present) == 1:
         found = present
     if not source and len(found) != 1 and not (languages[0] and found):
-        raise UserError(f"{place}: which column is the source? columns: {present}; set source_column")
+        raise UserError(f"{place}: which column is the source? columns: {present}; set source_column_name")
     return PairColumns(str(found[0]), targets or ["target"])
 
 
@@ -227,7 +227,7 @@ def _of_nested(keys: list[str], name: str, wanted: Sequence[str | None], place: 
         found[1:] = [key or code for key, code in zip(found[1:], wanted[1:], strict=True)]
     for code, key in zip(wanted, found, strict=True):
         if key is None:
-            hint = did_you_mean(str(code), keys) or ": set source_column and target_column to two of them"
+            hint = did_you_mean(str(code), keys) or ": set source_column_name and target_column_names to two of them"
             raise UserError(f"{place}: column {name!r} holds no {code!r}: it has {keys}{hint}")
     if found[0] in found[1:]:
         raise UserError(f"{place}: source and target are both {found[0]!r} in column {name!r} ({keys})")
@@ -251,7 +251,8 @@ def _other(present: Sequence[str], taken: Sequence[str], place: str) -> str:
     if len(rest) == 1 or len(known) == 1:
         return rest[0] if len(rest) == 1 else known.pop()
     raise UserError(
-        f"{place}: which column belongs to {list(taken)}? columns: {list(present)}; set source_column and target_column"
+        f"{place}: which column belongs to {list(taken)}? columns: {list(present)}; set "
+        "source_column_name and target_column_names"
     )
 
 

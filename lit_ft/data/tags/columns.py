@@ -44,5 +44,5 @@ def guess_tags(rows: RawRows, words: str) -> str:
     others: list[str] = [name for name in rows.data.column_names if name not in (words, ID, OPENS_DOCUMENT)]
     lists = [name for name in others if is_list_column(rows.data.features, name)]
     if not others:
-        raise UserError(f"{rows.place} has no column of tags beside {words!r}: set tag_column")
+        raise UserError(f"{rows.place} has no column of tags beside {words!r}: set label_column_name")
     return [*others, *lists][-1]

@@ -176,7 +176,7 @@ def pretrained_labels(config: PreTrainedConfig, head: str) -> list[str] | None:
     return names if heads and names else None
 
 
-def label_names(names: Sequence[str]) -> dict[str, Any]:
+def label_config(names: Sequence[str]) -> dict[str, Any]:
     """Returns the values of a configuration that name a head's labels by id."""
     return {
         "num_labels": len(names),
