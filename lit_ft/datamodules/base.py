@@ -251,6 +251,7 @@ class TransformerDataModule(PreparingDataModule):
             for counted in (loop.epoch_progress.current, loop.epoch_progress.total):
                 counted.processed -= 1
                 counted.completed = min(counted.completed, counted.processed)
+            loop.restarting = True
         shift = sampler.steps_before(self._start[1]) - progress.ready
         for name in ("ready", "started", "processed", "completed"):
             setattr(progress, name, getattr(progress, name) + shift)

@@ -100,6 +100,11 @@ class ReferenceModule(StandaloneModule):
         super().on_save_checkpoint(checkpoint)
         checkpoint[KEY]["reference"] = self._reference_digest
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes which model the reference was, for the weights at hand are no longer its; see the base."""
+        super().on_load_checkpoint(checkpoint)
+        self._reference_digest = checkpoint[KEY].get("reference")
+
     def restore(self, extras: dict[str, Any]) -> None:
         """Takes which model the reference was; see the base."""
         super().restore(extras)
