@@ -23,11 +23,11 @@ def load(path: Path, class_path: str | None = None) -> tuple[Any, dict[str, Any]
     extras = read_extras(path)
     name = class_path or extras.get("class_path", "")
     if class_path is None and not name.startswith("lit_ft."):
-        raise UserError(f"{path} is of {name}, which is not lit_ft's: if you trust it, --class_path {name}")
+        raise UserError(f"{path} is of {name}, which is not lit_ft's: if you trust it, set class_path to {name}")
     try:
         kind = import_name(name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"--class_path {name}: {error}") from None
+        raise UserError(f"class_path {name}: {error}") from None
     if not (isinstance(kind, type) and issubclass(kind, TransformerModule)):
         raise UserError(f"{name} is no TransformerModule of lit_ft")
     taken = option_defaults(kind)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml  # type: ignore[import-untyped]
 from datasets import Dataset
 
 import lit_ft
+from lit_ft import made_with
 from lit_ft.data.batching.merging import RowMerger
 from lit_ft.data.features.ragged import as_column
 from lit_ft.data.reading.raw import RawRows
@@ -20,7 +20,7 @@ from lit_ft.modules.evaluation import beside
 from lit_ft.objects import import_name, option_defaults
 from lit_ft.ops.adapters.injecting import base_of, is_adapter
 from lit_ft.ops.building.models import ModelSource
-from lit_ft.runs import CHECKPOINTS, CONFIG, SHARDS_INDEX, find_checkpoint, run_of
+from lit_ft.runs import CHECKPOINTS, SHARDS_INDEX, find_checkpoint, run_of
 
 TASKS = {
     "ForSequenceClassification": "TextClassification",
@@ -41,6 +41,7 @@ NAMES = (
 DATA_OF = {"Reward": "Preference"}
 """Tasks whose rows are another's."""
 PLACE = "rows"
+OURS = "lit_ft."
 
 Row = Mapping[str, Any]
 
@@ -56,6 +57,7 @@ class Predictor:
 
     def __init__(self, module: Any, data: Any, batch_size: int = 32) -> None:
         self.module, self.data, self.batch_size = module.eval(), data, batch_size
+        data.serve(module)
         self.known = dict(module.description)
 
     def __call__(self, rows: Sequence[Row | str] | Row | str) -> list[dict[str, Any]]:
@@ -133,8 +135,8 @@ def load_predictor(
             Default: that of the checkpoint, or by the class of the folder's model.
         device: where it runs. Default: a GPU if there is one.
         batch_size: rows that are run together.
-        class_path: class of the module, where a checkpoint is of one of your own; the class of the data is then that of
-            the run.
+        class_path: class of the module, where the model is of one of your own, or its rows were read by one: the class
+            of the data is then that of the run.
         options: of the data module or of the module, by their names, such as `stride=64` or
             `generation={"num_beams": 4}`; they win over those of the run.
 
@@ -143,67 +145,71 @@ def load_predictor(
     """
     if task is not None and task not in NAMES:
         raise UserError(f"task is {task!r}; choices: {', '.join(NAMES)}{did_you_mean(task, NAMES)}")
-    data_path = ""
     if _is_ours(Path(source)):
         path = find_checkpoint(str(source), Path("runs"))
-        module = load(path, class_path)[0]
-        name = type(module).__name__.removesuffix("Module")
-        data_path, made_with = _data_of_run(path)
+        module, made = load(path, class_path)[0], made_with.of_run(run_of(path))
         _take(module, options)
     else:
-        name = task or _task_of(str(source))
-        kind = getattr(lit_ft, f"{name}Module")
+        made = {} if task else made_with.read(Path(resolve_path(str(source))))
+        kind = _module_class(str(source), task, class_path, made.get("module", ""))
         own = {option: options.pop(option) for option in [*options] if option in option_defaults(kind)}
-        module, made_with = kind(model_name_or_path=str(source), **own), {"model_name_or_path": str(source), **own}
+        module = kind(model_name_or_path=str(source), **own)
+        made = {**made, "options": {"model_name_or_path": str(source), **made.get("options", {}), **own}}
         module.build()
-    data_kind = getattr(lit_ft, f"{DATA_OF.get(name, name)}DataModule", None)
-    if class_path and data_path:  # who vouches for the one vouches for the other
-        data_kind = _imported(data_path)
-    if data_kind is None:
-        raise UserError(f"{type(module).__name__} is no task of lit_ft: make Predictor(module, data) yourself")
+    data_kind = _data_class(type(module), made.get("data", ""), class_path)
     known = option_defaults(data_kind)
     for option in options.keys() - known.keys():
-        raise UserError(f"{name} has no option {option!r}{did_you_mean(option, known)}")
-    given = {**{option: value for option, value in made_with.items() if option in known}, **options}
+        raise UserError(f"{data_kind.__name__} has no option {option!r}{did_you_mean(option, known)}")
+    given = {option: value for option, value in made.get("options", {}).items() if option in known} | options
     try:
         data = data_kind(**given)
     except TypeError as error:
         settled = next((option for option in options if repr(option) in str(error)), None)
         if settled is None:
             raise
-        raise UserError(f"{name} settles {settled} by itself: leave it out") from None
-    data.serve(module)
+        raise UserError(f"{data_kind.__name__} settles {settled} by itself: leave it out") from None
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Predictor(module.to(where), data, batch_size)
+
+
+def _module_class(source: str, task: str | None, class_path: str | None, written: str) -> Any:
+    """Returns the class for a Hugging Face folder; `written` is what the folder says that it was."""
+    if class_path is not None:
+        return _imported(class_path)
+    if written and not written.startswith(OURS):
+        raise UserError(
+            f"{source} is of {written}, which is not lit_ft's: if you trust it, set class_path to {written}"
+        )
+    if written:
+        return import_name(written)
+    return getattr(lit_ft, f"{task or _task_of(source)}Module")
+
+
+def _data_class(module: type, written: str, class_path: str | None) -> Any:
+    """Returns the class that reads rows as those of the model were read; `written` is what its run or folder says."""
+    if written and not written.startswith(OURS) and class_path is None:
+        raise UserError(
+            f"its rows were read with {written}, which is not lit_ft's: if you trust it, set class_path to that of the "
+            f"module, {module.__module__}.{module.__qualname__}"
+        )
+    if written:  # who vouches for the one vouches for the other
+        return _imported(written)
+    name = module.__name__.removesuffix("Module")
+    kind = getattr(lit_ft, f"{DATA_OF.get(name, name)}DataModule", None)
+    if kind is None:
+        raise UserError(f"{module.__name__} is no task of lit_ft: make Predictor(module, data) yourself")
+    return kind
 
 
 def _is_ours(path: Path) -> bool:
     return path.is_file() or (path / CHECKPOINTS).is_dir() or (path / SHARDS_INDEX).is_file()
 
 
-OF_ROWS = (
-    "dataset_name", "dataset_config_name", "dataset_revision", "train_file", "validation_file", "test_file",
-    "predict_file", "sources", "streaming", "max_train_samples", "max_eval_samples", "max_predict_samples",
-    "validation_split_name", "test_split_name", "predict_split_name", "train_split_name", "preparation_dir",
-)  # fmt: skip
-"""Options that say which rows a run had."""
-
-
-def _data_of_run(checkpoint: Path) -> tuple[str, dict[str, Any]]:
-    """Returns class and options of the data of the run that a checkpoint lies in, but for which rows they were."""
-    run = run_of(checkpoint)
-    if run is None or not (run / CONFIG).is_file():
-        return "", {}
-    data = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")).get("data") or {}
-    options = {name: value for name, value in (data.get("init_args") or {}).items() if name not in OF_ROWS}
-    return data.get("class_path", ""), options
-
-
 def _imported(class_path: str) -> Any:
     try:
         return import_name(class_path)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"the run read its rows with {class_path}: {error}") from None
+        raise UserError(f"class_path {class_path}: {error}") from None
 
 
 def _take(module: Any, options: dict[str, Any]) -> None:

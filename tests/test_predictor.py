@@ -1,5 +1,6 @@
 """`load_predictor`: the rows that `predict` writes, of checkpoints, runs and folders of every task."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,10 +173,49 @@ def test_a_run_brings_its_options_and_a_folder_is_told_by_its_head(
     said = texts()[5] * 3
     (one,) = predictor(said)
     assert one["text"] == said
-    (other,) = lit_ft.load_predictor(run / "hf", max_seq_length=16, stride=4)(said)
+    (other,) = lit_ft.load_predictor(run / "hf")(said)  # it says how rows are read, and nothing of this machine
     same(one, other)
-    (whole,) = lit_ft.load_predictor(run / "hf")(said)
+    assert json.loads((run / "hf" / "lit_ft.json").read_text()) == {
+        "lit_ft": lit_ft.__version__, "module": "lit_ft.modules.text_classification.TextClassificationModule",
+        "data": "lit_ft.TextClassificationDataModule",
+        "options": {"max_seq_length": 16, "stride": 4, "text_column_names": "text"},
+    }  # fmt: skip
+    (whole,) = lit_ft.load_predictor(run / "hf", task="TextClassification")(said)
     assert whole["scores"] != pytest.approx(one["scores"], abs=1e-7)
+
+
+class Shouting(lit_ft.TextClassificationDataModule):
+    """Reads texts in its own way."""
+
+    def tokenize(self, rows: dict[str, list[Any]], split: Any) -> dict[str, Any]:
+        return super().tokenize({**rows, "text": [f"{text} !!" for text in rows["text"]]}, split)
+
+
+class Own(lit_ft.TextClassificationModule):
+    """A class of somebody's."""
+
+
+@pytest.mark.parametrize("own", [lit_ft.TextClassificationModule, Own])
+def test_rows_are_read_by_the_class_that_the_run_read_them_with(
+    own: type[Any], tiny: Callable[..., str], sample: Path, tmp_path: Path
+) -> None:
+    words = [
+        f"--model=tests.test_predictor.{own.__name__}", "--data=tests.test_predictor.Shouting",
+        f"--data.train_file={sample / 'train.csv'}", "--data.text_column_names=text", "--data.max_train_samples=40",
+        f"--model.model_name_or_path={tiny('bert')}", "--trainer.max_epochs=1", "--trainer.accelerator=cpu",
+        f"--trainer.default_root_dir={tmp_path / 'runs'}", "--trainer.enable_progress_bar=false",
+    ]  # fmt: skip
+    words[0] = words[0] if own is Own else "--model=TextClassificationModule"
+    run = cli.main(["fit", *words]).folder
+    assert run is not None
+    path = f"{own.__module__}.{own.__name__}"
+    for source in (run, run / "hf"):
+        with pytest.raises(UserError, match=f"which is not lit_ft's: if you trust it, set class_path.*{own.__name__}"):
+            lit_ft.load_predictor(source)
+        predictor = lit_ft.load_predictor(source, class_path=path)
+        assert (type(predictor.module), type(predictor.data)) == (own, Shouting)
+        plain = lit_ft.load_predictor(run / "hf", task="TextClassification")
+        same(predictor("late")[0]["scores"], plain("late !!")[0]["scores"])
 
 
 def test_an_adapters_folder_and_texts_alone(tmp_path: Path) -> None:
@@ -202,7 +242,7 @@ def test_what_cannot_be_is_named(tiny: Callable[..., str], tmp_path: Path) -> No
     predictor = lit_ft.load_predictor(bert, task="MaskedLM", batch_size=2)
     with pytest.raises(UserError, match="text"):
         predictor([{"number": 3}])
-    with pytest.raises(UserError, match="QuestionAnswering settles stride"):
+    with pytest.raises(UserError, match="QuestionAnsweringDataModule settles stride"):
         lit_ft.load_predictor(bert, task="QuestionAnswering", stride=3)
     with pytest.raises(UserError, match="has no option 'max_length'"):
         lit_ft.load_predictor(bert, task="MaskedLM", max_length=3)

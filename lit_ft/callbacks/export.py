@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from safetensors import SafetensorError
 from torch import Tensor
 
+from lit_ft import made_with
 from lit_ft.callbacks.base import RunCallback
 from lit_ft.callbacks.hub import HubRepository
 from lit_ft.callbacks.model_card import model_card
@@ -163,11 +164,7 @@ def export(
         if not adapter:
             config.__dict__.pop(BASE_GGUF, None)
         config.save_pretrained(working / SUBFOLDER if adapter else working)
-        tokenizer = load_tokenizer_files(extras["tokenizer"])
-        if tokenizer is not None:
-            tokenizer.save_pretrained(working)
-        module.write_extras(working)
-        (working / "README.md").write_text(model_card(module, checkpoint, adapter, run), encoding="utf-8")
+        _write_beside(module, checkpoint, working, adapter, run)
         if sample is not None:
             _check(module, state, working, sample)
         sync_files(working)
@@ -177,6 +174,17 @@ def export(
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return target
+
+
+def _write_beside(module: Any, checkpoint: dict[str, Any], folder: Path, adapter: bool, run: Path | None) -> None:
+    """Writes what belongs to the weights: tokenizer, what other libraries need, how rows were read, and the card."""
+    extras = checkpoint[KEY]
+    tokenizer = load_tokenizer_files(extras["tokenizer"])
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    module.write_extras(folder)
+    made_with.write(folder, made_with.of_module(extras["class_path"], module._datamodule, run))
+    (folder / "README.md").write_text(model_card(module, checkpoint, adapter, run), encoding="utf-8")
 
 
 def _put(working: Path, target: Path) -> None:

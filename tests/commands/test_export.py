@@ -69,7 +69,7 @@ def test_classes_of_others_are_not_imported_unasked(tiny: Callable[..., str], tm
     out = ["--out", str(tmp_path / "hf")]
     with pytest.raises(UserError, match=r"last.ckpt is of somebody.Module, which is not lit_ft's: if you trust it"):
         export(["--ckpt_path", str(path), *out])
-    with pytest.raises(UserError, match=r"--class_path somebody.Module: No module named 'somebody'"):
+    with pytest.raises(UserError, match=r"class_path somebody.Module: No module named 'somebody'"):
         export(["--ckpt_path", str(path), "--class_path", "somebody.Module", *out])
     with pytest.raises(UserError, match=r"json.JSONDecoder is no TransformerModule"):
         export(["--ckpt_path", str(path), "--class_path", "json.JSONDecoder", *out])
