@@ -43,7 +43,7 @@ from lit_ft.callbacks.interruption import Interrupted
 from lit_ft.callbacks.run_logger import run_folder
 from lit_ft.errors import UserError
 from lit_ft.faults import LastBatch, explained
-from lit_ft.objects import import_name, option_parameters
+from lit_ft.objects import import_name, option_defaults, option_parameters
 from lit_ft.ops.building.checkpoint_extras import read_extras
 from lit_ft.parser import Parser
 from lit_ft.resuming import AUTO, check_fixed, saved_options, taken_over, with_config_of_run
@@ -290,10 +290,11 @@ class LitFtCLI(LightningCLI):
 def _link(options: Namespace) -> None:
     """Copies the model's options to the data; a different value given there is an error."""
     model, data = options.model.get("init_args") or {}, (options.get("data") or {}).get("init_args") or {}
+    own = option_defaults(import_name(options.data.class_path)) if data else {}
     for name in LINKED:
         if name not in model or name not in data:
             continue
-        if data[name] not in (model[name], None, False, "main"):
+        if data[name] not in (model[name], own[name]):
             raise UserError(f"data.{name} is {data[name]!r}, model.{name} is {model[name]!r}: set it on the model only")
         data[name] = model[name]
 

@@ -54,7 +54,9 @@ class Parser(LightningArgumentParser):
         """
         if unknown := re.search(r"class_path '([\w.]+)':\s*Option '(\w+)' is not accepted", message):
             wing, known = _wing(unknown[1])
-            hint = where(unknown[2], self._sections(unknown[1]) | {wing: known - {unknown[2]}}, wing)
+            if unknown[2] in known:
+                raise UserError(f"{unknown[1]} settles {unknown[2]!r} by itself: leave it out")
+            hint = where(unknown[2], self._sections(unknown[1]) | {wing: known}, wing)
             raise UserError(f"{unknown[1]} has no option {unknown[2]!r}{hint}")
         if not self.exit_on_error:
             super().error(message, ex)

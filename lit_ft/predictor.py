@@ -148,6 +148,7 @@ def load_predictor(
     if _is_ours(Path(source)):
         path = find_checkpoint(str(source), Path("runs"))
         module, made = load(path, class_path)[0], made_with.of_run(run_of(path))
+        made.setdefault("options", {}).setdefault("add_tokens", module.hparams["add_tokens"])
         _take(module, options)
     else:
         made = {} if task else made_with.read(Path(resolve_path(str(source))))

@@ -4,10 +4,12 @@ import csv
 import json
 import random
 import re
+import sys
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,6 +20,8 @@ from lit_ft import load_predictor
 from lit_ft.cli import main
 from lit_ft.errors import UserError
 from lit_ft.objects import import_name
+from tests.contract import FLOAT, LONG, TaskContract
+from tests.tiny import texts
 
 ROOT = Path(__file__).parents[1]
 TASK = ROOT / "examples" / "new_task"
@@ -107,7 +111,7 @@ def test_mistakes_are_named(prices: list[str], tmp_path: Path) -> None:
         main(["fit", *prices, *root, "--data.label_column_name", "prize"])
     with pytest.raises(UserError, match="coverage is 80"):
         main(["fit", *prices, *root, "--model.coverage", "80"])
-    with pytest.raises(UserError, match=r"intervals\.IntervalDataModule has no option 'stride'"):
+    with pytest.raises(UserError, match=r"intervals\.IntervalDataModule settles 'stride' by itself"):
         main(["fit", *prices, *root, "--data.stride", "8"])
     with pytest.raises(UserError, match="IntervalModule reads a row as one feature: leave stride out"):
         import_name("intervals.IntervalModule")(model_name_or_path="any").merge([{}, {}])
@@ -117,3 +121,22 @@ def test_mistakes_are_named(prices: list[str], tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,price\na lamp,20\na rug,\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"train\.csv.*have no label"):
         main(["fit", *prices, *root])
+
+
+def of_the_task(name: str) -> Any:
+    """A class of the example, which is no package: it is imported from its file, once."""
+    if "intervals" not in sys.modules:
+        spec = spec_from_file_location("intervals", TASK / "intervals.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules["intervals"] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["intervals"])
+    return getattr(sys.modules["intervals"], name)
+
+
+class TestIntervals(TaskContract):
+    module_class, data_class = of_the_task("IntervalModule"), of_the_task("IntervalDataModule")
+    keys: ClassVar[dict[str, Any]] = {"input_ids": (2, LONG), "attention_mask": (2, LONG), "labels": (1, FLOAT)}
+
+    def rows(self, count: int, start: int = 0) -> list[dict[str, Any]]:
+        return [{"text": text, "label": len(text) / 10} for text in texts()[start : start + count]]

@@ -1,6 +1,7 @@
 """The house stays in order: imports go one way, files and functions stay readable, the public surface is pinned."""
 
 import ast
+import json
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lit_ft
+from tests.public_surface import FILE, surface
 
 ROOT = Path(lit_ft.__file__).parent
 FOUNDATION = {"errors", "objects"}
@@ -28,6 +30,7 @@ MAY_IMPORT = {
     "sweeping": {"pages", "runs", "yaml_files"},
     "callbacks": {"data", "ops", "metrics", "pages", "runs", "sweeping", "made_with"},
     "loading": {"modules", "ops", "runs"},
+    "tasks": {"data", "ops", "datamodules", "modules"},
     "made_with": {"runs"},
     "predictor": {"data", "ops", "modules", "runs", "loading", "made_with"},
     "cli": {"datamodules", "modules", "callbacks", "ops", "parser", "resuming", "runs", "screen", "faults",
@@ -40,7 +43,7 @@ MAY_IMPORT = {
 SHARED = {
     "__init__", "base", "tokenizing", "preparing", "streaming", "adamw", "padding", "normaliser", "standalone",
     "parallel", "evaluation", "language_modeling", "candidate_labels", "pooled", "seq2seq", "causal_lm", "chats",
-    "replying", "reference", "batch_notes", "viewing",
+    "replying", "reference", "batch_notes", "viewing", "agreements",
 }  # fmt: skip
 """Files of the wings that are no task."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))
@@ -165,3 +168,8 @@ def test_public_names_are_importable_and_lazy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     with pytest.raises(AttributeError, match="TextClassificationModule"):
         _ = lit_ft.TextClasificationModule  # type: ignore[attr-defined]
+
+
+def test_options_and_their_defaults_are_those_agreed_on() -> None:
+    agreed = json.loads(FILE.read_text(encoding="utf-8"))
+    assert surface() == agreed, "a change for users: python -m tests.public_surface, and a line in CHANGELOG.md"

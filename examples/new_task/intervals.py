@@ -9,13 +9,8 @@ from torchmetrics import MeanMetric
 from transformers import AutoModelForSequenceClassification
 
 from lit_ft import TransformerDataModule, TransformerModule
-from lit_ft.data.batching.collators import Batch, Feature, stack_labels
-from lit_ft.data.batching.merging import Part
-from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.columns import check_columns
-from lit_ft.data.reading.raw import Kind, RawRows
 from lit_ft.errors import RowError, UserError
-from lit_ft.ops.building.models import label_config
+from lit_ft.tasks import Batch, Feature, Key, Kind, Part, RawRows, RowContent, check_columns, label_config, stack_labels
 
 
 class IntervalDataModule(TransformerDataModule):
@@ -59,7 +54,7 @@ class IntervalDataModule(TransformerDataModule):
         numbers = np.concatenate([store.column("labels") for store in train])
         return {"mean": float(np.nanmean(numbers)), "std": float(np.nanstd(numbers)) or 1.0}
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Any]) -> Batch:
+    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads the texts and stacks the numbers."""
         return stack_labels(super().collate(features, split, keys), features)
 

@@ -234,7 +234,7 @@ def _gathered(trainer: Trainer, record: SetRecord) -> dict[str, Any]:
 
 def _shown(data: Any, batch: dict[str, Any], at: int) -> dict[str, Any]:
     """Returns what the row says, and its label, where our data module made the batch."""
-    if not hasattr(data, "parts") or "row" not in batch:
+    if not hasattr(data, "sequences") or "row" not in batch:
         return {"text": None, "label": None}
     row = one_row(batch, at)
-    return {"text": RowView(tuple(data.parts(row))).text[:TEXT], "label": data.label_of(row)}
+    return {"text": RowView(tuple(data.sequences(row))).text[:TEXT], "label": data.label_of(row)}

@@ -20,7 +20,7 @@ from lit_ft.data.ordering.training_order import OwnOrder, SamplingStrategy, Trai
 from lit_ft.data.quality.report import table
 from lit_ft.data.reading.raw import Kind
 from lit_ft.data.streaming.loader import PlacedBatch, StreamLoader
-from lit_ft.data.viewing.row_views import Part, token_parts
+from lit_ft.data.viewing.row_views import SequenceView, token_parts
 from lit_ft.datamodules.batch_notes import note_on_batches, note_on_change
 from lit_ft.datamodules.preparing import PreparingDataModule
 from lit_ft.datamodules.streaming import check_streaming, check_validation, stream_loader
@@ -49,7 +49,7 @@ class TransformerDataModule(PreparingDataModule):
     """Rows from files, the hub or memory, tokenized once and served in batches by transformers' names.
 
     A task writes `describe`, `tokenize`, `collate` and, where it needs them, `row_content`, `input_columns`,
-    `info_columns`, `summarise`, `strata`, `groups`, `train_order`, `parts`, `label_of` and `label_counts`.
+    `info_columns`, `summarise`, `strata`, `groups`, `train_order`, `sequences`, `label_of` and `label_counts`.
 
     Args:
         data_seed: seed of the order of training rows. Default: the run's seed.
@@ -131,7 +131,7 @@ class TransformerDataModule(PreparingDataModule):
         """Returns an order of the training features that is the task's own; `None` = that of the options."""
         return None
 
-    def parts(self, batch: Batch) -> list[Part]:
+    def sequences(self, batch: Batch) -> list[SequenceView]:
         """Takes a batch of one row apart for people: the sequences that the model reads."""
         return token_parts(self.tokenizer, batch)
 

@@ -17,7 +17,7 @@ from lit_ft.data.ordering.samplers import FILLER, Key
 from lit_ft.data.preparing.prepare import Prepared
 from lit_ft.data.reading.raw import Kind
 from lit_ft.data.tokenizing.word_starts import WordStarts
-from lit_ft.data.viewing.row_views import Part, Role, sequence
+from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import RowError, UserError
 from lit_ft.ops.building.objectives import is_permutation
@@ -159,10 +159,10 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         batch["labels"][torch.tensor([index == FILLER for _, index in keys])] = IGNORED
         return batch
 
-    def parts(self, batch: Batch) -> list[Part]:
+    def sequences(self, batch: Batch) -> list[SequenceView]:
         """Tokens, those to be guessed with what they are; see the base."""
         if "labels" not in batch:
-            return super().parts(batch)
+            return super().sequences(batch)
         real, labels = batch["attention_mask"][0].bool(), batch["labels"]
         if "target_mapping" in batch:  # labels of a permutation stand by themselves
             known = labels[0] != IGNORED

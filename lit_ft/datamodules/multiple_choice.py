@@ -17,7 +17,7 @@ from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import Names, as_list, check_columns
 from lit_ft.data.reading.raw import Kind, RawRows, Rows
 from lit_ft.data.reading.splits import same_texts
-from lit_ft.data.viewing.row_views import Part, several_parts
+from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError, did_you_mean
 
@@ -145,7 +145,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         batch = pad_sequences(features, self.tokenizer, most, self.static_length, self.hparams["pad_to_multiple_of"])
         return stack_labels(batch, features)
 
-    def parts(self, batch: Batch) -> list[Part]:
+    def sequences(self, batch: Batch) -> list[SequenceView]:
         """The choices, of which one is right; see the base."""
         label = int(batch["labels"][0]) if "labels" in batch else -1
         titles = [f"choice {number + 1}" for number in range(batch["input_ids"].shape[1])]

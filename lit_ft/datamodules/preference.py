@@ -17,7 +17,7 @@ from lit_ft.data.labels import IGNORED
 from lit_ft.data.ordering.samplers import FILLER, Key, LengthSortedSampler
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.raw import Kind, RawRows
-from lit_ft.data.viewing.row_views import Part, token_parts
+from lit_ft.data.viewing.row_views import SequenceView, token_parts
 from lit_ft.datamodules.chats import ChatDataModule
 from lit_ft.errors import RowError, UserError
 
@@ -115,7 +115,7 @@ class PreferenceDataModule(ChatDataModule):
                     data, batch_size=size, sampler=sampler, collate_fn=lambda features: self.batch_of("train", features)
                 )
 
-    def parts(self, batch: Batch) -> list[Part]:
+    def sequences(self, batch: Batch) -> list[SequenceView]:
         """The chosen and the rejected conversation, or the only one; see the base."""
         names, columns = ("input_ids", "attention_mask", "labels"), len(batch["input_ids"])
         sides = [{name: batch[name][[at]] for name in names} for at in range(columns)]

@@ -39,6 +39,21 @@ def _plain(options: Any) -> Any:
     return {name: value for name, value in options.items() if name != "dataset"}
 
 
+def check_plain(description: Any, whose: str) -> None:
+    """Makes sure that a description is plain JSON, as it goes into checkpoints.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not isinstance(description, dict):
+        raise UserError(f"{whose} returned {description!r}; it returns a dict")
+    for name, value in description.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            raise UserError(f"{whose}: {name!r} is {value!r}, which is no plain JSON") from None
+
+
 def _by_kind(train: Given, validation: Given, test: Given, predict: Given) -> dict[Kind, Given]:
     return {"train": train, "validation": validation, "test": test, "predict": predict}
 
@@ -276,6 +291,7 @@ class PreparingDataModule(TokenizingDataModule):
         rows = {kind: self.load_rows(kind) for kind in kinds}
         self.notes = []
         self.description = self.describe(rows, known)
+        check_plain(self.description, f"{type(self).__name__}.describe")
         if self.hparams["streaming"]:
             rows.pop("train", None)
         check_unchanged(self._used)

@@ -18,7 +18,7 @@ from lit_ft.data.reading.columns import check_columns, check_texts
 from lit_ft.data.reading.formats.answers import answer_key, text_of, with_starts
 from lit_ft.data.reading.raw import Kind, RawRows, Rows
 from lit_ft.data.reading.splits import same_texts
-from lit_ft.data.viewing.row_views import Part, Role, sequence
+from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 
@@ -143,7 +143,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         """Pads the windows and moves places to where their tokens are; see the base."""
         return place_spans(super().collate(features, split, keys), features)
 
-    def parts(self, batch: Batch) -> list[Part]:
+    def sequences(self, batch: Batch) -> list[SequenceView]:
         """Question and context, in which the answer is marked; see the base."""
         ids = batch["input_ids"][0][batch["attention_mask"][0].bool()].tolist()
         roles: list[Role] = ["plain"] * len(ids)

@@ -19,7 +19,7 @@ from lit_ft.data.ordering.training_order import OwnOrder
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import check_columns, guess_label_column
 from lit_ft.data.reading.raw import Kind, RawRows
-from lit_ft.data.viewing.row_views import Part, several_parts
+from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError
 
@@ -175,7 +175,7 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         batch["real"] = torch.tensor([key[1] != FILLER for key in keys])
         return stack_labels(batch, features)
 
-    def parts(self, batch: Batch) -> list[Part]:
+    def sequences(self, batch: Batch) -> list[SequenceView]:
         """The texts by their columns; see the base."""
         return several_parts(self.tokenizer, batch, self.description["columns"])
 

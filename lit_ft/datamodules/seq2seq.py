@@ -22,7 +22,7 @@ from lit_ft.data.reading.columns import Names, as_list
 from lit_ft.data.reading.parallel import side_of
 from lit_ft.data.reading.raw import Kind, RawRows
 from lit_ft.data.tokenizing.training import trained_folder
-from lit_ft.data.viewing.row_views import Part, sequence
+from lit_ft.data.viewing.row_views import SequenceView, sequence
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.building.positions import longest_input
@@ -272,9 +272,9 @@ class Seq2SeqDataModule(TransformerDataModule):
         config = self.pretrained_config()
         return config is not None and config.model_type == "t5"
 
-    def parts(self, batch: Batch) -> list[Part]:
+    def sequences(self, batch: Batch) -> list[SequenceView]:
         """Source and target; see the base."""
-        source = replace(*super().parts({**batch, "labels": None}), title="source")
+        source = replace(*super().sequences({**batch, "labels": None}), title="source")
         if "labels" not in batch:
             return [source]
         labels = batch["labels"][0]

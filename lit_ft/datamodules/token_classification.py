@@ -22,7 +22,7 @@ from lit_ft.data.tags.description import describe_known, describe_tags, scheme_o
 from lit_ft.data.tags.rows import TagReader, reading_of
 from lit_ft.data.tags.schemes import OUTSIDE, TagScheme, check_scheme
 from lit_ft.data.tokenizing.words import WordEncoder, needs_prefix_space, takes_prefix_space
-from lit_ft.data.viewing.row_views import Part, Role, sequence
+from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.building.models import TOKEN_HEAD, pretrained_labels
@@ -154,10 +154,10 @@ class TokenClassificationDataModule(TransformerDataModule):
             batch["first_tokens"] = torch.nn.utils.rnn.pad_sequence(firsts, batch_first=True, padding_value=-1).long()
         return batch
 
-    def parts(self, batch: Batch) -> list[Part]:
+    def sequences(self, batch: Batch) -> list[SequenceView]:
         """Tokens with their tags, but for `O`; see the base."""
         if "labels" not in batch:
-            return super().parts(batch)
+            return super().sequences(batch)
         real, names = batch["attention_mask"][0].bool(), self.description["labels"]
         ids, labels = (batch[name][0][real].tolist() for name in ("input_ids", "labels"))
         roles: list[Role] = ["ignored" if label == IGNORED else "learned" for label in labels]

@@ -32,7 +32,7 @@ def view(data: Any, kind: Kind, name: str, index: int) -> RowView:
     title, lost = data.known_rows.get(kind, {}).get(name, {}).get(row, (None, 0))
     if windows > 1:
         title = f"{title or f'row {row + 1}'}, window {index - first + 1} of {windows}"
-    return RowView(tuple(data.parts(batch)), data.label_of(batch), title, lost)
+    return RowView(tuple(data.sequences(batch)), data.label_of(batch), title, lost)
 
 
 def some_views(data: Any, kind: Kind, name: str, count: int) -> Iterator[RowView]:
@@ -55,7 +55,7 @@ def figures(data: Any) -> list[SetFigures]:
                 if one["split"] == kind and (kind == "train" or one["name"] in ("", name))
             ]
             if reports:
-                counts = data.label_counts(features.store)
+                counts = {} if kind == "predict" else data.label_counts(features.store)
                 made.append(set_figures(features.store, _together(reports, name), data.unknown_id, counts))
     return made
 

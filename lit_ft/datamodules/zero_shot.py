@@ -7,7 +7,7 @@ import numpy as np
 from lit_ft.data.batching.collators import Batch, Feature, pad_sequences, stack_labels
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.reading.raw import Kind
-from lit_ft.data.viewing.row_views import Part, several_parts
+from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.candidate_labels import CandidateLabelDataModule
 
 
@@ -38,7 +38,7 @@ class ZeroShotDataModule(CandidateLabelDataModule):
         batch = pad_sequences(features, self.tokenizer, 0, self.static_length, self.hparams["pad_to_multiple_of"])
         return stack_labels(batch, features)
 
-    def parts(self, batch: Batch) -> list[Part]:
+    def sequences(self, batch: Batch) -> list[SequenceView]:
         """The pairs, of which one is right; see the base."""
         label = int(batch["labels"][0]) if "labels" in batch else -1
         return several_parts(self.tokenizer, batch, self.hparams["candidate_labels"], label)

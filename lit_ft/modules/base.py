@@ -10,8 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_ft.data.tokenizing.texts import add_tokens_to, load_tokenizer
+from lit_ft.errors import UserError
 from lit_ft.modules.adamw import AdamWModule
 from lit_ft.modules.adapters import AdapterModule
+from lit_ft.modules.agreements import checked_loss
 from lit_ft.modules.evaluating import EvaluatingModule
 from lit_ft.modules.evaluation import EvaluationSet
 from lit_ft.modules.normaliser import LossNormaliser
@@ -20,7 +22,14 @@ from lit_ft.modules.parallel import share_out
 from lit_ft.modules.randomness import StepwiseRandomness
 from lit_ft.modules.standalone import StandaloneModule
 from lit_ft.ops.building.compiling import compile_layers
-from lit_ft.ops.building.models import ModelSource, fit_to_tokenizer, freeze, resize_embeddings, weights_dtype
+from lit_ft.ops.building.models import (
+    ModelSource,
+    check_names,
+    fit_to_tokenizer,
+    freeze,
+    resize_embeddings,
+    weights_dtype,
+)
 from lit_ft.ops.losses.classification import mean
 from lit_ft.optim.ranges import check_ranges
 from lit_ft.optim.schedules import check_schedule
@@ -187,9 +196,16 @@ class TransformerModule(EvaluatingModule, AdamWModule, AdapterModule, StepwiseRa
     def setup(self, stage: str) -> None:
         """Takes what the data module says of its rows; checks, before any weights are loaded, what needs it."""
         self.description = {**self.description, **getattr(self._datamodule, "description", {})}
+        self._check_tokens()
         if stage == "fit":
             self.check_monitored()
             self._check_warmup()
+
+    def _check_tokens(self) -> None:
+        added = self.hparams["add_tokens"] or []
+        known = self.tokenizer.get_vocab() if added and self.tokenizer is not None else added
+        if lacking := [token for token in added if token not in known]:
+            raise UserError(f"add_tokens: the data's tokenizer lacks {lacking}: give the data the same add_tokens")
 
     def configure_model(self) -> None:
         """Builds the model, once the data's description is known; Lightning calls it after `setup`.
@@ -212,7 +228,10 @@ class TransformerModule(EvaluatingModule, AdamWModule, AdapterModule, StepwiseRa
         tokenizer = self.tokenizer
         config = self.hf_config or self.source.config()
         if self.hf_config is None:
-            for name, value in self.config_kwargs(self.description).items():
+            values = self.config_kwargs(self.description)
+            if not self.hparams["ignore_mismatched_sizes"]:
+                check_names(config, values, self.auto_class)
+            for name, value in values.items():
                 setattr(config, name, value)
             if tokenizer is not None and self.source.model_name_or_path is None:
                 fit_to_tokenizer(config, tokenizer, self.hparams["config_overrides"])
@@ -272,7 +291,7 @@ class TransformerModule(EvaluatingModule, AdamWModule, AdapterModule, StepwiseRa
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the loss to call backward on; logs `train_loss`."""
         outputs, size = self.outputs(batch), len(batch["input_ids"])
-        total, count = self.loss(outputs, batch)
+        total, count = checked_loss(self, self.loss(outputs, batch))
         self.log("train_loss", mean(total, count).detach(), prog_bar=True, batch_size=size)
         for name, value in self.progress(outputs, batch).items():
             self.log(f"train_{name}", value, batch_size=size)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lit_ft.data.batching.merging import Part
 from lit_ft.errors import UserError
+from lit_ft.modules.agreements import check_metrics, check_parts, checked_loss
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 
 Batch = dict[str, Any]
@@ -132,10 +133,12 @@ class EvaluatingModule(LightningModule):
     def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> dict[str, Any]:
         evaluated = self._open(stage)[dataloader_idx]
         outputs = self.outputs(batch)
-        complete = evaluated.merger.add(self.decode(outputs, batch), batch)
+        parts = self.decode(outputs, batch)
+        check_parts(self, parts, batch)
+        complete = evaluated.merger.add(parts, batch)
         rows = [self.merge(row.parts) for row in complete]
         if set(self.label_keys) <= batch.keys():
-            evaluated.add_loss(*self.evaluation_loss(outputs, batch, rows))
+            evaluated.add_loss(*checked_loss(self, self.evaluation_loss(outputs, batch, rows)))
         self.update(evaluated.metrics, rows)
         return {"rows": rows, "places": [(row.number, row.at) for row in complete]}
 
@@ -164,7 +167,9 @@ class EvaluatingModule(LightningModule):
         sets = self._open(stage)
         chosen_by = {self.monitor, getattr(self.trainer.checkpoint_callback, "monitor", None)}
         for number, evaluated in enumerate(sets):
-            values = {"loss": evaluated.loss(), **self.compute(evaluated.metrics)}
+            computed = self.compute(evaluated.metrics)
+            check_metrics(self, computed, self.metric_names(self.description))
+            values = {"loss": evaluated.loss(), **computed}
             for prefix in prefixes(stage, [each.name for each in sets], number):
                 for name, value in values.items():
                     self.log(prefix + name, value, prog_bar=prefix + name in chosen_by, rank_zero_only=False)

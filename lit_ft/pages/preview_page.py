@@ -3,7 +3,7 @@
 from html import escape
 
 from lit_ft.data.viewing.findings import Finding
-from lit_ft.data.viewing.row_views import Part, RowView
+from lit_ft.data.viewing.row_views import RowView, SequenceView
 from lit_ft.pages import html
 from lit_ft.pages.preview import MEANING, Preview, SetPreview, length_bars, most_of, set_lines
 
@@ -60,7 +60,7 @@ def row(shown: RowView) -> str:
     return f'<div class="row">{chr(10).join(lines)}</div>'
 
 
-def _part(part: Part) -> str:
+def _part(part: SequenceView) -> str:
     title = f"{part.title}{' (right)' if part.right else ''}: " if part.title else ""
     tokens = [
         html.span(token.role, token.text) + (html.span("tag", token.label) if token.label is not None else "")

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lit_ft.data.viewing.findings import Finding
-from lit_ft.data.viewing.row_views import Part, RowView
+from lit_ft.data.viewing.row_views import RowView, SequenceView
 from lit_ft.pages.preview import MEANING, Preview, SetPreview, length_bars, most_of, set_lines
 
 STYLES = {
@@ -66,7 +66,7 @@ def row_panel(row: RowView) -> Panel:
     return Panel(Group(*parts), title=row.title, title_align="left", border_style="dim")
 
 
-def _part(part: Part) -> Text:
+def _part(part: SequenceView) -> Text:
     made = Text()
     if part.title:
         made.append(f"{part.title}{' (right)' if part.right else ''}: ", "bold green" if part.right else "bold")

@@ -10,7 +10,7 @@ import pytest
 
 from lit_ft import InstructionTuningDataModule, PreferenceDataModule, TextClassificationDataModule
 from lit_ft.data.batching.collators import IGNORED
-from lit_ft.data.viewing.row_views import Part, RowView
+from lit_ft.data.viewing.row_views import RowView, SequenceView
 from lit_ft.datamodules.viewing import figures, some_views, view
 from tests.conversations import conversation
 from tests.modules.test_adapters import causal
@@ -35,7 +35,7 @@ def shown(data: Any, kind: Any = "train") -> list[RowView]:
     return [view(data, kind, "", index) for index in range(len(data.features[kind][""]))]
 
 
-def of_role(part: Part, role: str) -> str:
+def of_role(part: SequenceView, role: str) -> str:
     return "".join(token.text for token in part.tokens if token.role == role)
 
 
@@ -165,5 +165,5 @@ def test_rows_without_labels_are_shown_too(tiny: Callable[..., str], make: Any) 
     features = data.features["validation"][""]
     batch = data.batch_of("predict", [{k: v for k, v in features[(0, 0)].items() if k not in ("labels", "first")}])
     assert IGNORED not in batch["input_ids"]
-    assert "".join(part.text for part in data.parts(batch))
+    assert "".join(part.text for part in data.sequences(batch))
     assert data.label_of(batch) is None

@@ -109,7 +109,9 @@ class Featurizer:
             for first, batch, encoded in _ahead(self._batches(start, stop), encoder, self._tokenize):
                 try:
                     content = self.task.row_content(batch, self.kind)
-                    columns, cut, marked = checked(content, encoded.result(), self.unknown_id)
+                    features = encoded.result()
+                    check_columns(features, f"{type(self.task).__name__}.tokenize")
+                    columns, cut, marked = checked(content, features, self.unknown_id)
                 except RowError as error:
                     raise error.at(lambda row, first=first: self.rows.where(first + row)) from None  # type: ignore[misc]
                 if len(columns["row"]):
@@ -126,6 +128,21 @@ class Featurizer:
 
     def _tokenize(self, batch: Batch) -> dict[str, Any]:
         return self.task.tokenize(batch, self.kind)
+
+
+def check_columns(features: dict[str, Any], whose: str) -> None:
+    """Makes sure that a task's `tokenize` returned columns of one length, with those that there have to be.
+
+    Raises:
+        UserError: it did not.
+    """
+    lacking = [name for name in ("input_ids", "row") if name not in features]
+    if lacking:
+        raise UserError(f"{whose} returned no column {lacking[0]!r}; columns: {list(features)}")
+    lengths = {name: len(column) for name, column in features.items()}
+    other = next((name for name, length in lengths.items() if length != lengths["row"]), None)
+    if other is not None:
+        raise UserError(f"{whose}: column {other!r} has {lengths[other]} values, 'row' {lengths['row']}: one a feature")
 
 
 def checked(

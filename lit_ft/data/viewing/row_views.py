@@ -36,7 +36,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Part:
+class SequenceView:
     """Tokens that the model reads as one sequence.
 
     Attributes:
@@ -66,7 +66,7 @@ class RowView:
         lost: tokens that were cut off.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[SequenceView, ...]
     label: str | None = None
     title: str | None = None
     lost: int = 0
@@ -87,7 +87,7 @@ class RowView:
         return ", ".join(said) + (f" -> {self.label}" if self.label is not None else "")
 
 
-def _learned(part: Part, most: int) -> str:
+def _learned(part: SequenceView, most: int) -> str:
     """Says what is to be predicted, where that is some of the tokens only."""
     labels = [f"{token.text.strip()}/{token.label}" for token in part.tokens if token.label is not None]
     if labels:
@@ -106,7 +106,7 @@ def sequence(
     labels: Sequence[str | None] | None = None,
     title: str | None = None,
     right: bool = False,
-) -> Part:
+) -> SequenceView:
     """Makes a part of token ids.
 
     Args:
@@ -115,8 +115,8 @@ def sequence(
         roles: of each; `None` = plain. Plain and ignored ones are `special` where the tokenizer says so, but for words
             that it does not know.
         labels: of each.
-        title: see `Part`.
-        right: see `Part`.
+        title: see `SequenceView`.
+        right: see `SequenceView`.
     """
     specials = {*tokenizer.all_special_ids}
     if tokenizer.unk_token != tokenizer.eos_token:  # GPT-2 has one for both
@@ -128,7 +128,7 @@ def sequence(
     ]
     texts = pieces(tokenizer, ids)
     tokens = zip(texts, found, labels or [None] * len(ids), strict=True)
-    return Part(tuple(Token(*each) for each in tokens), title, right)
+    return SequenceView(tuple(Token(*each) for each in tokens), title, right)
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
@@ -175,7 +175,7 @@ def one_row(batch: Mapping[str, Any], at: int) -> dict[str, Any]:
 
 def several_parts(
     tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any], titles: Sequence[str], right: int = -1
-) -> list[Part]:
+) -> list[SequenceView]:
     """Takes a batch of one row of several sequences apart; those that are missing are left out.
 
     Args:
@@ -193,7 +193,7 @@ def several_parts(
     ]
 
 
-def token_parts(tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any]) -> list[Part]:
+def token_parts(tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any]) -> list[SequenceView]:
     """Takes a batch of one row apart: one sequence, or the documents that share it.
 
     Args:

@@ -199,6 +199,27 @@ def check_head(config: PreTrainedConfig | None, names: Sequence[str], head: str,
         )
 
 
+def check_names(config: PreTrainedConfig, values: dict[str, Any], auto_class: Any) -> None:
+    """Makes sure that labels which a trained head knows keep their places in it.
+
+    Args:
+        config: of the checkpoint, as it is.
+        values: what it is to be told, perhaps with `id2label`.
+        auto_class: what the model is opened with.
+
+    Raises:
+        UserError: a label would be read off the weights of another one.
+    """
+    known = pretrained_labels(config, auto_class.__name__.removeprefix("AutoModel"))
+    names = list((values.get("id2label") or {}).values())
+    moved = [name for name in names if name in (known or []) and known and known.index(name) != names.index(name)]
+    if moved:
+        raise UserError(
+            f"the pretrained head knows {known}, the data have {names}: {moved[0]!r} would get the weights of another "
+            "label; name them in the head's order, or set ignore_mismatched_sizes: true to start with a new head"
+        )
+
+
 HEADS: dict[ProblemType, str] = {
     "single_label": "single_label_classification",
     "multi_label": "multi_label_classification",
