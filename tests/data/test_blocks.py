@@ -66,6 +66,11 @@ def test_a_piece_whose_neighbour_went_elsewhere_is_a_document_by_itself() -> Non
     assert made == {"input_ids": [[1, 11, 12, 2, 1, 14, 15, 2, 1, 16, 2]], "documents": [[4, 4, 3]]}
 
 
+def test_a_document_of_number_nought_begins_like_any_other() -> None:
+    made = fed(TextBlocks(Wrapped(50), 50, ([1], [2]), []), [[11], [12], [13]], [0, 1, 1 << 24], [])
+    assert made == {"input_ids": [[1, 11, 12, 2, 1, 13, 2]]}
+
+
 def test_tokens_around_every_block() -> None:
     blocks = TextBlocks(Wrapped(3), 5, ([], []), [], around_blocks=([1], [2]))
     made = fed(blocks, [[11, 12], [13, 14]], None, [1])

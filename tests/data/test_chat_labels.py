@@ -196,6 +196,10 @@ def test_plain_texts_get_their_ends() -> None:
     (ids,), (learned,) = ChatEncoder(tokenizer, ChatRenderer(tokenizer))([Conversation(text="Once.")])
     assert tokenizer.decode(ids) == "<s>Once.</s>"
     assert learned.tolist() == [False] + [True] * 6
+    same = make_tokenizer(read_template("chatml"), eos="<s>")  # GPT-2's: what ends a text does not begin it
+    (ids,), (learned,) = ChatEncoder(same, ChatRenderer(same))([Conversation(text="Once.")])
+    assert same.decode(ids) == "Once.<s>"
+    assert learned.tolist() == [True] * 6
 
 
 def test_what_a_template_cannot_do() -> None:

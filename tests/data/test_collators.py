@@ -12,6 +12,7 @@ from tests.tiny import make_tokenizer, texts
 def test_pad_as_transformers_pads(side: str, length: int | None, multiple: int | None, types: bool) -> None:
     tokenizer = make_tokenizer()
     tokenizer.padding_side = side
+    tokenizer._pad_token_type_id = 3  # XLNet's
     features = [
         dict(tokenizer(*texts()[place : place + 2], truncation=True, max_length=9 + place)) for place in range(5)
     ]

@@ -194,6 +194,15 @@ def test_the_null_token_comes_first_of_cls_bos_and_the_first_token() -> None:
     assert not places["roberta"].cls_index.any()
     assert not places["gpt2"].cls_index.any()
     assert (places["xlnet"].cls_index == places["xlnet"].input_ids.lengths - 1).all()
+    both = cls_last()  # begins with BOS
+    both.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[MASK] $A [CLS]",
+        pair="[MASK] $A [SEP] $B [CLS]",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3), ("[MASK]", 4)],
+    )
+    both.bos_token = "[MASK]"
+    windows, _ = ours(both, ROWS[:3])
+    assert (windows.cls_index == windows.input_ids.lengths - 1).all()
     # a beginning of the text that the user wrote
     row = {**ROWS[0], "question": "what <s> is this"}
     windows, _ = ours(TOKENIZERS["gpt2"], [row])
@@ -219,12 +228,13 @@ def test_padding_moves_places_along(kind: str) -> None:
             assert batch[name][at] == (-100 if at == 3 else tokens[label])
 
 
-def test_long_questions_are_cut_and_counted() -> None:
+@pytest.mark.parametrize(("stride", "room"), [(12, 22), (33, 11)])
+def test_long_questions_are_cut_and_counted(stride: int, room: int) -> None:
+    # 45 tokens beside the special ones: a question has at most half of them, and leaves one more than the stride
     tokenizer, context = TOKENIZERS["bert"], " ".join(texts()[:3])
     long, short = " ".join(texts()[4:8]), "what"
-    windows = ContextWindows(tokenizer, 48, 12)([long, short], [context, context])
+    windows = ContextWindows(tokenizer, 48, stride)([long, short], [context, context])
     whole = len(tokenizer(long, add_special_tokens=False)["input_ids"])
-    room = (48 - 3) // 2
     assert windows.question_cut.tolist() == [whole - room, 0]
     assert windows.tokens_cut.sum() == whole - room
     assert windows.input_ids.lengths.max() == 48

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,14 +39,18 @@ def test_rooms_left_are_those_of_naive_best_fit_decreasing_with_many_documents(m
     assert rooms_of(lengths, best_fit_decreasing(lengths, 256), 256) == naive_rooms(lengths.tolist(), 256)
 
 
-@given(st.lists(st.integers(0, 30), max_size=40), st.integers(1, 12), st.integers(1, 8), st.integers(0, 40))
-def test_documents_stay_whole_and_in_order(lengths: list[int], size: int, windows: int, cut: int) -> None:
+@given(
+    st.lists(st.integers(0, 30), max_size=40),
+    st.integers(1, 12),
+    st.integers(1, 8),
+    st.lists(st.integers(0, 40), max_size=4),
+)
+def test_documents_stay_whole_and_in_order(lengths: list[int], size: int, windows: int, cuts: list[int]) -> None:
     tokens = iter(range(sum(lengths)))
     rows = [[next(tokens) for _ in range(length)] for length in lengths]
     grouper = BestFit(size, window=size * windows)
-    parts = [
-        grouper.add({"input_ids": Ragged.of(dealt)}, np.zeros(len(dealt), bool)) for dealt in (rows[:cut], rows[cut:])
-    ]
+    dealt = [rows[start:stop] for start, stop in pairwise([0, *sorted(cuts), len(rows)])]
+    parts = [grouper.add({"input_ids": Ragged.of(each)}, np.zeros(len(each), bool)) for each in dealt]
     parts.append(grouper.finish())
     blocks = concatenate([part["input_ids"] for part in parts]).tolist()
     documents = concatenate([part["documents"] for part in parts]).tolist()

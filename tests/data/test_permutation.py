@@ -95,6 +95,15 @@ def test_what_holds_for_every_batch(data: st.DataObject) -> None:
             assert len(places) == sum(token not in SPECIALS for token in rows[row])
 
 
+def test_the_middle_of_an_odd_row_is_of_its_first_half() -> None:
+    rows = [list(range(10, 10 + length)) for length in range(3, 23, 2)]
+    hidden = permutation(plm_probability=1.0)(padded(rows, left=False), keys_of(rows))["perm_mask"].bool()
+    for row, length in enumerate(map(len, rows)):
+        half = (length + 1) // 2
+        assert hidden[row, :half, half:length].all()
+        assert not hidden[row, half:length, :half].any()
+
+
 @pytest.mark.parametrize("options", [{}, {"plm_probability": 0.5, "max_span_length": 2}])
 def test_targets_and_orders_are_distributed_as_those_of_transformers(options: dict[str, Any]) -> None:
     rows, length = rows_of(3000, 40), 40

@@ -50,6 +50,13 @@ def test_only_what_differs_is_compared_in_longer_conversations() -> None:
     assert [each["train"] for each in found.rejected.messages] == [False, False, False, True]
 
 
+def test_of_equal_conversations_the_last_reply_is_compared() -> None:
+    whole = [ASK, GOOD, {"role": "user", "content": "And?"}, BAD]
+    found = find_preferences(["chosen", "rejected"]).read({"chosen": whole, "rejected": whole})
+    assert found.equal
+    assert [each["train"] for each in found.chosen.messages] == [False, False, False, True]
+
+
 @pytest.mark.parametrize("label", [True, 1, "true", "Chosen"])
 def test_judged_replies(label: Any) -> None:
     rows: list[dict[str, Any]] = [

@@ -146,6 +146,9 @@ def test_line_ends_unlike_most_of_the_set() -> None:
     texts = ["a\nb", "c\r\nd", "plain", "e\nf", "g\rh", "i\nj"]
     assert found(marked("train", texts, batch=2)) == [{"mixed_line_ends": [1, 4]}]
     assert found(marked("train", ["a\r\nb", "c", "d\r\n"])) == [{}]
+    # rows that go say nothing of the others
+    (kinds,) = found(marked("train", ["\r\n", " \r\n", "a\nb", "c\nd", "e\r\nf"]), empty_text="drop")
+    assert kinds["mixed_line_ends"] == [4]
 
 
 @pytest.mark.parametrize("label", [None, "", "  ", float("nan"), [float("nan"), 0.0]])

@@ -149,6 +149,21 @@ def test_a_start_in_the_middle_of_token_batches(units: int, processes: int) -> N
     assert len(list(sampler)) == len(sampler)
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("units", [0, 5])
+def test_the_rows_of_a_step_are_those_that_a_process_was_given(units: int, processes: int) -> None:
+    for rank in range(processes):
+        rows, tokens = by_row(47, 4, processes, rank), by_tokens(300, processes, rank)
+        rows.start_at(3, units)
+        tokens.start_at(3, units)
+        keys = list(rows)
+        steps = [keys[at : at + 4] for at in range(0, len(keys), 4)]
+        for sampler, given in ((rows, steps), (tokens, list(tokens))):
+            done = sampler.steps_before(units)
+            found = [sampler.rows_at(3, done + step).tolist() for step in range(len(given))]
+            assert found == [real(each) for each in given]
+
+
 def test_another_number_of_processes_goes_on_where_the_first_stopped() -> None:
     first = [by_row(47, 4, 2, rank) for rank in range(2)]
     done = first[0].units_after(0, 3)
@@ -205,7 +220,9 @@ def test_sorted_evaluation_gives_each_process_the_rows_it_has_in_input_order(
         assert len(ours.settles) == -(-len(places) // (RUN * 2))
 
 
-@pytest.mark.parametrize(("limit", "features"), [(3, 12), (0, 0), (200, 400), (0.5, 200), (0.33, 132), (1.0, 400)])
+@pytest.mark.parametrize(
+    ("limit", "features"), [(3, 12), (0, 0), (200, 400), (0.5, 200), (0.33, 132), (0.998, 396), (1.0, 400)]
+)
 def test_a_limit_takes_the_rows_that_it_takes_in_input_order(limit: float, features: int) -> None:
     sampler = LengthSortedSampler(np.arange(400), np.resize(LENGTHS, 400), 4, limit)
     places = [index for _, index in sampler]

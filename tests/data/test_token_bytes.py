@@ -1,5 +1,6 @@
 """Bytes of every token, against the length of the texts themselves, and by hand."""
 
+import copy
 import importlib.util
 import json
 from typing import Any
@@ -44,6 +45,10 @@ def test_byte_level_is_exact(trained: PreTrainedTokenizerFast) -> None:
     sizes = token_bytes(trained)
     assert sizes.shape == (len(trained),)
     assert sizes[trained.all_special_ids].tolist() == [0] * len(trained.all_special_ids)
+    padded = copy.deepcopy(trained)
+    padded.pad_token = trained.convert_ids_to_tokens(40)  # one of the vocabulary's own, of which text is made, too
+    assert sizes[40] > 0
+    assert token_bytes(padded)[40] == 0
 
     @settings(max_examples=200, deadline=None)
     @given(st.text() | st.text(alphabet=st.characters(codec="utf-8")) | st.sampled_from(SCRIPTS + texts()))

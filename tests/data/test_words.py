@@ -69,6 +69,13 @@ def test_words_in_two_windows_belong_where_more_is_around_them(tiny: Callable[..
     assert found.first.lengths.tolist() == [8, 6, 4]
 
 
+def test_each_window_takes_in_the_next_word(tiny: Callable[..., str]) -> None:
+    # the long word fills a window alone: the overlap before it would leave it no room
+    found = WordEncoder(loaded(tiny("bert")), 12, 4)([["("] * 8 + ["antidisestablishmentarianism" * 3] + ["("] * 4])
+    assert found.input_ids.lengths.tolist() == [10, 12, 6]
+    assert found.first.lengths.tolist() == [8, 1, 4]
+
+
 def test_words_that_are_nothing_or_too_long(tiny: Callable[..., str]) -> None:
     tokenizer = loaded(tiny("bert"))
     found = WordEncoder(tokenizer, 8)([["(", "\u200d", ")"], [], ["antidisestablishmentarianism" * 3, ")"]])

@@ -332,12 +332,18 @@ def test_what_is_wrong_is_named(name: str, tiny: Callable[..., str]) -> None:
         data(tiny("bert"), **options).setup("fit")
 
 
-def test_an_unknown_tag_of_another_split(tiny: Callable[..., str]) -> None:
+@pytest.mark.parametrize("scheme", [None, "BIOES"])
+def test_an_unknown_tag_of_another_split(scheme: str | None, tiny: Callable[..., str]) -> None:
     other = [{**ROWS[0], "tags": ["B-GPE", *ROWS[0]["tags"][1:]]}]
     with pytest.raises(UserError, match=r"column 'tags': word 1 is tagged 'B-GPE', which is none of the tags"):
-        data(tiny("bert"), {"train": ROWS, "validation": other}).setup("fit")
-    module = data(tiny("bert"), {"train": ROWS, "validation": [*other, ROWS[1]]}, on_bad_rows={"unknown_label": "drop"})
+        data(tiny("bert"), {"train": ROWS, "validation": other}, tag_scheme=scheme).setup("fit")
+    untagged = {**ROWS[2], "tags": None}  # no unknown tag
+    rows = {"train": ROWS, "validation": [*other, ROWS[1], untagged]}
+    module = data(tiny("bert"), rows, on_bad_rows={"unknown_label": "drop"}, tag_scheme=scheme)
     module.setup("fit")
     (found,) = module.features["validation"].values()
-    assert len(found) == 1
-    assert np.array_equal(found[0]["input_ids"], features(module)[1]["input_ids"])
+    assert len(found) == 2
+    for at in range(2):
+        assert np.array_equal(found[at]["input_ids"], features(module)[at + 1]["input_ids"])
+    assert np.array_equal(found[0]["labels"], features(module)[1]["labels"])
+    assert set(found[1]["labels"].tolist()) == {-100}

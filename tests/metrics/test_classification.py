@@ -14,7 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
 from lit_ft.errors import UserError
-from lit_ft.metrics.binned import CalibrationError
+from lit_ft.metrics.binned import CalibrationError, Spearman
 from lit_ft.metrics.classification import (
     NAMES,
     SWEEP,
@@ -245,6 +245,16 @@ def _score_a_share(rank: int, port: int, folder: str) -> None:
     if rank == 1:
         torch.save(results, f"{folder}/results.pt")
     dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_one_row_has_no_rank_correlation(targets: int) -> None:
+    metric = Spearman(num_outputs=targets)
+    row = torch.rand(1, targets) if targets > 1 else torch.rand(1)
+    metric.update(row, row)
+    assert bool(metric.compute().isnan().all())  # as scipy's
+    metric.update(row + 1, row + 2)
+    torch.testing.assert_close(metric.compute(), torch.ones(targets).squeeze())
 
 
 def test_two_processes_with_uneven_rows_equal_one(tmp_path: Any, free_port: int) -> None:

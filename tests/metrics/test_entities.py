@@ -63,6 +63,14 @@ def test_strict_mode(scheme: TagScheme, theirs: type) -> None:
     assert 0.2 < found < 0.95
 
 
+def test_a_type_that_is_only_predicted_has_its_part_in_the_means() -> None:
+    table, gold, predicted = pair("IOB2")
+    gold = [["O" if tag.endswith("LOC") else tag for tag in row] for row in gold]
+    found, expected = scored(table, "IOB2", gold, predicted, 300).compute(), report(gold, predicted)["macro avg"]
+    for name, key in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+        assert float(found[f"{name}_macro"]) == pytest.approx(expected[key], abs=1e-6)
+
+
 def test_two_processes_add_their_counts() -> None:
     table, gold, predicted = pair("IOB2")
     whole = scored(table, "IOB2", gold, predicted, 300)

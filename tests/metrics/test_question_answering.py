@@ -45,6 +45,11 @@ def test_texts_are_compared_as_the_official_script_does(seed: int) -> None:
         assert f1 == pytest.approx(max(compute_f1(gold, preds[qid]) for gold in kept))
 
 
+@pytest.mark.parametrize("text", ["sea—the—sky", "a€an€1", "The the theory", "an\u00a0end"])
+def test_an_article_leaves_a_space(text: str) -> None:
+    assert normal_form(text) == normalize_answer(text)
+
+
 @pytest.mark.parametrize("threshold", [0.0, -1.3, 2.0])
 @pytest.mark.parametrize("answerable", [0.5, 1.0, 0.1])
 def test_with_missing_answers_all_figures_are_the_official_ones(threshold: float, answerable: float) -> None:

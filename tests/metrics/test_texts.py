@@ -68,6 +68,14 @@ def test_scores_of_the_corpus_are_sacrebleus(kind: str, options: dict[str, Any])
         assert scored(name, rows) == scored(name, rows, 520)
 
 
+@pytest.mark.parametrize("effective", [False, True])
+def test_ngrams_longer_than_all_predictions(effective: bool) -> None:
+    rows = (["cat", "a dog"], [["cat"], ["a dog", "dogs"]])
+    expected = sacrebleu.BLEU(effective_order=effective).corpus_score(rows[0], streams(rows[1])).score
+    assert scored("bleu", rows, effective_order=effective)["bleu"] == pytest.approx(expected)
+    assert (expected > 99) == effective
+
+
 def test_by_hand() -> None:
     rows = (["the cat sat"], [["the cat sat down", "a cat sat"]])
     # of 1, 2 and 3 words all are found; the nearer reference is as long

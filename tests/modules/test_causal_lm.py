@@ -10,10 +10,11 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch.utils.data import DataLoader
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments, pipeline
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TrainingArguments, pipeline
 
 from lit_ft import CausalLMDataModule, CausalLMModule
 from lit_ft.errors import UserError
+from lit_ft.ops.decoding.generation import NEW_TOKENS, length_options
 from lit_ft.ops.heads.token_loss import token_scores
 from lit_ft.ops.padding_free.layout import in_documents
 from tests.modules.test_training_parity import Fixed, Recorder, furthest, weights
@@ -200,6 +201,16 @@ def test_predictions_are_those_of_the_pipeline(
         made = row["generated_text"]
         assert [text.strip() for text in (made if isinstance(made, list) else [made])] == [a.strip() for a in answers]
     assert len({str(row["generated_text"]) for row in written}) > 1
+
+
+def test_how_many_tokens_is_said_by_the_user_else_the_model_else_us() -> None:
+    own = GenerationConfig(max_new_tokens=7)
+    for asked, model, most in (
+        ({"max_new_tokens": 3}, own, 3), ({}, own, 7), ({}, GenerationConfig(), NEW_TOKENS), ({}, None, NEW_TOKENS),
+        ({"max_new_tokens": None}, own, 7), ({"max_new_tokens": None}, None, NEW_TOKENS),
+    ):  # fmt: skip
+        said = length_options(asked, model)
+        assert {"max_new_tokens": getattr(model, "max_new_tokens", None), **said}["max_new_tokens"] == most
 
 
 @pytest.mark.parametrize(

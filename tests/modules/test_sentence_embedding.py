@@ -17,6 +17,8 @@ import lit_ft
 from lit_ft import SentenceEmbeddingDataModule, SentenceEmbeddingModule
 from lit_ft.commands.export import export as export_command
 from lit_ft.errors import UserError
+from lit_ft.metrics.embeddings import LabelRetrieval
+from lit_ft.ops.pooling import pooled
 from tests.tiny import texts
 
 ROWS: dict[str, list[dict[str, Any]]] = {
@@ -133,6 +135,15 @@ def test_a_run_gives_a_folder_with_the_same_vectors(
     assert predictor.module.way == {"pooling": pooling, "normalize": True}  # read from the folder
 
 
+def test_tokens_are_pooled_wherever_padding_is() -> None:
+    hidden = torch.randn(3, 5, 4)
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [1] * 5])
+    parts = [hidden[0, 2:], hidden[1, :2], hidden[2]]
+    torch.testing.assert_close(pooled(hidden, mask, "mean"), torch.stack([part.mean(0) for part in parts]))
+    assert torch.equal(pooled(hidden, mask, "cls"), torch.stack([part[0] for part in parts]))
+    assert torch.equal(pooled(hidden, mask, "last"), torch.stack([part[-1] for part in parts]))
+
+
 def test_ranks_and_correlations_are_those_of_the_vectors(tiny: Callable[..., str]) -> None:
     for kind in ("pairs", "scored"):
         module, data = made(tiny("bert"), kind, batch_options={"eval_sampling_strategy": "sequential"})
@@ -208,6 +219,20 @@ def test_ranks_of_labelled_texts_are_those_of_torchmetrics(tiny: Callable[..., s
         {name: np.mean(values) for name, values in expected.items()}, abs=1e-4
     )
     assert data.label_counts(data.features["train"][""].store) == {f"label {at}": 8 for at in range(3)}
+
+
+def test_precision_at_10_of_fewer_texts_is_torchmetrics() -> None:
+    vectors, labels = torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 0])
+    metric = LabelRetrieval()
+    metric.update(vectors, labels)
+    near = torch.nn.functional.normalize(vectors, dim=-1)
+    expected = []
+    for at in range(6):
+        others = [other for other in range(6) if other != at]
+        right = labels[others] == labels[at]
+        scores = near[others] @ near[at] + 1  # torchmetrics takes what is below 0 for not found
+        expected.append(float(retrieval.retrieval_precision(scores, right, top_k=10)))
+    assert float(metric.compute()["precision_at_10"]) == pytest.approx(np.mean(expected))
 
 
 def test_labelled_texts_come_two_of_a_label_at_a_time(tiny: Callable[..., str]) -> None:
@@ -326,7 +351,7 @@ def test_prompts_stand_before_the_texts(tiny: Callable[..., str]) -> None:
         validation_split_percentage=0,
     )  # fmt: skip
     data.setup("fit")
-    first = data.parts(data.batch_of("train", [data.features["train"][""][(0, 0)]]))
+    first = data.sequences(data.batch_of("train", [data.features["train"][""][(0, 0)]]))
     assert first[0].title == "anchor"
     assert first[0].text.split()[1:5] != first[1].text.split()[1:5]
     whole = data.tokenizer("query: " + ROWS["pairs"][0]["anchor"])["input_ids"]

@@ -18,6 +18,7 @@ from transformers import (
     AutoTokenizer,
     DataCollatorForSeq2Seq,
     GenerationConfig,
+    PegasusConfig,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
 )
@@ -26,6 +27,7 @@ from lit_ft import Seq2SeqDataModule, Seq2SeqModule, SummarizationModule, Transl
 from lit_ft.callbacks import RunCheckpoint
 from lit_ft.callbacks.export import export
 from lit_ft.errors import UserError
+from lit_ft.ops.building.seq2seq import check_lengths
 from lit_ft.runs import read_checkpoint
 from tests.pairs import FAMILIES, LANGUAGES, make_seq2seq, pair_rows
 from tests.scored_texts import streams
@@ -417,6 +419,10 @@ def test_longer_texts_than_positions(folder: Callable[[str], str], trainer: Fit)
     trainer(max_steps=1).fit(module, data_of(folder("pegasus"), "pegasus", max_source_length=200))
     assert module.model is not None
     assert module.model.config.max_position_embeddings == 200
+    # of two sides that are too long the longer one decides
+    config = PegasusConfig(max_position_embeddings=64)
+    assert check_lengths(config, {"source": 200, "target": 100}, None) == 200
+    assert check_lengths(config, {"source": 100, "target": 200}, None) == 200
 
 
 def test_from_scratch_with_a_tokenizer_of_its_own(trainer: Fit, tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ def test_tokens_that_a_model_chose() -> None:
     assert counted.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]]
     assert chosen.tolist() == [[0, 1, 1, 0], [0, 1, 0, 0], [0, 1, 1, 0]]
     assert chosen_tokens(ids[:, :4], config)[1].tolist() == [[0, 1, 1], [0, 1, 0], [0, 1, 1]]
+    config.update(max_new_tokens=None, max_length=5)  # counts what the decoder begins with, too
+    assert chosen_tokens(ids, config)[1].tolist() == chosen.tolist()
 
 
 def _bart() -> Any:

@@ -26,7 +26,7 @@ def test_a_span_of_two_windows_counts_once_and_loses_its_white_space() -> None:
     assert Candidates.merged([window(0.0, (3.0, 3, 7), (2.0, 15, 20))], CONTEXT, 1).scores.tolist() == [3.0]
 
 
-@pytest.mark.parametrize(("threshold", "answer"), [(None, "blue"), (0.0, "blue"), (-3.0, "")])
+@pytest.mark.parametrize(("threshold", "answer"), [(None, "blue"), (0.0, "blue"), (-2.0, "blue"), (-3.0, "")])
 def test_null_is_among_the_best_in_any_case(threshold: float | None, answer: str) -> None:
     merged = Candidates.merged([window(1.0, (3.0, 3, 7), (2.0, 15, 20))], CONTEXT, 2)
     found = merged.prediction(CONTEXT, 2, threshold)

@@ -185,6 +185,16 @@ def test_states_and_attentions_come_as_before(name: str, where: str) -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
+def test_a_cache_that_is_asked_for_is_that_of_the_padded_batch() -> None:
+    model, batch = made("llama", "causal").eval(), padded_batch(ROWS["left"])
+    expected = model(**batch, use_cache=True)
+    with make_padding_free(model) as free:
+        assert free.reason is None
+        found = model(**batch, use_cache=True)
+    assert found.past_key_values.get_seq_length() == expected.past_key_values.get_seq_length() == 12
+    torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=0)
+
+
 def test_logits_to_keep_are_those_of_each_row() -> None:
     model, batch = made("llama", "causal"), padded_batch(ROWS["left"])
     expected = model(**batch, logits_to_keep=1).logits
@@ -235,6 +245,7 @@ def test_token_types_and_positions() -> None:
 def test_rows_without_tokens() -> None:
     batch = padded_batch([*ROWS["right"], [0] * 12])
     assert_as_with_padding(made("bert", "token"), batch)
+    assert_as_with_padding(made("llama", "causal"), batch, **labels_for("causal", batch))
 
 
 def test_batches_without_tokens() -> None:

@@ -125,6 +125,22 @@ def test_autocast_makes_logits_as_the_model_would() -> None:
     assert_same(found, expected, 1e-2)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_each_position_counts_by_its_weight(smoothing: float) -> None:
+    model = tiny_language_model("bert", causal=False)
+    ids, labels = torch.randint(5, VOCABULARY, (3, 11)), labels_with(2 * ROWS + 3)
+    labelled, weights = labels != -100, torch.rand(2 * ROWS + 3)
+    split = split_of(model)
+    loss = token_loss(split, split.hidden(input_ids=ids)[labelled], labels[labelled], smoothing, weights)
+    (loss * 0.3).backward()
+    found = loss.detach(), gradients(model)
+    logits = model(input_ids=ids).logits[labelled].float()
+    losses = F.cross_entropy(logits, labels[labelled], reduction="none", label_smoothing=smoothing)
+    expected = (losses * weights).sum()
+    (expected * 0.3).backward()
+    assert_same(found, (expected.detach(), gradients(model)), 1e-6)
+
+
 def test_bfloat16_weights_get_bfloat16_gradients() -> None:
     model = tiny_language_model("llama").to(torch.bfloat16)
     ids, labels = torch.randint(5, VOCABULARY, (3, 11)), labels_with(20)

@@ -15,6 +15,7 @@ from lit_ft.errors import UserError
         ("learning_rate", math.nan, r"learning_rate is nan; it must be at least 0"),
         ("weight_decay", math.inf, r"weight_decay is inf; it must be at least 0"),
         ("adam_beta1", 1.0, r"adam_beta1 is 1.0; it must be at least 0 and below 1"),
+        ("adam_beta2", 1.0, r"adam_beta2 is 1.0; it must be at least 0 and below 1"),
         ("warmup_ratio", 1.5, r"warmup_ratio is 1.5; it must be at least 0 and at most 1"),
         ("layerwise_lr_decay", 0.0, r"layerwise_lr_decay is 0.0; it must be above 0 and at most 1"),
         ("label_smoothing_factor", 2.0, r"label_smoothing_factor is 2.0; it must be between 0 and 1"),

@@ -9,7 +9,7 @@ import transformers
 from transformers import SchedulerType, TrainingArguments
 
 from lit_ft.errors import UserError
-from lit_ft.optim.schedules import check_schedule, schedule, warmup_steps
+from lit_ft.optim.schedules import apply_options, check_schedule, schedule, warmup_steps
 
 STEPS, WARMUP = 20, 4
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -45,6 +45,25 @@ def test_curves_equal_transformers(name: str) -> None:
     assert ours == theirs
     if name not in ("constant", "greedy"):
         assert len(set(ours)) > 1
+
+
+def test_options_asked_for_replace_those_of_a_checkpoint() -> None:
+    groups = [
+        {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 1e-3, "weight_decay": decay} for decay in (0.1, 0.0)
+    ]
+    made = torch.optim.AdamW([dict(group) for group in groups])
+    scheduler = schedule("linear", made, 0, STEPS, None)
+    for _ in range(5):
+        made.step()
+        scheduler.step()
+    apply_options(made, scheduler, groups)
+    assert [group["lr"] for group in made.param_groups] == pytest.approx([7.5e-4, 7.5e-4])
+    assert [group["weight_decay"] for group in made.param_groups] == [0.1, 0.0]
+    asked = [{**group, "lr": 2e-3, "weight_decay": 3 * group["weight_decay"]} for group in groups]
+    apply_options(made, scheduler, asked, betas=(0.8, 0.9))
+    assert [group["lr"] for group in made.param_groups] == pytest.approx([1.5e-3, 1.5e-3])
+    assert [group["weight_decay"] for group in made.param_groups] == pytest.approx([0.3, 0.0])
+    assert {group["betas"] for group in made.param_groups} == {(0.8, 0.9)}
 
 
 def test_linear_by_hand() -> None:

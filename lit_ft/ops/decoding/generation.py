@@ -55,9 +55,11 @@ def length_options(options: dict[str, Any], own: GenerationConfig | None = None)
         options: those of the user.
         own: the model's own, once it is loaded.
     """
-    if options.get("max_new_tokens") is not None or (own is not None and own.max_new_tokens is not None):
-        return options
-    return {"max_new_tokens": NEW_TOKENS, **options}
+    # null says nothing; handed on, it would be transformers' own 20 tokens, whatever the model says
+    said = {name: value for name, value in options.items() if name != "max_new_tokens" or value is not None}
+    if "max_new_tokens" in said or (own is not None and own.max_new_tokens is not None):
+        return said
+    return {"max_new_tokens": NEW_TOKENS, **said}
 
 
 def chosen_tokens(ids: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor]:
