@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN = .venv/bin
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: quickstart test check docs soak audit benchmarks clean
+.PHONY: quickstart test check docs soak lowest newest audit benchmarks clean
 
 quickstart: .venv/quickstart.stamp  ## fine-tune, test, predict and export on the sample data
 	$(BIN)/lit-ft quickstart
@@ -21,6 +21,17 @@ docs: .venv/dev.stamp  ## the documentation as a site, in site/
 
 soak: .venv/dev.stamp  ## what takes longer than CI may
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m soak
+
+lowest:  ## the suite with the oldest releases that pyproject.toml allows
+	$(PYTHON) -m venv .venv/lowest
+	.venv/lowest/bin/python -m pip install -q --disable-pip-version-check -c constraints-lowest.txt -e ".[quickstart,dev]"
+	HF_HUB_OFFLINE=1 .venv/lowest/bin/python -m pytest -n 2 -m "not soak"
+
+newest:  ## the suite with the newest releases there are, torch as pinned
+	$(PYTHON) -m venv .venv/newest
+	grep ^torch== constraints.txt > .venv/newest/torch.txt
+	.venv/newest/bin/python -m pip install -q --disable-pip-version-check -c .venv/newest/torch.txt -U -e ".[quickstart,dev]"
+	HF_HUB_OFFLINE=1 .venv/newest/bin/python -m pytest -n 2 -m "not soak"
 
 audit: .venv/dev.stamp  ## licences of all that is installed; known vulnerabilities, where their database can be reached
 	$(PYTHON) -m venv .venv/audit
