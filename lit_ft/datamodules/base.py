@@ -1,8 +1,6 @@
 """What every task's data module shares: prepared rows in batches, a place in the epoch, evaluation in whole rows."""
 
 import logging
-import math
-import os
 from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
@@ -16,13 +14,13 @@ from lit_ft.data.batching.twins import keep_twins
 from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.ordering.orders import StoppingStrategy, shuffled
 from lit_ft.data.ordering.samplers import ContiguousSampler, Key, LengthSortedSampler, StepSampler, TokenBudgetSampler
-from lit_ft.data.ordering.training_order import OwnOrder, SamplingStrategy, TrainingOrder
+from lit_ft.data.ordering.training_order import SamplingStrategy
 from lit_ft.data.quality.report import table
 from lit_ft.data.reading.raw import Kind
 from lit_ft.data.streaming.loader import PlacedBatch, StreamLoader
 from lit_ft.data.viewing.row_views import SequenceView, token_parts
-from lit_ft.datamodules.batch_notes import note_on_batches, note_on_change
-from lit_ft.datamodules.preparing import PreparingDataModule
+from lit_ft.datamodules.batch_notes import note_on_batches
+from lit_ft.datamodules.place import PlacedDataModule
 from lit_ft.datamodules.streaming import check_streaming, check_validation, stream_loader
 from lit_ft.datamodules.viewing import summary, view
 from lit_ft.errors import UserError, did_you_mean
@@ -45,7 +43,7 @@ LEAST = {
 }  # fmt: skip
 
 
-class TransformerDataModule(PreparingDataModule):
+class TransformerDataModule(PlacedDataModule):
     """Rows from files, the hub or memory, tokenized once and served in batches by transformers' names.
 
     A task writes `describe`, `tokenize`, `collate` and, where it needs them, `row_content`, `input_columns`,
@@ -72,7 +70,7 @@ class TransformerDataModule(PreparingDataModule):
         kwargs: options of where the rows come from and how they are prepared.
     """
 
-    loading_options: ClassVar[frozenset[str]] = PreparingDataModule.loading_options | {
+    loading_options: ClassVar[frozenset[str]] = PlacedDataModule.loading_options | {
         "data_seed", "train_sampling_strategy", "max_tokens_per_batch", "eval_sampling_strategy", "shuffle_buffer_size",
         "probabilities", "stopping_strategy", "pad_to_max_length", "dataloader_drop_last", "pad_to_multiple_of",
         "batch_size", "eval_batch_size", "num_workers", "multiprocessing_context",
@@ -112,24 +110,15 @@ class TransformerDataModule(PreparingDataModule):
             raise UserError(
                 f"eval_sampling_strategy is {eval_sampling_strategy!r}, expected {' or '.join(known)}{hint}"
             )
-        self.features: dict[Kind, dict[str, FeatureDataset]] = {}
         self.known_rows: dict[Kind, dict[str, dict[int, tuple[str, int]]]] = {}
-        self._train_sizes: list[int] = []
-        self._own_order: OwnOrder | None = None
         self._stream: StreamLoader | None = None
-        self._order: StepSampler[Any] | None = None
         self._explained: StepSampler[Any] | None = None
-        self._start: tuple[int, int] | None = None
 
     # What a task writes
 
     def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
         """Pads features into a batch; `keys` are the (epoch, index) of each, for what depends on chance."""
         return pad(features, self.tokenizer, self.static_length, self.hparams["pad_to_multiple_of"])
-
-    def train_order(self) -> OwnOrder | None:
-        """Returns an order of the training features that is the task's own; `None` = that of the options."""
-        return None
 
     def sequences(self, batch: Batch) -> list[SequenceView]:
         """Takes a batch of one row apart for people: the sequences that the model reads."""
@@ -209,54 +198,6 @@ class TransformerDataModule(PreparingDataModule):
         """One loader per set to predict."""
         return self._evaluation_loaders("predict")
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the place in the epoch: Lightning itself would go on with the epoch's first rows."""
-        if self.trainer is None or "train" not in self.features:
-            return {}  # a stream's loader has a state of its own
-        loop = self.trainer.fit_loop
-        # not `current_epoch`: at the end of fit it counts an epoch as done that was not
-        epoch, progress = max(loop.epoch_progress.current.ready - 1, 0), loop.epoch_loop.batch_progress
-        place = {"settings": self._order_settings(), "run": self._run_facts()}
-        if progress.is_last_batch:
-            return {**place, "epoch": epoch + 1, "units": 0}
-        return {**place, "epoch": epoch, "units": self._train_sampler.units_after(epoch, progress.current.ready)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on at the checkpoint's place; called before the training loader is made.
-
-        Raises:
-            UserError: the place lies within an epoch, and rows come in another order now.
-        """
-        if not state_dict or self.hparams["streaming"] or (self.trainer and self.trainer.state.fn != "fit"):
-            return  # Lightning restores in every stage, but only training has a place
-        then, now = state_dict["settings"], self._order_settings()
-        changed = [name for name in now if then.get(name) != now[name]]
-        if state_dict["units"] and changed:
-            raise UserError(
-                f"the checkpoint lies within an epoch; there {changed[0]} was {then.get(changed[0])}, now it is "
-                f"{now[changed[0]]}: keep it, or go on from a checkpoint at the end of an epoch"
-            )
-        self._start = (state_dict["epoch"], state_dict["units"])
-        note_on_change(state_dict, self._run_facts())
-
-    def _go_on(self, sampler: StepSampler[Any]) -> None:
-        """Begins at the place of a checkpoint, and has Lightning count the steps before it as this run would have."""
-        if self._start is None or self.trainer is None:
-            return
-        sampler.start_at(*self._start)  # worker processes fetch before Lightning says which epoch it is
-        loop: Any = self.trainer.fit_loop
-        epoch, _ = self._start
-        progress = loop.epoch_loop.batch_progress.current
-        if loop.epoch_progress.current.processed > epoch:  # fit ended within that epoch, which goes on now
-            for counted in (loop.epoch_progress.current, loop.epoch_progress.total):
-                counted.processed -= 1
-                counted.completed = min(counted.completed, counted.processed)
-            loop.restarting = True
-        shift = sampler.steps_before(self._start[1]) - progress.ready
-        for name in ("ready", "started", "processed", "completed"):
-            setattr(progress, name, getattr(progress, name) + shift)
-        self._start = None  # a loader that is made anew later has the sampler, which knows the place
-
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Notes the place of a streamed batch that is about to be used."""
         return self._stream.take(batch) if self._stream is not None and isinstance(batch, PlacedBatch) else batch
@@ -270,68 +211,9 @@ class TransformerDataModule(PreparingDataModule):
 
     # The parts
 
-    @property
-    def static_length(self) -> int | None:
-        """The length that every batch is padded to, with `pad_to_max_length`."""
-        return self.longest_feature if self.hparams["pad_to_max_length"] else None
-
-    @property
-    def seed(self) -> int:
-        """Seed of the order of training rows."""
-        given = self.hparams["data_seed"]
-        return int(os.environ.get("PL_GLOBAL_SEED", 42)) if given is None else int(given)
-
-    @property
-    def num_train_batches(self) -> float:
-        """Batches of an epoch, per process; known from `setup` on, without making the loader; a stream never ends."""
-        return math.inf if self.hparams["streaming"] else self._train_sampler.steps
-
-    def train_rows_at(self, epoch: int, batch_idx: int) -> list[int] | None:
-        """Returns which rows of the training set a batch of this process holds; `None` of a stream."""
-        if self.hparams["streaming"]:
-            return None
-        features = self._train_sampler.rows_at(epoch, batch_idx)
-        return [int(row) for row in self.features["train"][""].row_of_feature[features]]
-
-    @property
-    def _train_sampler(self) -> StepSampler[Any]:
-        replicas, rank = self.processes
-        if self._order is None or self._order.num_replicas != replicas:
-            store, self._own_order = self.features["train"][""].store, self.train_order()
-            self._order = self.training_order.sampler(
-                store, self._train_sizes, self._own_order, self.hparams["batch_size"], replicas, rank
-            )
-        return self._order
-
-    @property
-    def training_order(self) -> TrainingOrder:
-        """The order of training rows, by the options."""
-        options = self.hparams
-        return TrainingOrder(
-            self.seed,
-            options["train_sampling_strategy"],
-            options["max_tokens_per_batch"],
-            options["pad_to_multiple_of"] or 1,
-            options["probabilities"],
-            options["stopping_strategy"],
-            self.static_length,
-            options["dataloader_drop_last"],
-        )
-
-    def _run_facts(self) -> dict[str, Any]:
-        return {"processes": self.processes[0], "batch_size": self.hparams["batch_size"], "rows": self.train_digest}
-
-    def _order_settings(self) -> dict[str, Any]:
-        return self.training_order.settings(self._train_sampler, self._own_order)
-
     def set_names(self, kind: Kind) -> list[str]:
         """Names of the evaluation sets of one kind, in the order of their loaders."""
         return list(self.features.get(kind, {}))
-
-    @property
-    def processes(self) -> tuple[int, int]:
-        """How many processes train, and which of them this one is."""
-        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def _evaluation_loaders(self, kind: Kind) -> list[DataLoader[Any]]:
         size = self.hparams["eval_batch_size"] or self.hparams["batch_size"]
