@@ -1,5 +1,6 @@
 """What every task keeps, as tests to be inherited: a task's own test says which rows and which batches it is about."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +180,12 @@ class TaskContract:
         rows = [row for batch in batches or [] for row in batch]
         assert [row["number_of_row"] for row in rows] == list(range(11))
         assert all(set(row) > set(numbered[0]) - {"label", "labels"} for row in rows)
+
+    def test_an_evaluation_logs_what_it_promised(self, model: str, tmp_path: Path) -> None:
+        _, module = self.fitted(model, tmp_path, max_steps=1)
+        (logged,) = Trainer(default_root_dir=tmp_path, **QUIET).validate(module, self.data(model), verbose=False)
+        assert {name.removeprefix("val_") for name in logged} == {"loss", *module.metric_names(module.description)}
+        assert math.isfinite(logged["val_loss"])
 
     def test_a_checkpoint_stands_alone(self, model: str, tmp_path: Path) -> None:
         trainer, module = self.fitted(model, tmp_path, max_steps=1)
