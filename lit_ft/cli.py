@@ -92,7 +92,7 @@ class SaveConfig(SaveConfigCallback):
             self.run.mkdir(parents=True, exist_ok=True)
             command = getattr(trainer.state.fn, "value", stage)
             path = self.run / (f"config.{command}.yaml" if (self.run / CONFIG).exists() else CONFIG)
-            self.parser.save(self.config, str(path), skip_none=False, overwrite=True, multifile=False)
+            self.parser.save(self.config, str(path), skip_unset=False, overwrite=True, multifile=False)
 
 
 class LitFtCLI(LightningCLI):

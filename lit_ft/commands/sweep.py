@@ -65,7 +65,7 @@ class TrialCLI(LitFtCLI):
 
     def as_text(self) -> str:
         """Returns the configuration as YAML, all defaults spelled out."""
-        text: str = self._parser("fit").dump(without_links(self.options), skip_none=False)
+        text: str = self._parser("fit").dump(without_links(self.options), skip_unset=False)
         return text
 
     def check(self, sweep: Sweep) -> None:
