@@ -9,7 +9,6 @@ from transformers import AutoModelForMultipleChoice
 from lit_ft.data.batching.merging import Part
 from lit_ft.data.choices.rows import ChoiceLabels, read_choices
 from lit_ft.data.labels import IGNORED
-from lit_ft.errors import UserError
 from lit_ft.metrics.binned import CalibrationError
 from lit_ft.metrics.multiple_choice import ChoiceAccuracy, accuracy_names
 from lit_ft.modules.base import Batch, Description, TransformerModule
@@ -40,8 +39,6 @@ with torch.no_grad():
 
     def __init__(self, *, label_smoothing_factor: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not 0 <= label_smoothing_factor <= 1:
-            raise UserError(f"label_smoothing_factor is {label_smoothing_factor}; it must be between 0 and 1")
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Nothing: a choice has one score, whatever their number."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from lit_ft.data.batching.merging import Part
 from lit_ft.data.labels import ProblemType
@@ -21,28 +21,20 @@ from lit_ft.metrics.classification import (
     scalars,
     update_metrics,
 )
-from lit_ft.modules.base import Batch, Description, TransformerModule
+from lit_ft.modules.base import Batch, Description
+from lit_ft.modules.labelled import LabelledModule
 from lit_ft.ops.building.head_init import name_head
-from lit_ft.ops.building.models import (
-    HEADS,
-    SEQUENCE_HEAD,
-    check_head,
-    label_config,
-    pretrained_labels,
-    pretrained_problem_type,
-)
+from lit_ft.ops.building.models import HEADS, SEQUENCE_HEAD, pretrained_problem_type
 from lit_ft.ops.losses.classification import balanced_class_weights, classification_loss, labelled, load_loss
 
 log = logging.getLogger("lit_ft")
 
 
-class TextClassificationModule(TransformerModule):
+class TextClassificationModule(LabelledModule):
     """Classifies texts or pairs; batches are those of `TextClassificationDataModule` or any with the same names.
 
     Args:
-        label_names: names of the labels in the order of their ids, where no data module of ours gives them.
-        problem_type: `single_label`, `multi_label` or `regression`, likewise.
-        label_smoothing_factor: share of the target that is spread over all classes.
+        problem_type: `single_label`, `multi_label` or `regression`, where no data module of ours says so.
         class_weights: `balanced` (every class counts alike) or a weight per class.
         loss: another loss by class path, such as `FocalLoss` or `{class_path: my.Loss, init_args: {...}}`: a module of
             (logits `[batch, labels]`, labels) that returns one value per row, or their mean.
@@ -51,11 +43,12 @@ class TextClassificationModule(TransformerModule):
             the validation set, stored with the model.
         head_init: `label_names` = a fresh head begins with what the model says of the labels' names, which few rows
             learn from faster than from random weights. Default: random.
-        kwargs: options of every module.
+        kwargs: options of every module, and of those with labels.
     """
 
     auto_class = AutoModelForSequenceClassification
     pipeline_tag = "text-classification"
+    head = SEQUENCE_HEAD
     card_example = """from transformers import pipeline
 
 classify = pipeline("text-classification", "this/folder", top_k=None)
@@ -64,9 +57,7 @@ classify("a text", truncation=True)"""
     def __init__(
         self,
         *,
-        label_names: list[str] | None = None,
         problem_type: ProblemType | None = None,
-        label_smoothing_factor: float = 0.0,
         class_weights: Literal["balanced"] | list[float] | None = None,
         loss: str | dict[str, Any] | None = None,
         metrics: list[str | dict[str, Any]] | None = None,
@@ -75,13 +66,9 @@ classify("a text", truncation=True)"""
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if label_names is not None:
-            self.description = {"labels": label_names}
         if problem_type is not None:
             self.description["problem_type"] = problem_type
-        if not 0 <= label_smoothing_factor <= 1:
-            raise UserError(f"label_smoothing_factor is {label_smoothing_factor}; it must be between 0 and 1")
-        if loss is not None and (class_weights is not None or label_smoothing_factor):
+        if loss is not None and (class_weights is not None or self.hparams["label_smoothing_factor"]):
             raise UserError(
                 "class_weights and label_smoothing_factor belong to the built-in loss; give them to your own"
             )
@@ -90,22 +77,28 @@ classify("a text", truncation=True)"""
         self._own_loss = load_loss(loss)
         self.register_buffer("_class_weights", None, persistent=False)
 
+    def describe_names(self, names: list[str], config: PreTrainedConfig | None) -> Description:
+        """The labels, and the problem type of a head that has them; see the base."""
+        if config is None:
+            return {"labels": names}
+        return {"labels": names, "problem_type": self.hparams["problem_type"] or pretrained_problem_type(config)}
+
+    def named(self, description: Description) -> Description:
+        """One label a row, where nobody says otherwise; see the base."""
+        return {"problem_type": "single_label", **super().named(description)}
+
     def setup(self, stage: str) -> None:
         """Checks the extra metrics by name before any weights are loaded; see the base."""
         super().setup(stage)
-        description = self._named(self.description)
+        description = self.named(self.description)
         extra_metrics(self.hparams["metrics"], description["problem_type"], len(description["labels"]))
         self._set_class_weights(description)
         if self.hparams["head_init"] and description["problem_type"] == "regression":
             raise UserError("head_init: label_names needs labels, but problem_type is regression")
-        config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
-        check_head(config, description["labels"], SEQUENCE_HEAD, self.hparams["ignore_mismatched_sizes"])
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
-        """Names the labels in the configuration."""
-        description |= self._named(description)
-        names = description["labels"]
-        kwargs = label_config(names) | {"problem_type": HEADS[description["problem_type"]]}
+        """Adds the problem type, and the threshold of several labels; see the base."""
+        kwargs = super().config_kwargs(description) | {"problem_type": HEADS[description["problem_type"]]}
         if self.tokenizer is not None and self.source.config().pad_token_id is None:
             kwargs["pad_token_id"] = self.tokenizer.pad_token_id  # decoders look for the last token that is none
         if description["problem_type"] == "multi_label":
@@ -238,17 +231,6 @@ classify("a text", truncation=True)"""
             return {"predicted_labels": chosen, "scores": scores}
         best = max(scores, key=scores.__getitem__)
         return {"predicted_label": best, "score": scores[best], "scores": scores}
-
-    def _named(self, description: Description) -> Description:
-        """Adds the labels and the problem type of a pretrained head where nobody has named the labels."""
-        if "labels" in description:
-            return {"problem_type": "single_label", **description}
-        config = self.hf_config or self.source.config()
-        names = pretrained_labels(config, SEQUENCE_HEAD)
-        if names is None:
-            raise UserError("nobody has named the labels: pass label_names=[...] to the module, or use our data module")
-        kind = self.hparams["problem_type"] or pretrained_problem_type(config)
-        return {**description, "labels": names, "problem_type": kind}
 
     def _set_class_weights(self, description: Description) -> None:
         wanted = self.hparams["class_weights"]

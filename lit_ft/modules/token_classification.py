@@ -5,7 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModelForTokenClassification
+from transformers import AutoModelForTokenClassification, PreTrainedConfig
 
 from lit_ft.data.batching.merging import Part
 from lit_ft.data.labels import IGNORED
@@ -15,27 +15,27 @@ from lit_ft.data.tags.rows import text_and_places, words_of
 from lit_ft.data.tags.schemes import TagScheme, TagTable
 from lit_ft.errors import UserError
 from lit_ft.metrics.tagging import TagMetrics
-from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.building.models import TOKEN_HEAD, check_head, label_config, pretrained_labels
+from lit_ft.modules.base import Batch, Description
+from lit_ft.modules.labelled import LabelledModule
+from lit_ft.ops.building.models import TOKEN_HEAD
 from lit_ft.ops.decoding.tagging import at_words, best_tags, first_labelled
 from lit_ft.ops.losses.classification import classification_loss
 
 
-class TokenClassificationModule(TransformerModule):
+class TokenClassificationModule(LabelledModule):
     """Tags words; batches are those of `TokenClassificationDataModule`, or any with `labels` `[batch, seq]`.
 
     Where a batch does not say which tokens are the first of a word, those that have a label are taken for words.
 
     Args:
-        label_names: tags in the order of their ids, where no data module of ours gives them.
         constrained_decoding: take the best sequence that the tags' scheme allows instead of each word's best tag. It
             needs no new weights; the exported model is the same.
-        label_smoothing_factor: share of the target that is spread over all tags.
-        kwargs: options of every module.
+        kwargs: options of every module, and of those with labels.
     """
 
     auto_class = AutoModelForTokenClassification
     pipeline_tag = "token-classification"
+    head = TOKEN_HEAD
     card_example = """from transformers import pipeline
 
 tag = pipeline("token-classification", "this/folder", aggregation_strategy="first")
@@ -45,16 +45,14 @@ tag("a text")"""
     def __init__(
         self,
         *,
-        label_names: list[str] | None = None,
         constrained_decoding: bool = False,
-        label_smoothing_factor: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if label_names is not None:
-            self.description = describe_known(label_names, None)
-        if not 0 <= label_smoothing_factor <= 1:
-            raise UserError(f"label_smoothing_factor is {label_smoothing_factor}; it must be between 0 and 1")
+
+    def describe_names(self, names: list[str], config: PreTrainedConfig | None) -> Description:
+        """The tags, and their scheme; see the base."""
+        return describe_known(names, getattr(config, "tag_scheme", None))
 
     @property
     def monitor(self) -> str:  # type: ignore[override]
@@ -66,19 +64,16 @@ tag("a text")"""
         )
 
     def setup(self, stage: str) -> None:
-        """Checks the pretrained head by name before any weights are loaded; see the base."""
+        """Makes sure that decoding has a scheme to go by; see the base."""
         super().setup(stage)
-        description = self._named(self.description)
-        if self.hparams["constrained_decoding"] and self._scheme(description) is None:
+        if self.hparams["constrained_decoding"] and self._scheme(self.named(self.description)) is None:
             raise UserError("constrained_decoding: plain tags have no scheme that forbids any sequence; leave it out")
-        config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
-        check_head(config, description["labels"], TOKEN_HEAD, self.hparams["ignore_mismatched_sizes"])
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
-        """Names the tags, and their scheme, in the configuration."""
-        description |= self._named(description)
+        """Adds the tags' scheme; see the base."""
+        values = super().config_kwargs(description)
         scheme = self._scheme(description)
-        return label_config(description["labels"]) | ({} if scheme is None else {"tag_scheme": scheme})
+        return values if scheme is None else {**values, "tag_scheme": scheme}
 
     def model_inputs(self, batch: Batch) -> Batch:
         """Returns the forward's keywords; see the base."""
@@ -128,7 +123,7 @@ tag("a text")"""
 
     def metric_names(self, description: Description) -> list[str]:
         """Names of the metrics; see the base."""
-        return TagMetrics.names(self._scheme(self._named(description)))
+        return TagMetrics.names(self._scheme(self.named(description)))
 
     def wrongness(self, rows: list[Part]) -> Tensor | None:
         """The mean loss of the tagged words of each row; see the base."""
@@ -172,13 +167,3 @@ tag("a text")"""
 
     def _scheme(self, description: Description) -> TagScheme | None:
         return description.get("tag_scheme")  # type: ignore[no-any-return]
-
-    def _named(self, description: Description) -> Description:
-        """Adds the tags of a pretrained head where nobody has named them."""
-        if "labels" in description:
-            return description
-        config = self.hf_config or self.source.config()
-        names = pretrained_labels(config, TOKEN_HEAD)
-        if names is None:
-            raise UserError("nobody has named the tags: pass label_names=[...] to the module, or use our data module")
-        return {**description, **describe_known(names, getattr(config, "tag_scheme", None))}

@@ -1,4 +1,4 @@
-"""The values that options of AdamW and of its schedule can take."""
+"""The values that options of AdamW, of its schedule and of losses can take."""
 
 import math
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ RANGES = {
     "warmup_ratio": (0.0, 1.0),
     "layerwise_lr_decay": (math.nextafter(0, 1), 1.0),
     "loraplus_lr_ratio": (math.nextafter(0, 1), math.inf),
+    "label_smoothing_factor": (0.0, 1.0),
 }
 """Least and greatest value of each; infinity itself is none."""
 
