@@ -3,6 +3,9 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,15 @@ class Dying(TextClassificationDataModule):
         return super().collate(features, split, keys)
 
 
+class Noting(TextClassificationDataModule):
+    """Its loader processes write down who they are."""
+
+    def collate(self, features: Any, split: Any, keys: Any) -> Any:
+        if get_worker_info() is not None:
+            Path(os.environ["NOTED"], str(os.getpid())).touch()
+        return super().collate(features, split, keys)
+
+
 class At(Callback):
     """Does something before a step."""
 
@@ -80,6 +92,40 @@ def test_out_of_memory_says_what_to_lower(tiny: Callable[..., str], tmp_path: Pa
 def test_a_killed_loader_process_is_named(tiny: Callable[..., str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"DataLoader worker \(pid\(?s?\)? ?\d+\) was killed: .*Lower data.num_workers"):
         cli.main(words(tiny("bert"), tmp_path, f"--data={__name__}.Dying", "--data.num_workers=1"))
+
+
+def lives(process: str) -> bool:
+    stat = Path("/proc", process, "stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("kind", ["forkserver", pytest.param("fork", marks=pytest.mark.soak)])
+def test_loader_processes_end_with_a_killed_run(tiny: Callable[..., str], tmp_path: Path, kind: str) -> None:
+    noted = tmp_path / "noted"
+    noted.mkdir()
+    loading = [f"--data={__name__}.Noting", "--data.num_workers=1", f"--data.multiprocessing_context={kind}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lit_ft", *words(tiny("bert"), tmp_path, *loading, "--trainer.max_epochs=9999")],
+        env={
+            **os.environ,
+            "NOTED": str(noted),
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+            "OMP_NUM_THREADS": "1",
+        },
+        stdout=subprocess.DEVNULL,
+    )
+    while not any(noted.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    for _ in range(300):
+        if not any(lives(path.name) for path in noted.iterdir()):
+            return
+        time.sleep(0.1)
+    for path in noted.iterdir():
+        os.kill(int(path.name), signal.SIGKILL)
+    pytest.fail("a loader process of a killed run is still there after 30 s")
 
 
 def test_other_errors_keep_their_traceback(tiny: Callable[..., str], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lit_ft.data.reading.raw import Kind
 from lit_ft.data.streaming.loader import PlacedBatch, StreamLoader
 from lit_ft.data.viewing.row_views import SequenceView, token_parts
 from lit_ft.datamodules.batch_notes import note_on_batches
+from lit_ft.datamodules.loader_processes import begin_loading
 from lit_ft.datamodules.place import PlacedDataModule
 from lit_ft.datamodules.streaming import check_streaming, check_validation, stream_loader
 from lit_ft.datamodules.viewing import summary, view
@@ -249,6 +250,7 @@ class TransformerDataModule(PlacedDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             multiprocessing_context=self.hparams["multiprocessing_context"] if workers else None,
+            worker_init_fn=partial(begin_loading, rank=self.processes[1]) if workers else None,
             pin_memory=torch.cuda.is_available(),
             collate_fn=partial(self.batch_of, kind, settles=settles),
         )

@@ -13,6 +13,7 @@ from lit_ft.data.quality.judgement import KINDS
 from lit_ft.data.quality.marks import OF_A_ROW
 from lit_ft.data.streaming.batches import StreamDataset
 from lit_ft.data.streaming.loader import StreamLoader
+from lit_ft.datamodules.loader_processes import begin_loading
 from lit_ft.errors import RowError, UserError
 
 log = logging.getLogger("lit_ft")
@@ -82,6 +83,7 @@ def stream_loader(data: Any) -> StreamLoader:
         partial(data.batch_of, "train"),
         workers,
         multiprocessing_context=options["multiprocessing_context"] if workers else None,
+        worker_init_fn=partial(begin_loading, rank=rank) if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
 
