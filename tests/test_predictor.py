@@ -53,6 +53,11 @@ def preferring(model: str, **options: Any) -> tuple[Any, Any]:
     return PreferenceModule(model_name_or_path=model, peft=LORA), data
 
 
+def preferring_whole(model: str, **options: Any) -> tuple[Any, Any]:
+    """Without an adapter: the reference is a second model, made of the weights that training began with."""
+    return PreferenceModule(model_name_or_path=model), preferring(model, **options)[1]
+
+
 def summing_up(model: str, **options: Any) -> tuple[Any, Any]:
     _, data = writing(model, **options)
     return Seq2SeqModule(model_name_or_path=model, learning_rate=3e-3, generation={"max_new_tokens": 6}), data
@@ -71,12 +76,14 @@ TASKS: dict[str, tuple[Any, Any, list[dict[str, Any]]]] = {
     "causal": (causal, "llama", [{"text": text[:40]} for text in texts()[:9]]),
     "chats": (chatting, "chat", [{"messages": conversation(number)[:-1]} for number in range(20, 27)]),
     "preferences": (preferring, "chat", preferred(7, 30)),
+    "preferences, whole": (preferring_whole, "chat", preferred(7, 30)),
     "pairs": (summing_up, "t5", [{"source": row["source"]} for row in pair_rows(9, 50)]),
 }  # fmt: skip
 
 OPTIONS = {
     "questions": ("max_seq_length", "doc_stride"), "tagged": ("max_seq_length",), "chats": ("max_seq_length",),
-    "preferences": ("max_seq_length",), "masked": ("line_by_line",), "causal": ("block_size",),
+    "preferences": ("max_seq_length",), "preferences, whole": ("max_seq_length",), "masked": ("line_by_line",),
+    "causal": ("block_size",),
 }  # fmt: skip
 """Options that the data of a task were made with."""
 

@@ -147,6 +147,8 @@ class ReferenceModule(StandaloneModule):
             if self._reference_digest is None and not is_sharded(self.model):  # exact, fresh weights included
                 twin.model = deepcopy(self.model)
                 self._reference_digest = self._digest_of(twin)
+            elif self._trainer is None:  # without a Trainer, configure_model waits for one
+                twin.build()
             else:
                 twin.configure_model()
             twin.to(self.device).requires_grad_(False)
