@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from lightning.pytorch import Trainer, seed_everything
+from transformers import AutoModelForSeq2SeqLM
 
 import lit_ft
 from lit_ft import (
@@ -223,6 +224,21 @@ def test_rows_are_read_by_the_class_that_the_run_read_them_with(
         assert (type(predictor.module), type(predictor.data)) == (own, Shouting)
         plain = lit_ft.load_predictor(run / "hf", task="TextClassification")
         same(predictor("late")[0]["scores"], plain("late !!")[0]["scores"])
+
+
+def test_a_folder_says_how_long_its_texts_become(tmp_path: Path) -> None:
+    model = make_seq2seq("t5", tmp_path / "t5", **NO_DROPOUT)
+    module = Seq2SeqModule(model_name_or_path=model, generation={"max_new_tokens": 3})
+    module.build().save_pretrained(tmp_path / "folder")
+    assert module.tokenizer is not None
+    module.tokenizer.save_pretrained(tmp_path / "folder")
+    (found,) = lit_ft.load_predictor(tmp_path / "folder")("where is my parcel")
+    inputs = module.tokenizer("where is my parcel", return_tensors="pt")
+    written = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "folder").eval().generate(**inputs)
+    assert written.shape[1] == 1 + 3
+    assert found["prediction"] == module.tokenizer.decode(written[0], skip_special_tokens=True)
+    (longer,) = lit_ft.load_predictor(tmp_path / "folder", generation={"max_new_tokens": 9})("where is my parcel")
+    assert len(longer["prediction"]) > len(found["prediction"])
 
 
 def test_an_adapters_folder_and_texts_alone(tmp_path: Path) -> None:

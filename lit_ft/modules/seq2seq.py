@@ -49,7 +49,8 @@ class Seq2SeqModule(NowAndThenGenerating):
     Args:
         label_smoothing_factor: share of the target that is spread over the whole vocabulary, in training.
         generation: options of transformers' `generate`, such as `{num_beams: 4}`; they become part of the model and of
-            its exported folder. `max_new_tokens` is the data's `val_max_target_length` where nobody says otherwise.
+            its exported folder. `max_new_tokens` is the data's `val_max_target_length` where nobody says otherwise,
+            and that of the model's folder where there are no data (`load_predictor`).
         predict_with_generate: generate texts in evaluation, and score them.
         eval_generate_every_n_epochs: validations of other epochs (but for the last) have the loss alone.
         max_generate_samples: validations generate for at most so many rows of a set, spread evenly over it; the loss is
@@ -158,6 +159,8 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
             set_generation(model, self._generation)
             return
         known = self._said is not None and length == self._said[0]
+        if length is None and model.generation_config.max_new_tokens is not None:
+            known = True  # a folder says it, such as one that a run has exported
         new = {} if known else {"max_new_tokens": self._new_tokens(self.description)}
         set_generation(model, {**new, **begin, **self._generation})
         self._said = said

@@ -142,7 +142,10 @@ def differences(resumed: Path, whole: Path) -> str:
 
     rows, expected = logged(resumed), logged(whole)
     if rows != expected:
-        at = next((at for at, (a, b) in enumerate(zip(rows, expected, strict=False)) if a != b), min(map(len, (rows, expected))))
+        at = next(
+            (at for at, (a, b) in enumerate(zip(rows, expected, strict=False)) if a != b),
+            min(map(len, (rows, expected))),
+        )
         found, other = (str(each[at : at + 1]) for each in (rows, expected))
         return f"metrics.csv differs from row {at}: {found} for {other} ({len(rows)} and {len(expected)} rows)"
     last, theirs = (
@@ -164,7 +167,9 @@ def _unlike(one: Any, other: Any, name: str) -> list[str]:
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         return [found for key in one for found in _unlike(one[key], other[key], f"{name}.{key}")]
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return [found for at, pair in enumerate(zip(one, other, strict=True)) for found in _unlike(*pair, f"{name}.{at}")]
+        return [
+            found for at, pair in enumerate(zip(one, other, strict=True)) for found in _unlike(*pair, f"{name}.{at}")
+        ]
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return [] if torch.equal(one, other) else [name]
     return [] if one == other else [name]
@@ -220,7 +225,11 @@ def go_through(name: str, given: Given, runner: Runner, result: dict[str, Any]) 
     runner.run("resumed", auto)
     out = folder / "compared.json"
     began = time.monotonic()
-    runner.wait("compare", runner.start("compare", compare, *(str(roots[k] / "version_0") for k in ("killed", "whole")), str(out)), began)
+    runner.wait(
+        "compare",
+        runner.start("compare", compare, *(str(roots[k] / "version_0") for k in ("killed", "whole")), str(out)),
+        began,
+    )
     unlike = json.loads(out.read_text())
     result["resumed_equals_whole"] = not unlike
     result["steps"] = max(int(row["step"]) for row in logged(roots["whole"] / "version_0")) + 1
@@ -232,7 +241,9 @@ def go_through(name: str, given: Given, runner: Runner, result: dict[str, Any]) 
         result["test"] = {key: round(float(value), 4) for key, value in last.items() if key.startswith("test_")}
         runner.run("predict", ["predict", *killed, *given.after, *best])
         merge = ["--merge"] if given.adapter else []
-        runner.run("export", ["export", "--ckpt_path=best", f"--default_root_dir={roots['killed']}", "--out=exported", *merge])
+        runner.run(
+            "export", ["export", "--ckpt_path=best", f"--default_root_dir={roots['killed']}", "--out=exported", *merge]
+        )
         reload_stage(name, runner, result)
     except Failure as failure:
         failures.append(str(failure))
@@ -296,7 +307,9 @@ def table(results: list[dict[str, Any]]) -> str:
     said = {True: "yes", False: "**no**", None: ""}
     for each in results:
         loss = each.get("test", {})
-        shown = next((f"{key.removeprefix('test_')} {value:.3f}" for key, value in loss.items() if key.endswith("loss")), "")
+        shown = next(
+            (f"{key.removeprefix('test_')} {value:.3f}" for key, value in loss.items() if key.endswith("loss")), ""
+        )
         lines.append(
             f"| {each['config']} | {each.get('rows', '')}: {' + '.join(map(str, each['counts'].values()))} | {each.get('steps', '')} | "
             f"{each.get('killed_after_rows', '')} | {said[each.get('resumed_equals_whole')]} | {shown} | "

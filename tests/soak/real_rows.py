@@ -374,7 +374,11 @@ def chats(data: Path, folder: Path) -> Words:
 def sharegpt(data: Path, folder: Path) -> Words:
     names = {"user": "human", "assistant": "gpt", "system": "system"}
     rows = (
-        {"conversations": [{"from": names[each["role"]], "value": each["content"]} for each in row["prompt"] + row["chosen"]]}
+        {
+            "conversations": [
+                {"from": names[each["role"]], "value": each["content"]} for each in row["prompt"] + row["chosen"]
+            ]
+        }
         for row in pairs(data)
     )
     parts = cut(rows)
@@ -438,7 +442,9 @@ def dialogsum(data: Path, folder: Path) -> Words:
 
 def dialogues(data: Path, folder: Path) -> Words:
     rows = jsonl(data / "dialogsum/dialogsum.dev.jsonl")
-    return hub(folder, cut({"id": row["fname"], "dialogue": row["dialogue"], "summary": row["summary"]} for row in rows))
+    return hub(
+        folder, cut({"id": row["fname"], "dialogue": row["dialogue"], "summary": row["summary"]} for row in rows)
+    )
 
 
 def german(data: Path) -> Iterator[tuple[str, str]]:

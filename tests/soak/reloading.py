@@ -43,9 +43,13 @@ def reload(run: Path, exported: Path | None) -> dict[str, str]:
     written: Rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()][:16]
     ways: dict[str, Callable[[], str]] = {}
     if exported is None:  # nothing was trained: the model is the one that was given
-        ways["load_predictor(model)"] = lambda: of_folder(config, kind, config["model"]["init_args"]["model_name_or_path"], written)
+        ways["load_predictor(model)"] = lambda: of_folder(
+            config, kind, config["model"]["init_args"]["model_name_or_path"], written
+        )
     else:
-        ways["load_predictor(run)"] = lambda: unlike(load_predictor(run / "checkpoints" / "best.ckpt")(asked(written)), written)
+        ways["load_predictor(run)"] = lambda: unlike(
+            load_predictor(run / "checkpoints" / "best.ckpt")(asked(written)), written
+        )
         ways["weights"] = lambda: weights(run, exported, kind, bool(config["model"]["init_args"].get("peft")))
         if kind not in ("PreferenceModule", "RewardModule"):
             ways["load_predictor(export)"] = lambda: of_folder(config, kind, str(exported), written)
@@ -68,7 +72,11 @@ def asked(written: Rows) -> Rows:
 
 
 def added(name: str) -> bool:
-    return name in ADDED or name.endswith(("_reward", "_log_prob", "_tokens", "_embedding")) or name in ("reward", "log_prob", "tokens")
+    return (
+        name in ADDED
+        or name.endswith(("_reward", "_log_prob", "_tokens", "_embedding"))
+        or name in ("reward", "log_prob", "tokens")
+    )
 
 
 def unlike(found: Rows, written: Rows) -> str:
