@@ -10,7 +10,7 @@ from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.ordering.training_order import OwnOrder
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import check_columns
-from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.data.tokenizing.texts import Encoded, TextEncoder
 from lit_ft.data.viewing.row_views import SequenceView, Token
 from lit_ft.datamodules.base import TransformerDataModule
@@ -28,7 +28,6 @@ __all__ = [
     "FeatureStore",
     "Grouping",
     "Key",
-    "Kind",
     "OwnOrder",
     "Part",
     "Ragged",
@@ -36,6 +35,7 @@ __all__ = [
     "RowContent",
     "RowError",
     "SequenceView",
+    "Split",
     "TextEncoder",
     "Token",
     "TransformerDataModule",

@@ -10,7 +10,18 @@ from transformers import AutoModelForSequenceClassification
 
 from lit_ft import TransformerDataModule, TransformerModule
 from lit_ft.errors import RowError, UserError
-from lit_ft.tasks import Batch, Feature, Key, Kind, Part, RawRows, RowContent, check_columns, label_config, stack_labels
+from lit_ft.tasks import (
+    Batch,
+    Feature,
+    Key,
+    Part,
+    RawRows,
+    RowContent,
+    Split,
+    check_columns,
+    label_config,
+    stack_labels,
+)
 
 
 class IntervalDataModule(TransformerDataModule):
@@ -24,23 +35,23 @@ class IntervalDataModule(TransformerDataModule):
     def __init__(self, *, text_column_name: str = "text", label_column_name: str = "label", **kwargs: Any) -> None:
         super().__init__(stride=None, **kwargs)
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Makes sure that the columns are there."""
         for split, rows in ((split, rows) for split, sets in raw.items() for rows in sets.values()):
             check_columns(self.input_columns(split), rows.data.column_names, rows.place)
         return known
 
-    def input_columns(self, split: Kind) -> list[str]:
+    def input_columns(self, split: Split) -> list[str]:
         """The text, and the number where it is known."""
         names = [self.hparams["text_column_name"], self.hparams["label_column_name"]]
         return names[:1] if split == "predict" else names
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """Says what makes rows duplicates or contradictions, and which of them have no number."""
         text, *number = self.input_columns(split)
         return RowContent([rows[text]], rows[number[0]] if number else None)
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Turns rows into arrays."""
         text, *number = self.input_columns(split)
         encoded = self.encoder([cell or "" for cell in rows[text]])
@@ -54,7 +65,7 @@ class IntervalDataModule(TransformerDataModule):
         numbers = np.concatenate([store.column("labels") for store in train])
         return {"mean": float(np.nanmean(numbers)), "std": float(np.nanstd(numbers)) or 1.0}
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads the texts and stacks the numbers."""
         return stack_labels(super().collate(features, split, keys), features)
 

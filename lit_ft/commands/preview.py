@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lit_ft.callbacks.throughput import real_tokens
 from lit_ft.cli import LitFtCLI
-from lit_ft.data.reading.raw import Kind
+from lit_ft.data.reading.raw import Split
 from lit_ft.data.viewing.findings import Finding
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.datamodules.viewing import batches, figures, findings, some_views
@@ -23,7 +23,7 @@ from lit_ft.screen import quiet
 
 WARMUP, STEPS = 2, 6
 """Steps of a measurement that are not counted, and those that are."""
-STAGES_SHOWN: tuple[tuple[str, Kind], ...] = (("fit", "train"), ("test", "test"), ("predict", "predict"))
+STAGES_SHOWN: tuple[tuple[str, Split], ...] = (("fit", "train"), ("test", "test"), ("predict", "predict"))
 
 
 class Clock(Callback):

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from lit_ft.data.caching.fingerprints import Stamp
-from lit_ft.data.reading.raw import COVERED, Groups, Kind, RawRows, RawSource, Scratch, Strata, named_sets
+from lit_ft.data.reading.raw import COVERED, Groups, RawRows, RawSource, Scratch, Split, Strata, named_sets
 from lit_ft.data.reading.readers import ReadOptions
 from lit_ft.data.reading.sources import Files, HubSource
 from lit_ft.data.streaming.order import Source
 from lit_ft.errors import UserError, did_you_mean
 
-KINDS: tuple[Kind, ...] = ("train", "validation", "test")
+KINDS: tuple[Split, ...] = ("train", "validation", "test")
 OPTIONS = {
     "dataset", "dataset_name", "dataset_config_name", "dataset_revision", "column_names", "quoting", "delimiter",
     "sample_by", "keep_linebreaks", "column_mapping", "validation_split_percentage", "max_train_samples",
@@ -38,7 +38,7 @@ class MixedSource:
         """The training rows of each source, where they are streamed."""
         return [stream for member in self.members.values() for stream in member.streams]
 
-    def sets(self, kind: Kind) -> dict[str, Files | str]:
+    def sets(self, kind: Split) -> dict[str, Files | str]:
         """Returns the sets of one kind by name; see `RawSource.sets`."""
         found = {} if kind == "train" else {name or "own": where for name, where in self.own.sets(kind).items()}
         for member, source in self.members.items() if kind != "predict" else ():
@@ -48,29 +48,29 @@ class MixedSource:
             found |= named
         return {"": found["own"]} if list(found) == ["own"] else found
 
-    def stem(self, kind: Kind) -> str:
+    def stem(self, kind: Split) -> str:
         """Returns a name for the one unnamed set of a kind."""
         return self.own.stem(kind)
 
-    def fingerprint(self, kind: Kind, root: Path) -> Any:
+    def fingerprint(self, kind: Split, root: Path) -> Any:
         """Returns plain values that change whenever the rows of this kind do."""
         own = None if kind == "train" else self.own.fingerprint(kind, root)
         if kind == "predict":
             return own
         return [own, {name: source.fingerprint(kind, root) for name, source in self.members.items()}]
 
-    def stamps(self, kind: Kind) -> dict[Path, Stamp]:
+    def stamps(self, kind: Split) -> dict[Path, Stamp]:
         """Returns what shows, a moment later, whether the files of this kind are still the same."""
         sources = [self.own, *(self.members.values() if kind != "predict" else ())]
         return {path: stamp for source in sources for path, stamp in source.stamps(kind).items()}
 
     def load(
         self,
-        kind: Kind,
+        kind: Split,
         strata: Strata,
         scratch: Scratch,
         groups: Groups | None = None,
-        limited_as: Kind | None = None,
+        limited_as: Split | None = None,
     ) -> dict[str, RawRows]:
         """Loads the rows of one kind, by set; see `RawSource.load`."""
         self.sets(kind)  # raises where two sets have one name

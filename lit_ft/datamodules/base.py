@@ -16,7 +16,7 @@ from lit_ft.data.ordering.orders import StoppingStrategy, shuffled
 from lit_ft.data.ordering.samplers import ContiguousSampler, Key, LengthSortedSampler, StepSampler, TokenBudgetSampler
 from lit_ft.data.ordering.training_order import SamplingStrategy
 from lit_ft.data.quality.report import table
-from lit_ft.data.reading.raw import Kind
+from lit_ft.data.reading.raw import Split
 from lit_ft.data.streaming.loader import PlacedBatch, StreamLoader
 from lit_ft.data.viewing.row_views import SequenceView, token_parts
 from lit_ft.datamodules.batch_notes import note_on_batches
@@ -28,7 +28,7 @@ from lit_ft.errors import UserError, did_you_mean
 
 log = logging.getLogger("lit_ft")
 
-STAGES: dict[str, tuple[Kind, ...]] = {
+STAGES: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "validation"),
     "validate": ("validation",),
     "test": ("test",),
@@ -111,13 +111,13 @@ class TransformerDataModule(PlacedDataModule):
             raise UserError(
                 f"eval_sampling_strategy is {eval_sampling_strategy!r}, expected {' or '.join(known)}{hint}"
             )
-        self.known_rows: dict[Kind, dict[str, dict[int, tuple[str, int]]]] = {}
+        self.known_rows: dict[Split, dict[str, dict[int, tuple[str, int]]]] = {}
         self._stream: StreamLoader | None = None
         self._explained: StepSampler[Any] | None = None
 
     # What a task writes
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads features into a batch; `keys` are the (epoch, index) of each, for what depends on chance."""
         return pad(features, self.tokenizer, self.static_length, self.hparams["pad_to_multiple_of"])
 
@@ -212,11 +212,11 @@ class TransformerDataModule(PlacedDataModule):
 
     # The parts
 
-    def set_names(self, kind: Kind) -> list[str]:
+    def set_names(self, kind: Split) -> list[str]:
         """Names of the evaluation sets of one kind, in the order of their loaders."""
         return list(self.features.get(kind, {}))
 
-    def _evaluation_loaders(self, kind: Kind) -> list[DataLoader[Any]]:
+    def _evaluation_loaders(self, kind: Split) -> list[DataLoader[Any]]:
         size = self.hparams["eval_batch_size"] or self.hparams["batch_size"]
         samplers = {
             name: self._evaluation_sampler(data, kind, size) for name, data in self.features.get(kind, {}).items()
@@ -226,7 +226,7 @@ class TransformerDataModule(PlacedDataModule):
             for name, sampler in samplers.items()
         ]
 
-    def _evaluation_sampler(self, data: FeatureDataset, kind: Kind, batch_size: int) -> ContiguousSampler:
+    def _evaluation_sampler(self, data: FeatureDataset, kind: Split, batch_size: int) -> ContiguousSampler:
         # outside of a run nobody says how many batches will be used, and rows would wait for batches that never come
         running = self.trainer is not None and self.trainer.state.status == TrainerStatus.RUNNING
         if not running or self.static_length or self.hparams["eval_sampling_strategy"] == "sequential":
@@ -238,7 +238,7 @@ class TransformerDataModule(PlacedDataModule):
         self,
         data: FeatureDataset,
         sampler: Any,
-        kind: Kind,
+        kind: Split,
         batch_size: int | None,
         settles: dict[int, int] | None = None,
     ) -> DataLoader[Any]:
@@ -255,7 +255,7 @@ class TransformerDataModule(PlacedDataModule):
             collate_fn=partial(self.batch_of, kind, settles=settles),
         )
 
-    def batch_of(self, kind: Kind, features: list[Feature] | Feature, settles: dict[int, int] | None = None) -> Batch:
+    def batch_of(self, kind: Split, features: list[Feature] | Feature, settles: dict[int, int] | None = None) -> Batch:
         """Collates features of any split, with what evaluation needs beside them.
 
         Args:

@@ -8,7 +8,7 @@ from lit_ft.data.batching.collators import Batch
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import Names, as_list, check_columns, guess_label_column, guess_text_columns
-from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError, did_you_mean
 
@@ -43,7 +43,7 @@ class CandidateLabelDataModule(TransformerDataModule):
         if hypothesis_template.format("a") == hypothesis_template.format("b"):
             raise UserError(f"hypothesis_template {hypothesis_template!r} has no {{}} where the label goes")
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; see the base."""
         every = [rows for sets in raw.values() for rows in sets.values()]
         first, labelled = every[0], "predict" not in raw
@@ -73,12 +73,12 @@ class CandidateLabelDataModule(TransformerDataModule):
         """What is said with each label."""
         return [self.hparams["hypothesis_template"].format(name) for name in self.hparams["candidate_labels"]]
 
-    def input_columns(self, split: Kind) -> list[str]:
+    def input_columns(self, split: Split) -> list[str]:
         """Text and label; see the base."""
         known = self.description
         return [*known["text_columns"], *([known["label_column"]] if split != "predict" else [])]
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """The text and the label; see the base."""
         labels = None if split == "predict" else rows[self.description["label_column"]]
         return RowContent([[*self.texts(rows)]], labels)
@@ -93,7 +93,7 @@ class CandidateLabelDataModule(TransformerDataModule):
         columns = [rows[name] for name in self.description["text_columns"]]
         return [" ".join("" if cell is None else str(cell) for cell in cells) for cells in zip(*columns, strict=True)]
 
-    def label_features(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, np.ndarray]:
+    def label_features(self, rows: dict[str, list[Any]], split: Split) -> dict[str, np.ndarray]:
         """Returns the number of each row's label, and whether it is none of `candidate_labels`; nothing to predict.
 
         Raises:

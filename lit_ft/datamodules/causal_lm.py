@@ -13,7 +13,7 @@ from lit_ft.data.grouping.cutting import Grouper, Separate, Sliding, Wrapped
 from lit_ft.data.grouping.fim import fill_in_the_middle
 from lit_ft.data.grouping.packing import BestFit, BestFitAtOnce
 from lit_ft.data.ordering.samplers import Key
-from lit_ft.data.reading.raw import Kind
+from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import UserError, did_you_mean
 
@@ -79,7 +79,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
             if not 0 <= value <= 1:
                 raise UserError(f"{option} is {value}; it is a share, from 0 to 1")
 
-    def describe(self, raw: dict[Kind, Any], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, Any], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the text column; checks the tokens that the options need; see the base."""
         if "predict" not in raw:
             self._separator()
@@ -94,7 +94,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
             self.notes.append("fim_rate: of long txt files, each piece of 64 KB is rearranged by itself")
         return description
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes documents, or prompts; see the base."""
         if split == "predict":
             return self._prompts(rows)
@@ -106,7 +106,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
             )
         return features
 
-    def grouping(self, split: Kind) -> TextBlocks | None:
+    def grouping(self, split: Split) -> TextBlocks | None:
         """Cuts documents into blocks; see the base."""
         if split == "predict":
             return None
@@ -117,14 +117,14 @@ class CausalLMDataModule(LanguageModelingDataModule):
             self._grouper(split), self.longest_feature, around, self._separator(), made_of, isolated=apart
         )
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads blocks on the right, prompts on the left; makes labels and positions; see the base."""
         multiple = self.hparams["pad_to_multiple_of"]
         if split == "predict":
             return pad(features, self.tokenizer, None, multiple, "left")
         return causal_batch(features, keys, self.tokenizer, self.static_length, multiple)
 
-    def _grouper(self, split: Kind) -> Grouper:
+    def _grouper(self, split: Split) -> Grouper:
         options, size = self.hparams, self.longest_feature
         if options["stride"] is not None and split != "train":
             return Sliding(size, options["stride"])

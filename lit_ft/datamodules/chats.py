@@ -12,7 +12,7 @@ from lit_ft.data.chats.encoding import ChatEncoder, check_tokens, read_template
 from lit_ft.data.chats.rendering import ChatRenderer
 from lit_ft.data.features.ragged import Array, Column, Ragged
 from lit_ft.data.features.store import FeatureStore
-from lit_ft.data.reading.raw import TEXT, Kind, RawRows
+from lit_ft.data.reading.raw import TEXT, RawRows, Split
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError
 from lit_ft.ops.building.positions import hard_limit, longest_input
@@ -51,18 +51,18 @@ class ChatDataModule(TransformerDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(max_seq_length=max_seq_length, stride=None, **kwargs)
-        self._columns: dict[Kind, list[str] | None] = {}
+        self._columns: dict[Split, list[str] | None] = {}
         self.formats: dict[str, Any] = {}
 
     @abstractmethod
-    def find_format(self, columns: Sequence[str], split: Kind) -> Any:
+    def find_format(self, columns: Sequence[str], split: Split) -> Any:
         """Tells by the names of columns how rows hold what they hold; it has a `title`, `columns` and `read(row)`.
 
         Raises:
             UserError: there is no such format.
         """
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Tells the formats, which may differ from set to set; says what the tokenizer does not know; see the base."""
         self._columns, self.formats = {}, {}
         for kind, sets in raw.items():
@@ -89,11 +89,11 @@ class ChatDataModule(TransformerDataModule):
         """What a user says, unless `chat_columns` has plain texts; see the base."""
         return TEXT if TEXT in (self.hparams["chat_columns"] or {}) else "prompt"
 
-    def input_columns(self, split: Kind) -> list[str] | None:
+    def input_columns(self, split: Split) -> list[str] | None:
         """Those of the format, where all sets have one; see the base."""
         return self._columns.get(split)
 
-    def read_rows(self, rows: dict[str, list[Any]], split: Kind) -> list[Any]:
+    def read_rows(self, rows: dict[str, list[Any]], split: Split) -> list[Any]:
         """Reads a batch of rows by their format.
 
         Raises:

@@ -4,7 +4,7 @@ from typing import Any
 
 from lit_ft.data.batching.collators import Batch, Feature, stack_labels
 from lit_ft.data.ordering.samplers import Key
-from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.datamodules.candidate_labels import CandidateLabelDataModule
 from lit_ft.errors import UserError
 
@@ -27,7 +27,7 @@ class EmbeddingZeroShotDataModule(CandidateLabelDataModule):
     def __init__(self, *, hypothesis_template: str = "{}", prompt: str = "", **kwargs: Any) -> None:
         super().__init__(hypothesis_template=hypothesis_template, **kwargs)
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; see the base."""
         self.description = {**super().describe(raw, known), "hypotheses": self.hypotheses}
         for said, cut in zip(self.hypotheses, self.encoder(self.hypotheses).tokens_cut.tolist(), strict=True):
@@ -35,7 +35,7 @@ class EmbeddingZeroShotDataModule(CandidateLabelDataModule):
                 raise UserError(f"{said!r} is {cut} tokens longer than {self.longest_feature}: raise max_seq_length")
         return self.description
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes the texts; see the base."""
         encoded = self.encoder([self.hparams["prompt"] + text for text in self.texts(rows)])
         features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
@@ -43,6 +43,6 @@ class EmbeddingZeroShotDataModule(CandidateLabelDataModule):
             features["token_type_ids"] = encoded.token_type_ids
         return {**features, **self.label_features(rows, split)}
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads the texts, and stacks the labels; see the base."""
         return stack_labels(super().collate(features, split, keys), features)

@@ -14,7 +14,7 @@ from lit_ft.data.grouping.blocks import TextBlocks
 from lit_ft.data.grouping.packing import BestFit
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.raw import Kind
+from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.chats import ChatDataModule
 from lit_ft.errors import UserError, did_you_mean
 
@@ -55,17 +55,17 @@ class InstructionTuningDataModule(ChatDataModule):
             if value not in known:
                 raise UserError(f"{option} is {value!r}; choices: {', '.join(known)}{did_you_mean(value, known)}")
 
-    def find_format(self, columns: Sequence[str], split: Kind) -> ChatFormat:
+    def find_format(self, columns: Sequence[str], split: Split) -> ChatFormat:
         """Tells how conversations are held; see the base."""
         # of rows to reply to the reply may be missing
         missing = sorted({"output", "completion"} - {*columns}) if split == "predict" else []
         return find_format([*columns, *missing], self.hparams["chat_columns"])
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """All that is said; see the base."""
         return RowContent([[each.whole for each in self.read_rows(rows, split)]], None)
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Renders and encodes conversations, cut to their length; see the base."""
         conversations, most = self.read_rows(rows, split), self.longest_feature
         if split == "predict":
@@ -83,13 +83,13 @@ class InstructionTuningDataModule(ChatDataModule):
         cut = np.array([len(whole) - len(rest) for whole, rest in zip(prompts, kept, strict=True)], np.int64)
         return {**features, "row": np.arange(len(kept)), "tokens_cut": cut}
 
-    def grouping(self, split: Kind) -> TextBlocks | None:
+    def grouping(self, split: Split) -> TextBlocks | None:
         """Packs whole conversations; see the base."""
         if split == "predict" or self.hparams["packing"] == "none":
             return None
         return TextBlocks(BestFit(self.longest_feature), self.longest_feature, ([], []), [], isolated=True)
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads conversations on the right, those to reply to on the left; see the base."""
         multiple = self.hparams["pad_to_multiple_of"]
         if split == "predict":

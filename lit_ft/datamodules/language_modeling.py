@@ -15,7 +15,7 @@ from lit_ft.data.grouping.blocks import PART
 from lit_ft.data.grouping.documents import DocumentEncoder
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import check_columns
-from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.data.reading.readers import ReadOptions
 from lit_ft.data.streaming.streams import Stream
 from lit_ft.data.tokenizing.texts import TextEncoder
@@ -78,7 +78,7 @@ class LanguageModelingDataModule(TransformerDataModule):
                 "scratch (model_type), or leave train_tokenizer out"
             )
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the text column; see the base."""
         every = [rows for sets in raw.values() for rows in sets.values()]
         name = self._text_column(every[0], self.hparams["text_column_name"] or known.get("text_column"))
@@ -92,18 +92,18 @@ class LanguageModelingDataModule(TransformerDataModule):
         """Reads txt files to predict line by line, whatever a document is in the others; see the base."""
         return replace(read, sample_by="line", keep_linebreaks=False)
 
-    def _origin(self, kind: Kind) -> Kind:
+    def _origin(self, kind: Split) -> Split:
         return kind  # texts to score are no texts to go on from, or to fill in
 
-    def input_columns(self, split: Kind) -> list[str] | None:
+    def input_columns(self, split: Split) -> list[str] | None:
         """The text column, and where documents come in pieces, which pieces they are; see the base."""
         return None if self.description["pieces"] else [self.description["text_column"]]
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """The text; see the base."""
         return RowContent([rows[self.description["text_column"]]], None)
 
-    def documents(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def documents(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes texts whole, without special tokens; keeps which of them are pieces of a longer one."""
         ids = self.document_encoder(self._texts(rows))
         features: dict[str, Any] = {"input_ids": ids, "row": np.arange(len(ids))}

@@ -15,7 +15,7 @@ from lit_ft.data.grouping.cutting import Wrapped
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.ordering.samplers import FILLER, Key
 from lit_ft.data.preparing.prepare import Prepared
-from lit_ft.data.reading.raw import Kind
+from lit_ft.data.reading.raw import Split
 from lit_ft.data.tokenizing.word_starts import WordStarts
 from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
@@ -100,7 +100,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         if whole_word_mask and span_mask:
             raise UserError("span_mask masks whole words already: leave whole_word_mask out")
 
-    def prepare_stage(self, kinds: tuple[Kind, ...], overwrite: bool = False) -> Prepared:
+    def prepare_stage(self, kinds: tuple[Split, ...], overwrite: bool = False) -> Prepared:
         """Checks what is not part of what is prepared; see the base."""
         if self.tokenizer.mask_token_id is None:
             raise UserError(
@@ -115,7 +115,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         self._with_words([])
         return super().prepare_stage(kinds, overwrite)
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes documents, lines, or texts to fill in; see the base."""
         if split != "predict" and not self.hparams["line_by_line"]:
             return self.documents(rows, split)
@@ -132,7 +132,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
             raise RowError(row, f"no {token!r} to fill in")
         return features
 
-    def grouping(self, split: Kind) -> TextBlocks | None:
+    def grouping(self, split: Split) -> TextBlocks | None:
         """Cuts documents into blocks, each with the tokenizer's special tokens around it; see the base."""
         if split == "predict" or self.hparams["line_by_line"]:
             return None
@@ -143,7 +143,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         cut = Wrapped(room, self.hparams["drop_last"])
         return TextBlocks(cut, self.longest_feature, ([], []), self._separator(), around_blocks=(before, behind))
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Masks or permutes, and pads; see the base."""
         if split == "predict":
             return super().collate(features, split, keys)
@@ -182,7 +182,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         given: bool | None = self.hparams["permutation"]
         return (config is not None and is_permutation(config)) if given is None else given
 
-    def _chance(self, split: Kind) -> Masking | Permutation:
+    def _chance(self, split: Split) -> Masking | Permutation:
         """Returns what decides which tokens are predicted."""
         options, tokenizer = self.hparams, self.tokenizer
         seed, longest = self.seed if split == "train" else EVALUATION[0], options["max_span_length"]

@@ -15,7 +15,7 @@ from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import Names, as_list, check_columns
-from lit_ft.data.reading.raw import Kind, RawRows, Rows
+from lit_ft.data.reading.raw import RawRows, Rows, Split
 from lit_ft.data.reading.splits import same_texts
 from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
@@ -72,7 +72,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         if first_label not in (0, 1):
             raise UserError(f"first_label is {first_label}; choices are counted from 0 or from 1")
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns, counts the choices of each row, and finds out how labels are written; see the base."""
         every = [rows for sets in raw.values() for rows in sets.values()]
         labelled = "predict" not in raw
@@ -103,11 +103,11 @@ class MultipleChoiceDataModule(TransformerDataModule):
             "question_texts": self.hparams["question_texts"] or known.get("question_texts"),
         }
 
-    def input_columns(self, split: Kind) -> list[str]:
+    def input_columns(self, split: Split) -> list[str]:
         """Context, question, choices and label; see the base."""
         return [*self._layout.inputs, *([self._layout.label] if split != "predict" else [])]
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """What is asked, the choices, and the right one; see the base."""
         choices = read_choices(rows, self._layout.choices)
         asked = [self._texts(rows, name) for name in ("context", "question")]
@@ -123,7 +123,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         ]
         return RowContent(texts, chosen)
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes each row's choices, laid end to end, and its label; see the base."""
         choices = read_choices(rows, self._layout.choices)
         check_enough(choices)
@@ -139,7 +139,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
             features["labels"], features["unknown_label"] = np.array(labels, np.int64), np.array(unknown)
         return features
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads choices and their number, and stacks the labels; see the base."""
         most = max(self.description["choice_counts"]) if self.static_length else 0
         batch = pad_sequences(features, self.tokenizer, most, self.static_length, self.hparams["pad_to_multiple_of"])

@@ -7,7 +7,7 @@ from typing import Any
 from lit_ft.data.batching.dataset import FeatureDataset
 from lit_ft.data.ordering.samplers import StepSampler
 from lit_ft.data.ordering.training_order import OwnOrder, TrainingOrder
-from lit_ft.data.reading.raw import Kind
+from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.batch_notes import note_on_change
 from lit_ft.datamodules.preparing import PreparingDataModule
 from lit_ft.errors import UserError
@@ -18,7 +18,7 @@ class PlacedDataModule(PreparingDataModule):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.features: dict[Kind, dict[str, FeatureDataset]] = {}
+        self.features: dict[Split, dict[str, FeatureDataset]] = {}
         self._train_sizes: list[int] = []
         self._own_order: OwnOrder | None = None
         self._order: StepSampler[Any] | None = None

@@ -16,12 +16,12 @@ from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.ordering.samplers import FILLER, Key, LengthSortedSampler
 from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.data.viewing.row_views import SequenceView, token_parts
 from lit_ft.datamodules.chats import ChatDataModule
 from lit_ft.errors import RowError, UserError
 
-PARTS: tuple[Kind, ...] = ("train", "validation")
+PARTS: tuple[Split, ...] = ("train", "validation")
 """Splits of a fit."""
 JUDGEMENTS = {True: "desirable", False: "undesirable"}
 
@@ -42,11 +42,11 @@ class PreferenceDataModule(ChatDataModule):
         UserError: the rows do not fit; the message names file, row and fix.
     """
 
-    def find_format(self, columns: Sequence[str], split: Kind) -> PreferenceFormat:
+    def find_format(self, columns: Sequence[str], split: Split) -> PreferenceFormat:
         """Tells how preferences are held; see the base."""
         return find_preferences(columns, self.hparams["chat_columns"], judged=split != "predict")
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Tells the formats, and whether there are pairs; see the base.
 
         Raises:
@@ -62,7 +62,7 @@ class PreferenceDataModule(ChatDataModule):
         self.description = {**description, "paired": bool(pairs)}
         return self.description
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """What is said on either side, and the judgement; see the base."""
         found: list[Preference] = self.read_rows(rows, split)
         texts: list[list[str | None]] = [[each.chosen.whole for each in found]]
@@ -71,7 +71,7 @@ class PreferenceDataModule(ChatDataModule):
         judged = [each.desirable for each in found]
         return RowContent(texts, None if None in judged else [str(each) for each in judged])
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Renders and encodes both conversations of each row, laid end to end; see the base."""
         found, most, shape = self.read_rows(rows, split), self.longest_feature, self.find_format(list(rows), split)
         sides = [each for row in found for each in (row.chosen, row.rejected) if each is not None]
@@ -92,7 +92,7 @@ class PreferenceDataModule(ChatDataModule):
             features["desirable"] = np.array([bool(row.desirable) for row in found])
         return features
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads the replies on the right, the chosen ones first; see the base."""
         options = self.hparams
         batch = pad_sequences(features, self.tokenizer, 0, self.static_length, options["pad_to_multiple_of"], "right")

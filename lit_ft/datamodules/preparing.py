@@ -21,7 +21,7 @@ from lit_ft.data.mixture import mixed_source
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.preparing.prepare import Prepared, Work, prepare
 from lit_ft.data.quality.judgement import check_actions
-from lit_ft.data.reading.raw import TEXT, Kind, RawRows, RawSource, Rows, Scratch, SplitNames
+from lit_ft.data.reading.raw import TEXT, RawRows, RawSource, Rows, Scratch, Split, SplitNames
 from lit_ft.data.reading.readers import Quoting, ReadOptions, SampleBy
 from lit_ft.data.reading.sources import HubSource, NamedFiles
 from lit_ft.data.streaming.source import StreamedSource
@@ -54,7 +54,7 @@ def check_plain(description: Any, whose: str) -> None:
             raise UserError(f"{whose}: {name!r} is {value!r}, which is no plain JSON") from None
 
 
-def _by_kind(train: Given, validation: Given, test: Given, predict: Given) -> dict[Kind, Given]:
+def _by_kind(train: Given, validation: Given, test: Given, predict: Given) -> dict[Split, Given]:
     return {"train": train, "validation": validation, "test": test, "predict": predict}
 
 
@@ -184,7 +184,7 @@ class PreparingDataModule(TokenizingDataModule):
     # What a task writes
 
     @abstractmethod
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Returns what the model must know of the data (label names, problem type) as plain JSON.
 
         Args:
@@ -193,7 +193,7 @@ class PreparingDataModule(TokenizingDataModule):
         """
 
     @abstractmethod
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Turns a batch of raw rows into features.
 
         Returns:
@@ -215,20 +215,20 @@ class PreparingDataModule(TokenizingDataModule):
         given = self.hparams.get("text_column_name") or known.get("text_column")
         return given if given and isinstance(given, str) else TEXT
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """Returns what rows are compared by when they are checked: by default every column of strings, no labels."""
         texts = [cells for cells in rows.values() if all(cell is None or isinstance(cell, str) for cell in cells)]
         return RowContent(texts or [[str(cell) for cell in cells] for cells in rows.values()], None)
 
-    def input_columns(self, split: Kind) -> list[str] | None:
+    def input_columns(self, split: Split) -> list[str] | None:
         """Returns the raw columns that `tokenize` and `row_content` read; `None` = all."""
         return None
 
-    def info_columns(self, present: list[str], split: Kind) -> list[str]:
+    def info_columns(self, present: list[str], split: Split) -> list[str]:
         """Returns the raw columns that go along with the features: by default all of them in prediction."""
         return present if split == "predict" else []
 
-    def grouping(self, split: Kind) -> Grouping | None:
+    def grouping(self, split: Split) -> Grouping | None:
         """Returns what makes other features of all features of a set together, such as blocks; `None` = nothing."""
         return None
 
@@ -246,7 +246,7 @@ class PreparingDataModule(TokenizingDataModule):
 
     # Preparation
 
-    def prepare_stage(self, kinds: tuple[Kind, ...], overwrite: bool = False) -> Prepared:
+    def prepare_stage(self, kinds: tuple[Split, ...], overwrite: bool = False) -> Prepared:
         """Tokenizes the rows of some kinds of split, unless that was done before, and maps the result into memory.
 
         Raises:
@@ -286,7 +286,7 @@ class PreparingDataModule(TokenizingDataModule):
         except UserError:  # not there: it only matters where the labels are read from it, and there it is said
             return None
 
-    def _work(self, kinds: tuple[Kind, ...], known: dict[str, Any], scratch: Path) -> Work:
+    def _work(self, kinds: tuple[Split, ...], known: dict[str, Any], scratch: Path) -> Work:
         self._scratch = Scratch(scratch)
         rows = {kind: self.load_rows(kind) for kind in kinds}
         self.notes = []
@@ -315,7 +315,7 @@ class PreparingDataModule(TokenizingDataModule):
         others = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.cls_token_id)
         return None if tokenizer.unk_token_id in others else tokenizer.unk_token_id
 
-    def load_rows(self, kind: Kind) -> dict[str, RawRows]:
+    def load_rows(self, kind: Split) -> dict[str, RawRows]:
         """Loads the raw rows of one kind of split, by set; only while rows are prepared.
 
         Raises:
@@ -332,5 +332,5 @@ class PreparingDataModule(TokenizingDataModule):
             return {name or self.source.stem(origin): rows.with_texts_in(column) for name, rows in loaded.items()}
         return loaded
 
-    def _origin(self, kind: Kind) -> Kind:
+    def _origin(self, kind: Split) -> Split:
         return "test" if kind == "predict" and not self.source.sets("predict") else kind

@@ -16,7 +16,7 @@ from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import check_columns, check_texts
 from lit_ft.data.reading.formats.answers import answer_key, text_of, with_starts
-from lit_ft.data.reading.raw import Kind, RawRows, Rows
+from lit_ft.data.reading.raw import RawRows, Rows, Split
 from lit_ft.data.reading.splits import same_texts
 from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
 from lit_ft.datamodules.base import TransformerDataModule
@@ -87,7 +87,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         if on_bad_answer not in ("error", "drop"):
             raise UserError(f"on_bad_answer is {on_bad_answer!r}; it must be error or drop")
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; verifies and counts the answers; see the base."""
         self.description = {**known, "max_seq_length": self.longest_feature, "doc_stride": self.hparams["doc_stride"]}
         every = [(kind, rows) for kind, sets in raw.items() for rows in sets.values()]
@@ -99,21 +99,21 @@ class QuestionAnsweringDataModule(TransformerDataModule):
                 unanswerable |= bool(self._count(rows)[State.UNANSWERABLE])
         return {**self.description, "unanswerable": unanswerable}
 
-    def input_columns(self, split: Kind) -> list[str]:
+    def input_columns(self, split: Split) -> list[str]:
         """Question, context, answers and id; see the base."""
         names = [self.description.get(f"{name}_column") for name in _needed(split)]
         return list(dict.fromkeys(filter(None, names)))
 
-    def info_columns(self, present: list[str], split: Kind) -> list[str]:
+    def info_columns(self, present: list[str], split: Split) -> list[str]:
         """The context, which answers are cut from, and the gold answers; in prediction all columns."""
         return {"train": [], "predict": present}.get(split, self.input_columns(split))
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """Question and context, and the different answers; see the base."""
         texts: list[list[str | None]] = [[*self._texts(rows, name)] for name in ("question", "context")]
         return RowContent(texts, None if split == "predict" else list(map(answer_key, self._cells(rows))))
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Makes the windows and their labels; see the base."""
         questions, contexts = (self._texts(rows, name) for name in ("question", "context"))
         windows = self.windows(questions, contexts)
@@ -139,7 +139,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
             features |= {name: getattr(windows, name) for name in ("cls_index", "char_starts", "char_ends")}
         return features
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads the windows and moves places to where their tokens are; see the base."""
         return place_spans(super().collate(features, split, keys), features)
 
@@ -203,7 +203,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         """
         return ContextWindows(self.tokenizer, self.longest_feature, self.hparams["doc_stride"])
 
-    def _columns(self, every: list[tuple[Kind, RawRows]], known: dict[str, Any]) -> dict[str, str]:
+    def _columns(self, every: list[tuple[Split, RawRows]], known: dict[str, Any]) -> dict[str, str]:
         present = every[0][1].data.column_names
         found = {f"{name}_column": self._column(name, present, known) for name in COLUMNS}
         for name in OPTIONAL:  # what nobody asked for may be missing
@@ -247,5 +247,5 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         return [text_of(cell) for cell in self._cells(rows, name)]
 
 
-def _needed(split: Kind) -> list[str]:
+def _needed(split: Split) -> list[str]:
     return [name for name in COLUMNS if not (split == "predict" and name in OF_ANSWERS)]

@@ -18,7 +18,7 @@ from lit_ft.data.ordering.samplers import FILLER, Key
 from lit_ft.data.ordering.training_order import OwnOrder
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import check_columns, guess_label_column
-from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError
@@ -72,7 +72,7 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
     ) -> None:
         super().__init__(max_seq_length=max_seq_length, stride=None, **kwargs)
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; see the base."""
         every = [rows for sets in raw.values() for rows in sets.values()]
         first, predicting = every[0], "predict" in raw
@@ -121,16 +121,16 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
             given = next((name for name in SCORES if name in rows.data.column_names and name not in texts), "")
         return {"score": given} if given else {}
 
-    def input_columns(self, split: Kind) -> list[str]:
+    def input_columns(self, split: Split) -> list[str]:
         """Texts, and score or label; see the base."""
         return [*self.description["columns"], *self._mark(split)]
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """The texts, and score or label; see the base."""
         marks = self._mark(split)
         return RowContent([rows[name] for name in self.description["columns"]], rows[marks[0]] if marks else None)
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes the texts of a row, laid end to end; see the base."""
         names, prompts = self.description["columns"], self.description["prompts"]
         columns = [
@@ -168,7 +168,7 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
             raise UserError("labelled texts come two of a label at a time, not by length: leave group_by_length out")
         return OwnOrder("two of a label at a time", partial(in_twos, self.features["train"][""].store.column("labels")))
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads the texts; see the base."""
         batch = pad_sequences(features, self.tokenizer, 0, self.static_length, self.hparams["pad_to_multiple_of"])
         batch["text_ids"] = stack([feature["text_ids"] for feature in features])
@@ -196,7 +196,7 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
     def _names(self) -> dict[int, str]:
         return {_hash(name): name for name in self.description.get("label_names") or []}
 
-    def _mark(self, split: Kind) -> list[str]:
+    def _mark(self, split: Split) -> list[str]:
         known = self.description
         names = [] if split == "predict" else [known["score_column"], known["label_column"]]
         return [name for name in names if name is not None]

@@ -20,7 +20,7 @@ from lit_ft.data.pairs.languages import decoder_begin, set_languages, token_of
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import Names, as_list
 from lit_ft.data.reading.parallel import side_of
-from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.data.tokenizing.training import trained_folder
 from lit_ft.data.viewing.row_views import SequenceView, sequence
 from lit_ft.datamodules.base import TransformerDataModule
@@ -116,10 +116,10 @@ class Seq2SeqDataModule(TransformerDataModule):
             raise UserError("streaming: parallel text files are read as a whole: leave it out, or write pairs to jsonl")
         if train_tokenizer is not None and (name := kwargs.get("model_name_or_path") or kwargs.get("tokenizer_name")):
             raise UserError(f"train_tokenizer makes tokens of its own, which {name!r} does not know: leave one out")
-        self._columns_of: dict[Kind, list[str]] = {}
+        self._columns_of: dict[Split, list[str]] = {}
         self._spoken: PreTrainedTokenizerBase | None = None
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; says how targets begin and how long they become; see the base."""
         options, first = self.hparams, next(rows for sets in raw.values() for rows in sets.values())
         columns = self._find_columns(first, known, labelled="predict" not in raw)
@@ -152,25 +152,25 @@ class Seq2SeqDataModule(TransformerDataModule):
         """The side of the sources; see the base."""
         return self.parallel_sides[0]
 
-    def input_columns(self, split: Kind) -> list[str]:
+    def input_columns(self, split: Split) -> list[str]:
         """Source and targets; see the base."""
         return self._columns_of[split]
 
-    def info_columns(self, present: list[str], split: Kind) -> list[str]:
+    def info_columns(self, present: list[str], split: Split) -> list[str]:
         """The references in evaluation, all columns in prediction; see the base."""
         if split in ("train", "predict"):
             return present if split == "predict" else []
         columns = self._columns
         return [columns.nested] if columns.nested in present else columns.references_among(present)
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """The source, and the target that is trained on; see the base."""
         sources = self._columns.sources(rows)
         # in a list, where it is empty by intent, so that it is not taken for a missing one
         labels = [text if text or text is None else [text] for text in self._targets(rows)]
         return RowContent([sources], None if split == "predict" else labels)
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes sources, and targets where there are; see the base."""
         targets = None if split == "predict" else [text or "" for text in self._targets(rows)]
         return self.pair_encoder(self._columns.sources(rows), targets, split == "train")
@@ -184,7 +184,7 @@ class Seq2SeqDataModule(TransformerDataModule):
             )
         return {}
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads sources and targets; see the base."""
         options = self.hparams
         batch = pad(features, self.tokenizer, self.static_length, options["pad_to_multiple_of"])
@@ -262,7 +262,7 @@ class Seq2SeqDataModule(TransformerDataModule):
     def _targets(self, rows: dict[str, list[Any]]) -> list[str | None]:
         return [texts[0] if texts else None for texts in self._columns.references(rows)]
 
-    def _target_length(self, split: Kind) -> int:
+    def _target_length(self, split: Split) -> int:
         options = self.hparams
         length = options["max_target_length"] if split == "train" else options["val_max_target_length"]
         return int(length or options["max_target_length"])

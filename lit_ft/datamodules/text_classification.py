@@ -24,7 +24,7 @@ from lit_ft.data.reading.columns import (
     guess_text_columns,
     require_label_column,
 )
-from lit_ft.data.reading.raw import Kind, RawRows, Rows
+from lit_ft.data.reading.raw import RawRows, Rows, Split
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.building.models import SEQUENCE_HEAD, pretrained_labels, pretrained_problem_type
@@ -71,7 +71,7 @@ class TextClassificationDataModule(TransformerDataModule):
         super().__init__(**kwargs)
         self._coder_of: tuple[dict[str, Any], LabelCoder] | None = None
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds columns, problem type and label names; see the base."""
         every = [rows for sets in raw.values() for rows in sets.values()]
         self.description = {**known, **self._columns(every, known, labels_needed="predict" not in raw)}
@@ -85,17 +85,17 @@ class TextClassificationDataModule(TransformerDataModule):
         pairs = self.hparams["text_pair_column_names"] or known.get("pair_columns")
         return names[0] if len(names) == 1 and not pairs else super().column_of_texts(known)
 
-    def input_columns(self, split: Kind) -> list[str]:
+    def input_columns(self, split: Split) -> list[str]:
         """Text, pair and label columns; see the base."""
         names = ["text_columns", "pair_columns"] + (["label_columns"] if split != "predict" else [])
         return list(dict.fromkeys(column for name in names for column in self.description[name]))
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """Text (and pair) and the label's name; see the base."""
         texts = [self._joined(rows, which) for which in ("text_columns", "pair_columns") if self.description[which]]
         return RowContent(texts, None if split == "predict" else self._coder.read(rows))  # type: ignore[arg-type]
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes text (or pair) and label; see the base."""
         texts, pairs = (self._joined(rows, which) for which in ("text_columns", "pair_columns"))
         encoded = self.encoder(texts or [], pairs)
@@ -119,7 +119,7 @@ class TextClassificationDataModule(TransformerDataModule):
                 count_labels(labels[begins], self.description, total)
         return total
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads the features and stacks the labels; see the base."""
         return stack_labels(super().collate(features, split, keys), features)
 
@@ -180,7 +180,7 @@ class TextClassificationDataModule(TransformerDataModule):
         kind = description.get("problem_type") or options["problem_type"]
         return LabelColumns(description["label_columns"], kind, options["label_names"], options["label_delimiter"])
 
-    def _labels(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def _labels(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Names the labels as a checkpoint of ours, the module, the pretrained head, or else train has them."""
         config = self.pretrained_config()
         given = known.get("labels") or (pretrained_labels(config, SEQUENCE_HEAD) if config else None)

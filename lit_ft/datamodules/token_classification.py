@@ -14,7 +14,7 @@ from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import IGNORED, class_names
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.data.reading.readers import ReadOptions
 from lit_ft.data.tags.coding import TagCoder, piece_labels
 from lit_ft.data.tags.columns import column_of, guess_tags, guess_words
@@ -94,7 +94,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         finally:
             self.hparams["tokenizer_kwargs"] = given
 
-    def describe(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns, and the tags and their scheme; see the base."""
         every = [rows for sets in raw.values() for rows in sets.values()]
         tagged = "predict" not in raw
@@ -110,11 +110,11 @@ class TokenClassificationDataModule(TransformerDataModule):
                     self.notes.append(f"{rows.place}: {note}")
         return self.description
 
-    def input_columns(self, split: Kind) -> list[str]:
+    def input_columns(self, split: Split) -> list[str]:
         """Words and tags; see the base."""
         return [self.description[name] for name in ("text_column", "tag_column")[: 1 if split == "predict" else 2]]
 
-    def row_content(self, rows: dict[str, list[Any]], split: Kind) -> RowContent:
+    def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """The words and how many they are, and the tags; see the base."""
         words = self._reader.words(rows)
         texts: list[list[str | None]] = [[" ".join(row) for row in words], [str(len(row)) for row in words]]
@@ -123,7 +123,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         tags = self._reader.tags(rows, words)
         return RowContent(texts, [None if row is None else " ".join(row) or "no words" for row in tags])
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes words and tags, in windows; see the base."""
         words = self._reader.words(rows)
         encoded = self.words(words)
@@ -142,7 +142,7 @@ class TokenClassificationDataModule(TransformerDataModule):
             features["unknown_label"], features["ill_formed_tags"] = unknown[encoded.row], ill_formed[encoded.row]
         return features
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads the features, their labels and the places of their words; see the base."""
         batch = super().collate(features, split, keys)
         mask = batch["attention_mask"]
@@ -210,7 +210,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         self.notes.append(f"{first.place}: reading {text!r} as words" + (f" and {tags!r} as tags" if tagged else ""))
         return {"text_column": text, "tag_column": tags, "words": reading or "list"}
 
-    def _tags(self, raw: dict[Kind, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
+    def _tags(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Names the tags as a checkpoint of ours, the module, the pretrained head, or else train has them."""
         config = self.pretrained_config()
         given = known.get("labels") or (pretrained_labels(config, TOKEN_HEAD) if config else None)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from lit_ft.data.ordering.orders import shuffled
-from lit_ft.data.reading.raw import Kind
+from lit_ft.data.reading.raw import Split
 from lit_ft.data.viewing.findings import Finding, batch_findings, label_findings, row_findings
 from lit_ft.data.viewing.row_views import RowView
 from lit_ft.data.viewing.set_figures import SetFigures, set_figures
 from lit_ft.datamodules.batch_notes import figures_of
 
 
-def view(data: Any, kind: Kind, name: str, index: int) -> RowView:
+def view(data: Any, kind: Split, name: str, index: int) -> RowView:
     """Shows one feature of a set as the model will see it.
 
     Args:
@@ -35,7 +35,7 @@ def view(data: Any, kind: Kind, name: str, index: int) -> RowView:
     return RowView(tuple(data.sequences(batch)), data.label_of(batch), title, lost)
 
 
-def some_views(data: Any, kind: Kind, name: str, count: int) -> Iterator[RowView]:
+def some_views(data: Any, kind: Split, name: str, count: int) -> Iterator[RowView]:
     """Shows some rows of a set, always the same ones: each as its first feature."""
     rows = data.features[kind][name].row_of_feature
     known = np.array([*data.known_rows.get(kind, {}).get(name, {})], np.int64)

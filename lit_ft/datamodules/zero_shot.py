@@ -6,7 +6,7 @@ import numpy as np
 
 from lit_ft.data.batching.collators import Batch, Feature, pad_sequences, stack_labels
 from lit_ft.data.ordering.samplers import Key
-from lit_ft.data.reading.raw import Kind
+from lit_ft.data.reading.raw import Split
 from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.candidate_labels import CandidateLabelDataModule
 
@@ -21,7 +21,7 @@ class ZeroShotDataModule(CandidateLabelDataModule):
 
     cut_advice = "texts are cut, not hypotheses: raise max_seq_length"
 
-    def tokenize(self, rows: dict[str, list[Any]], split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes each text beside each hypothesis, laid end to end; see the base."""
         texts, hypotheses = self.texts(rows), self.hypotheses
         size = len(hypotheses)
@@ -33,7 +33,7 @@ class ZeroShotDataModule(CandidateLabelDataModule):
             **self.label_features(rows, split),
         }
 
-    def collate(self, features: list[Feature], split: Kind, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads the pairs, and stacks the labels; see the base."""
         batch = pad_sequences(features, self.tokenizer, 0, self.static_length, self.hparams["pad_to_multiple_of"])
         return stack_labels(batch, features)

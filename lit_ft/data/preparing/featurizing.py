@@ -19,7 +19,7 @@ from lit_ft.data.grouping.blocks import Grouping
 from lit_ft.data.preparing.progress import PreparationProgress
 from lit_ft.data.quality.files import MarkWriter, mapped
 from lit_ft.data.quality.marks import MOST_UNKNOWN, RowMarks, row_marks
-from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.errors import RowError, UserError
 
 BATCH = 2048
@@ -51,19 +51,19 @@ class Task(Protocol):
     too_long: str
     cut_advice: str
 
-    def input_columns(self, split: Kind) -> list[str] | None:
+    def input_columns(self, split: Split) -> list[str] | None:
         """Raw columns that `tokenize` and `row_content` read; `None` = all."""
 
-    def info_columns(self, present: list[str], split: Kind) -> list[str]:
+    def info_columns(self, present: list[str], split: Split) -> list[str]:
         """Raw columns that go along with the features."""
 
-    def row_content(self, rows: Batch, split: Kind) -> RowContent:
+    def row_content(self, rows: Batch, split: Split) -> RowContent:
         """Texts and labels of a batch of rows."""
 
-    def tokenize(self, rows: Batch, split: Kind) -> dict[str, Any]:
+    def tokenize(self, rows: Batch, split: Split) -> dict[str, Any]:
         """Columns of features of a batch of rows."""
 
-    def grouping(self, split: Kind) -> Grouping | None:
+    def grouping(self, split: Split) -> Grouping | None:
         """What makes other features of all features of a set together, such as blocks of text; `None` = nothing."""
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Featurizer:
 
     task: Task
     rows: RawRows
-    kind: Kind
+    kind: Split
     unknown_id: int | None
     folder: Path
 

@@ -20,8 +20,7 @@ from lit_ft.data.preparing.row_samples import add_texts, some_rows
 from lit_ft.data.quality.judgement import SEEN, Action, Judgement, SetMarks, judge
 from lit_ft.data.quality.keys import FORMS, Hashes, sorted_texts
 from lit_ft.data.quality.marks import RowMarks
-from lit_ft.data.quality.report import Split
-from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.errors import UserError
 
 
@@ -38,7 +37,7 @@ class Work:
         unknown_id: id of the tokenizer's unknown token.
     """
 
-    rows: Mapping[Kind, Mapping[str, RawRows]]
+    rows: Mapping[Split, Mapping[str, RawRows]]
     description: dict[str, Any]
     task: Task
     notes: list[str]
@@ -66,7 +65,7 @@ class Prepared:
     description: dict[str, Any]
     notes: list[str]
     report: dict[str, Any]
-    sets: dict[Kind, dict[str, PreparedSet]]
+    sets: dict[Split, dict[str, PreparedSet]]
 
 
 def prepare(
@@ -222,7 +221,7 @@ def _texts_in(prepared: Path) -> dict[Split, Hashes]:
     return found
 
 
-def _remarks(rows: RawRows, kind: Kind, marks: RowMarks, tokens_cut: Array, kept: Array, task: Task) -> list[str]:
+def _remarks(rows: RawRows, kind: Split, marks: RowMarks, tokens_cut: Array, kept: Array, task: Task) -> list[str]:
     """Says what rows that stay lose in training or scoring."""
     remarks, shorter = [], kept & (tokens_cut > 0)
     if shorter.any():

@@ -12,7 +12,7 @@ from lit_ft.data.preparing.featurizing import Task
 from lit_ft.data.quality.marks import RowMarks
 from lit_ft.data.quality.report import Found
 from lit_ft.data.reading.formats.common import shorten
-from lit_ft.data.reading.raw import Kind, RawRows
+from lit_ft.data.reading.raw import RawRows, Split
 
 SHOWN = 12
 """Rows whose names are kept for a preview."""
@@ -30,7 +30,7 @@ def some_rows(kept: Array) -> list[int]:
     return [int(row) for row in rows[shuffled(len(rows), 0, 0)[:SHOWN]]]
 
 
-def add_texts(found: Mapping[str, Found], marks: RowMarks, rows: RawRows, kind: Kind, task: Task) -> None:
+def add_texts(found: Mapping[str, Found], marks: RowMarks, rows: RawRows, kind: Split, task: Task) -> None:
     """Adds to each kind of bad rows how the first of them begin, and to unknown tokens in which scripts they are."""
     for each in found.values():
         chosen = rows.select(np.array(each["rows"][:TEXTS], np.int64))
@@ -48,7 +48,7 @@ def script(text: str) -> str:
     return names.most_common(1)[0][0] if names else "no letters"
 
 
-def _texts(rows: RawRows, kind: Kind, task: Task) -> Iterator[list[str]]:
+def _texts(rows: RawRows, kind: Split, task: Task) -> Iterator[list[str]]:
     """Yields the text cells of each row."""
     for batch in rows.batches(task.input_columns(kind)):
         for cells in zip(*task.row_content(batch, kind).texts, strict=True):

@@ -19,8 +19,9 @@ from lit_ft.data.quality.keys import (
     stretches,
 )
 from lit_ft.data.quality.marks import OF_A_ROW, RowMarks
-from lit_ft.data.quality.report import Found, Report, SetReport, Split
+from lit_ft.data.quality.report import Found, Report, SetReport
 from lit_ft.data.quality.text import CR, CRLF, LF
+from lit_ft.data.reading.raw import Split
 from lit_ft.errors import UserError, did_you_mean
 
 Action = Literal["keep", "drop", "error"]

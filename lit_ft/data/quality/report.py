@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from io import StringIO
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-Split = Literal["train", "validation", "test", "predict"]
+from lit_ft.data.reading.raw import Split
 
 WIDTH = 110
 """Characters in a line of the table, whatever the screen: it goes to logs, too."""

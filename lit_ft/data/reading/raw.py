@@ -28,7 +28,7 @@ log = logging.getLogger("lit_ft")
 
 TEXT = "text"
 """Column of the lines of a txt file."""
-Kind = Literal["train", "validation", "test", "predict"]
+Split = Literal["train", "validation", "test", "predict"]
 SplitNames = str | dict[str, str]
 Read = TypeVar("Read")
 COVERED = frozenset(
@@ -189,14 +189,14 @@ class RawSource:
 
     dataset: Any
     hub: HubSource | None
-    files: Mapping[Kind, NamedFiles | None]
-    split_names: Mapping[Kind, SplitNames | None]
+    files: Mapping[Split, NamedFiles | None]
+    split_names: Mapping[Split, SplitNames | None]
     read: ReadOptions = field(default_factory=ReadOptions)
     read_to_predict: ReadOptions | None = None
     column_mapping: Mapping[str, str] = field(default_factory=dict)
     validation_split_percentage: float = 5
     seed: int = 42
-    limits: Mapping[Kind, int | None] = field(default_factory=dict)
+    limits: Mapping[Split, int | None] = field(default_factory=dict)
     head: bool = False
     covered_options = COVERED
 
@@ -217,7 +217,7 @@ class RawSource:
         """Splits of the objects in memory."""
         return {} if self.dataset is None else in_memory(self.dataset)
 
-    def sets(self, kind: Kind) -> dict[str, Files | str]:
+    def sets(self, kind: Split) -> dict[str, Files | str]:
         """Returns the sets of one kind by name: their files, or their split's name; a single unnamed set is `""`."""
         files = self.files.get(kind)
         if files is not None:
@@ -229,7 +229,7 @@ class RawSource:
             return {"": kind} if kind in self._known_splits() else {}
         return named_sets(names) if isinstance(names, dict) else {"": names}
 
-    def stem(self, kind: Kind) -> str:
+    def stem(self, kind: Split) -> str:
         """Returns a name for the one unnamed set of a kind: its file's, without extensions, or its split's."""
         (where,) = self.sets(kind).values()
         if self.files.get(kind) is None:
@@ -241,7 +241,7 @@ class RawSource:
         """Says whether the validation split is cut from train."""
         return self.validation_split_percentage > 0 and not self.sets("validation")
 
-    def fingerprint(self, kind: Kind, root: Path) -> Any:
+    def fingerprint(self, kind: Split, root: Path) -> Any:
         """Returns plain values that change whenever the rows of this kind do.
 
         Args:
@@ -260,7 +260,7 @@ class RawSource:
                 prints[name] = [where, self._split(str(where))._fingerprint]
         return prints
 
-    def stamps(self, kind: Kind) -> dict[Path, Stamp]:
+    def stamps(self, kind: Split) -> dict[Path, Stamp]:
         """Returns what shows, a moment later, whether the files of this kind are still the same."""
         if kind == "validation" and self.cuts_validation():
             kind = "train"
@@ -278,11 +278,11 @@ class RawSource:
 
     def load(
         self,
-        kind: Kind,
+        kind: Split,
         strata: Strata,
         scratch: Scratch,
         groups: Groups | None = None,
-        limited_as: Kind | None = None,
+        limited_as: Split | None = None,
     ) -> dict[str, RawRows]:
         """Loads the rows of one kind, by set.
 
@@ -301,7 +301,7 @@ class RawSource:
         read = {name: self._read(kind, where, scratch) for name, where in self.sets(kind).items()}
         return {name: self._capped(rows, limited_as or kind) for name, rows in read.items()}
 
-    def _cut(self, kind: Kind, strata: Strata, scratch: Scratch, groups: Groups | None) -> RawRows:
+    def _cut(self, kind: Split, strata: Strata, scratch: Scratch, groups: Groups | None) -> RawRows:
         sets = self.sets("train")
         if not sets:
             raise UserError("no training rows: set train_file or dataset_name" + self._known_message())
@@ -315,7 +315,7 @@ class RawSource:
         )
         return whole.select(train if kind == "train" else validation)
 
-    def _read(self, kind: Kind, where: Files | str, scratch: Scratch) -> RawRows:
+    def _read(self, kind: Split, where: Files | str, scratch: Scratch) -> RawRows:
         if self.files.get(kind) is not None:
             names = [where] if isinstance(where, str) else where
             rows = scratch.read(where, (self.read_to_predict if kind == "predict" else None) or self.read)
@@ -323,7 +323,7 @@ class RawSource:
             return self._renamed(RawRows(rows.data, place, rows.parts, naming=rows.naming), kind)
         return self._renamed(RawRows(self._split(str(where)), f"{self._name()}, split {where!r}"), kind)
 
-    def _renamed(self, rows: RawRows, kind: Kind) -> RawRows:
+    def _renamed(self, rows: RawRows, kind: Split) -> RawRows:
         present = rows.data.column_names
         if kind != "predict":  # rows to predict may lack the label
             check_columns(self.column_mapping, present, rows.place)
@@ -339,7 +339,7 @@ class RawSource:
             raise UserError(f"{self._name()}, split {name!r}: no rows")
         return data
 
-    def _capped(self, rows: RawRows, kind: Kind) -> RawRows:
+    def _capped(self, rows: RawRows, kind: Split) -> RawRows:
         return rows.select(rows_kept(len(rows), self.limits.get(kind), self.seed, self.head))
 
     def _hub(self) -> HubSource:

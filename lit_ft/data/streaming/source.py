@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features
 
-from lit_ft.data.reading.raw import Groups, Kind, RawRows, RawSource, Scratch, Strata
+from lit_ft.data.reading.raw import Groups, RawRows, RawSource, Scratch, Split, Strata
 from lit_ft.data.streaming.order import Source, held_out
 from lit_ft.data.streaming.streams import FileStream, MemoryStream, Stream, collect, open_hub
 from lit_ft.errors import UserError
@@ -57,7 +57,7 @@ class StreamedSource(RawSource):
             return MemoryStream(self._split(str(where)), f"dataset, split {where!r}", self.column_mapping)
         return open_hub(self._hub(), str(where), self.column_mapping)
 
-    def fingerprint(self, kind: Kind, root: Path) -> Any:
+    def fingerprint(self, kind: Split, root: Path) -> Any:
         """Returns plain values that change with the rows; of streamed files only size and time: they may be huge."""
         if kind == "train" or (kind == "validation" and self.cuts_validation()):
             files = {str(path): list(stamp) for path, stamp in self.stamps("train").items()}
@@ -67,11 +67,11 @@ class StreamedSource(RawSource):
 
     def load(
         self,
-        kind: Kind,
+        kind: Split,
         strata: Strata,
         scratch: Scratch,
         groups: Groups | None = None,
-        limited_as: Kind | None = None,
+        limited_as: Split | None = None,
     ) -> dict[str, RawRows]:
         """Loads rows, by set; of train, the first ones."""
         if kind == "train":
