@@ -1,6 +1,5 @@
 """Causal language models: any AutoModelForCausalLM, trained on blocks of text; predicting is generating."""
 
-import json
 import logging
 import math
 from functools import cached_property
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from lit_ft.data.batching.merging import Part
 from lit_ft.data.batching.twins import on_cpu
@@ -20,27 +19,26 @@ from lit_ft.data.labels import IGNORED
 from lit_ft.data.tokenizing.token_bytes import token_bytes
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, Description
-from lit_ft.modules.language_modeling import LabelledStates, LanguageModelingModule
-from lit_ft.ops.building.checkpoint_extras import KEY
+from lit_ft.modules.language_modeling import LabelledStates
+from lit_ft.modules.own_generation import GeneratingModule
 from lit_ft.ops.building.objectives import check_causal
 from lit_ft.ops.building.positions import hard_limit
-from lit_ft.ops.decoding.generation import check_generation, generated, length_options
+from lit_ft.ops.decoding.generation import generated, length_options
 from lit_ft.ops.padding_free.isolation import cannot_isolate, isolate
 from lit_ft.ops.padding_free.layout import Layout
 
 log = logging.getLogger("lit_ft")
 
 
-class CausalLMModule(LanguageModelingModule):
+class CausalLMModule(GeneratingModule):
     """Predicts each token from those before it; batches are those of `CausalLMDataModule` or any with the same names.
 
     Predicting goes on from prompts; each prediction is `generated_text` (a list where several sequences are asked for).
 
     Args:
-        generation: options of transformers' `generate`, such as `{max_new_tokens: 64, do_sample: true}`.
         sample_prompts: prompts to go on from after each validation; the texts are logged and kept in `samples.jsonl` by
             the callback `Samples`, which `lit-ft` adds.
-        kwargs: options of every module.
+        kwargs: options of every module, and of those that generate.
     """
 
     auto_class = AutoModelForCausalLM
@@ -55,13 +53,10 @@ write("The beginning of a text", max_new_tokens=50)"""
     def __init__(
         self,
         *,
-        generation: dict[str, Any] | None = None,
         sample_prompts: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._generation_of_checkpoint: str | None = None
-        self._generation = check_generation(generation)
         if self.hparams["model_type"] is not None:
             check_causal(self.source.config())  # before any data is prepared
 
@@ -114,24 +109,6 @@ write("The beginning of a text", max_new_tokens=50)"""
         own = None if self.model is None else self.model.generation_config
         options = length_options(self._generation, own)
         return int(options.get("max_new_tokens") or getattr(own, "max_new_tokens", None) or 1)
-
-    def build(self) -> PreTrainedModel:
-        """Builds the model with the checkpoint's own way of generating; see the base."""
-        model = super().build()
-        if self._generation_of_checkpoint is not None:
-            model.generation_config = GenerationConfig.from_dict(json.loads(self._generation_of_checkpoint))
-        return model
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the model's way of generating; see the base."""
-        super().on_save_checkpoint(checkpoint)
-        assert self.model is not None
-        checkpoint[KEY]["generation"] = self.model.generation_config.to_json_string(use_diff=False)
-
-    def restore(self, extras: dict[str, Any]) -> None:
-        """Takes the checkpoint's way of generating, too; see the base."""
-        super().restore(extras)
-        self._generation_of_checkpoint = extras["generation"]
 
     def outputs(self, batch: Batch) -> LabelledStates:
         """Runs the body of the model, and takes the states that predict a labelled token; see the base."""

@@ -10,10 +10,10 @@ from lit_ft.data.ordering.spread import spread
 from lit_ft.errors import UserError
 from lit_ft.metrics.texts import text_metric_names
 from lit_ft.modules.base import Batch, Description
-from lit_ft.modules.language_modeling import LanguageModelingModule
+from lit_ft.modules.own_generation import GeneratingModule
 
 
-class NowAndThenGenerating(LanguageModelingModule):
+class NowAndThenGenerating(GeneratingModule):
     """Reads the hyperparameters `predict_with_generate`, `eval_generate_every_n_epochs` and `max_generate_samples`."""
 
     _scored_by: dict[str, dict[str, Any]]

@@ -1,6 +1,5 @@
 """Text to text: any AutoModelForSeq2SeqLM, its loss at labelled positions, its texts generated and scored."""
 
-import json
 import logging
 from operator import itemgetter
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
 
 from lit_ft.data.batching.merging import Part
 from lit_ft.data.batching.twins import on_cpu
@@ -20,7 +19,6 @@ from lit_ft.metrics.texts import TEXT_METRICS, check_text_metrics, text_metric_n
 from lit_ft.modules.base import SAMPLE, Batch, Description
 from lit_ft.modules.generating import NowAndThenGenerating
 from lit_ft.modules.language_modeling import SAMPLE_TOKENS, LabelledStates
-from lit_ft.ops.building.checkpoint_extras import KEY
 from lit_ft.ops.building.seq2seq import (
     check_decoder_start,
     check_encoder_decoder,
@@ -32,7 +30,7 @@ from lit_ft.ops.building.seq2seq import (
     set_padding,
 )
 from lit_ft.ops.building.sharding import is_sharded
-from lit_ft.ops.decoding.generation import NEW_TOKENS, check_generation, chosen_tokens, generating, set_generation
+from lit_ft.ops.decoding.generation import NEW_TOKENS, chosen_tokens, generating, set_generation
 from lit_ft.ops.heads.token_loss import token_loss, token_scores
 
 log = logging.getLogger("lit_ft")
@@ -44,13 +42,12 @@ class Seq2SeqModule(NowAndThenGenerating):
     The loss is the cross-entropy of the labelled tokens, without smoothing in evaluation. Evaluation also generates
     the texts and scores them against all references of a row, as they stand in the data. Predictions are `prediction`
     and `score`, the mean log-probability of its tokens (those that are forced are certain); where `generation` asks for
-    several (`num_return_sequences`), `predictions` holds them all, the best one first.
+    several (`num_return_sequences`), `predictions` holds them all, the best one first. `max_new_tokens` is the data's
+    `val_max_target_length` where nobody says otherwise, and that of the model's folder where there are no data
+    (`load_predictor`).
 
     Args:
         label_smoothing_factor: share of the target that is spread over the whole vocabulary, in training.
-        generation: options of transformers' `generate`, such as `{num_beams: 4}`; they become part of the model and of
-            its exported folder. `max_new_tokens` is the data's `val_max_target_length` where nobody says otherwise,
-            and that of the model's folder where there are no data (`load_predictor`).
         predict_with_generate: generate texts in evaluation, and score them.
         eval_generate_every_n_epochs: validations of other epochs (but for the last) have the loss alone.
         max_generate_samples: validations generate for at most so many rows of a set, spread evenly over it; the loss is
@@ -59,7 +56,7 @@ class Seq2SeqModule(NowAndThenGenerating):
             `generated_length`, or a dict of one of these names to options, such as `{rouge: {use_stemmer: true}}`.
         resize_position_embeddings: give the model more positions where sources or targets are longer, if it can.
             Default: do, and say so; `false` = an error.
-        kwargs: options of every module.
+        kwargs: options of every module, and of those that generate.
     """
 
     auto_class = AutoModelForSeq2SeqLM
@@ -76,7 +73,6 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
         self,
         *,
         label_smoothing_factor: float = 0.0,
-        generation: dict[str, Any] | None = None,
         predict_with_generate: bool = True,
         eval_generate_every_n_epochs: int = 1,
         max_generate_samples: int | None = None,
@@ -93,11 +89,9 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
         ):
             if value is not None and value < 1:
                 raise UserError(f"{option} is {value}; it must be at least 1")
-        self._generation = check_generation(generation)
         if self._generation.get("max_new_tokens") is None:
             self._generation.pop("max_new_tokens", None)  # `null` is nobody's say, not any number of tokens
         self._scored_by = check_text_metrics(self.usual_metrics if metrics is None else metrics)
-        self._generation_of_checkpoint: str | None = None
         self._said: tuple[Any, ...] | None = None
         self._chosen_rows = {}
         if self.hparams["model_type"] is not None:
@@ -145,8 +139,6 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
         set_padding(model, self.tokenizer)
         if self._generation_of_checkpoint is None:
             self._said = None
-        else:
-            model.generation_config = GenerationConfig.from_dict(json.loads(self._generation_of_checkpoint))
         self._set_generation(model)
         if model.generation_config.decoder_start_token_id is None:
             model.generation_config.decoder_start_token_id = model.config.decoder_start_token_id
@@ -169,16 +161,9 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
         """What the data say of generated texts: how long they become, what they begin with."""
         return self.description.get("val_max_target_length"), self.description.get("decoder_begin", {})
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the model's way of generating; see the base."""
-        super().on_save_checkpoint(checkpoint)
-        assert self.model is not None
-        checkpoint[KEY]["generation"] = self.model.generation_config.to_json_string(use_diff=False)
-
     def restore(self, extras: dict[str, Any]) -> None:
-        """Takes the checkpoint's way of generating, too; see the base."""
+        """What the data said of texts is part of the checkpoint's way of generating; see the base."""
         super().restore(extras)
-        self._generation_of_checkpoint = extras["generation"]
         self._said = self._said_of_texts()
 
     def _positions_wanted(self, config: PreTrainedConfig, description: Description) -> int | None:
