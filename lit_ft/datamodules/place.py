@@ -130,6 +130,8 @@ class PlacedDataModule(PreparingDataModule):
                 counted.processed -= 1
                 counted.completed = min(counted.completed, counted.processed)
             loop.restarting = True
+        elif loop.restarting and self._start[1] == 0 and 0 < epoch == loop.epoch_progress.current.processed:
+            loop._restarting = loop.epoch_loop._restarting = False  # with `max_steps` it says so between epochs, too
         shift = sampler.steps_before(self._start[1]) - progress.ready
         for name in ("ready", "started", "processed", "completed"):
             setattr(progress, name, getattr(progress, name) + shift)

@@ -194,6 +194,7 @@ def check(task: Any, model: str, folder: Path, trainer: dict[str, Any], **data: 
         {"accumulate_grad_batches": 3, "val_check_interval": 4},
         {"val_check_interval": 5, "check_val_every_n_epoch": None},
         {"max_steps": 13, "val_check_interval": 4},
+        {"max_steps": 24, "max_epochs": 50},
         pytest.param({"limit_train_batches": 5}, marks=pytest.mark.soak),
     ],
     ids=str,
