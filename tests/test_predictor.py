@@ -241,6 +241,19 @@ def test_a_folder_says_how_long_its_texts_become(tmp_path: Path) -> None:
     assert len(longer["prediction"]) > len(found["prediction"])
 
 
+def test_a_folder_says_from_where_on_labels_count(tiny: Callable[..., str], tmp_path: Path) -> None:
+    module = lit_ft.TextClassificationModule(
+        model_name_or_path=tiny("bert"), label_names=["a", "b"], problem_type="multi_label", threshold=0.01
+    )
+    module.build().save_pretrained(tmp_path / "folder")
+    assert module.tokenizer is not None
+    module.tokenizer.save_pretrained(tmp_path / "folder")
+    (found,) = lit_ft.load_predictor(tmp_path / "folder")("where is my parcel")
+    assert found["predicted_labels"] == ["a", "b"]
+    (none,) = lit_ft.load_predictor(tmp_path / "folder", threshold=0.99)("where is my parcel")
+    assert none["predicted_labels"] == []
+
+
 def test_an_adapters_folder_and_texts_alone(tmp_path: Path) -> None:
     model = make_preference_model(tmp_path / "model")
     module, data = with_adapter(chatting, LORA)(model)

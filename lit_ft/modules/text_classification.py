@@ -102,8 +102,9 @@ classify("a text", truncation=True)"""
         if self.tokenizer is not None and self.source.config().pad_token_id is None:
             kwargs["pad_token_id"] = self.tokenizer.pad_token_id  # decoders look for the last token that is none
         if description["problem_type"] == "multi_label":
+            found = getattr(self.source.config(), "classification_threshold", 0.5)  # of an export
             kwargs["classification_threshold"] = (
-                0.5 if self.hparams["threshold"] == "auto" else self.hparams["threshold"]
+                found if self.hparams["threshold"] == "auto" else self.hparams["threshold"]
             )
         return kwargs
 
