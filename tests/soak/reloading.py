@@ -53,7 +53,8 @@ def reload(run: Path, exported: Path | None) -> dict[str, str]:
             load_predictor(run / "checkpoints" / "best.ckpt")(asked(written)), written
         )
         ways["weights"] = lambda: weights(run, exported, kind, bool(config["model"]["init_args"].get("peft")))
-        if kind not in ("PreferenceModule", "RewardModule"):
+        rounded = config["model"]["init_args"].get("dtype") == "bfloat16"  # merged in few digits: other words, at times
+        if kind not in ("PreferenceModule", "RewardModule") and not rounded:
             ways["load_predictor(export)"] = lambda: of_folder(config, kind, str(exported), written)
         if kind in OTHERS:
             ways["others"] = lambda: OTHERS[kind](config, exported, written)
@@ -74,9 +75,12 @@ def asked(written: Rows) -> Rows:
 
 
 def added(name: str, row: dict[str, Any]) -> bool:
-    """Whether a column is what was predicted; sentences have a column of tokens, too."""
-    if name == "tokens":
-        return "log_prob" in row
+    """Whether a column is what was predicted; rows may have columns of such names, too."""
+    own = {"tokens": "log_prob", "answer": "n_best"}
+    if name in own:
+        return own[name] in row
+    if name == "score":
+        return not any(other.endswith("_embedding") for other in row)
     return name in ADDED or name.endswith(("_reward", "_log_prob", "_tokens", "_embedding"))
 
 
