@@ -42,6 +42,8 @@ OTHERWISE = {
 }
 """Options that another task, the Trainer or Lightning call otherwise; the whole list: docs/coming_from/trainer.md."""
 
+HERE = " — here it is"
+
 
 class Parser(LightningArgumentParser):
     """Lightning's parser, whose errors name the fix."""
@@ -54,9 +56,9 @@ class Parser(LightningArgumentParser):
         """
         if unknown := re.search(r"class_path '([\w.]+)':\s*Option '(\w+)' is not accepted", message):
             wing, known = _wing(unknown[1])
-            if unknown[2] in known:
+            hint = where(unknown[2], self._sections(unknown[1]) | {wing: known - {unknown[2]}}, wing)
+            if unknown[2] in known and not hint.startswith(HERE):
                 raise UserError(f"{unknown[1]} settles {unknown[2]!r} by itself: leave it out")
-            hint = where(unknown[2], self._sections(unknown[1]) | {wing: known}, wing)
             raise UserError(f"{unknown[1]} has no option {unknown[2]!r}{hint}")
         if not self.exit_on_error:
             super().error(message, ex)
@@ -95,9 +97,9 @@ def where(name: str, sections: Mapping[str, Collection[str]], own: str = "") -> 
     if OTHERWISE.get(bare) in full:
         homes.append(OTHERWISE[bare])
     if homes:
-        return f" — here it is --{homes[0]}"
+        return f"{HERE} --{homes[0]}"
     if hasattr(GenerationConfig(), bare) and "generation" in sections["model"]:
-        return f" — here it is a part of --model.generation: '{{{bare}: ...}}'"
+        return f"{HERE} a part of --model.generation: '{{{bare}: ...}}'"
     if own or (section and section in sections):
         return did_you_mean(bare, sections[own or section])
     places = {option: known for known, option in full.items()} | {known: known for known in full}

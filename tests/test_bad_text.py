@@ -115,8 +115,8 @@ BAD: dict[str, tuple[str, list[str], str]] = {
 """Task, words and message."""
 PATTERNS: dict[str, tuple[str, list[str], str]] = {
     "masked model": ("CausalLM", ["--model.model_name_or_path={bert}"], "use MaskedLMModule, MaskedLMDataModule"),
-    "the other task's length": ("CausalLM", ["--data.max_seq_length=64"], "no option 'max_seq_length'; .*block_size"),
-    "the other task's block": ("MaskedLM", ["--data.block_size=64"], "no option 'block_size'; .*max_seq_length"),
+    "the other task's length": ("CausalLM", ["--data.max_seq_length=64"], "'max_seq_length' — here it is --data.block"),
+    "the other task's block": ("MaskedLM", ["--data.block_size=64"], "'block_size' — here it is --data.max_seq"),
     "rows without text": ("CausalLM", ["--data.train_file={textless}"], "no text in 3 documents"),
     "nothing but numbers": ("CausalLM", ["--data.train_file={counts}"], "no column of text"),
     "sample prompt beyond the positions": (

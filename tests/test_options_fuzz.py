@@ -126,7 +126,7 @@ def test_a_misspelt_value_names_the_right_one(tiny: Callable[..., str], tmp_path
         ("classification", "--model.lr_scheduler_type=lineer", "'linear'"),
         ("classification", "--data.train_sampling_strategy=radnom", "random"),
         ("masked_lm", "--data.mlm_probabilty=0.2", "'mlm_probability'"),
-        ("causal_lm", "--data.max_seq_length=20", "'block_size'"),
+        ("causal_lm", "--data.max_seq_length=20", "--data.block_size"),
         ("causal_lm", "--data.text_column_name=txet", "'text'"),
         ("question_answering", "--data.context_column_name=txet", "'text'"),
         ("question_answering", "--data.on_bad_answer=dorp", "drop"),

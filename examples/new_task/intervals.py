@@ -10,18 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from lit_ft import TransformerDataModule, TransformerModule
 from lit_ft.errors import RowError, UserError
-from lit_ft.tasks import (
-    Batch,
-    Feature,
-    Key,
-    Part,
-    RawRows,
-    RowContent,
-    Split,
-    check_columns,
-    label_config,
-    stack_labels,
-)
+from lit_ft.tasks import Batch, Feature, Part, RawRows, RowContent, Split, check_columns, label_config, stack_labels
 
 
 class IntervalDataModule(TransformerDataModule):
@@ -65,7 +54,7 @@ class IntervalDataModule(TransformerDataModule):
         numbers = np.concatenate([store.column("labels") for store in train])
         return {"mean": float(np.nanmean(numbers)), "std": float(np.nanstd(numbers)) or 1.0}
 
-    def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
+    def collate(self, features: list[Feature], split: Split, keys: list[Any]) -> Batch:
         """Pads the texts and stacks the numbers."""
         return stack_labels(super().collate(features, split, keys), features)
 

@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from transformers import AutoTokenizer, pipeline
 
 from lit_ft import load_predictor
-from lit_ft.predictor import OF_ROWS
+from lit_ft.made_with import OF_ROWS
 
 ADDED = {
     "predicted_label", "predicted_labels", "score", "scores", "prediction", "predictions", "predicted_tags", "entities",
