@@ -28,6 +28,7 @@ class TestTextClassification(TaskContract):
         return [{"text": text, "label": "xyz"[at % 3]} for at, text in enumerate(texts()[start : start + count])]
 
 
+@pytest.mark.soak  # another kind of rows of a task that is here
 class TestPairsAndNumbers(TaskContract):
     module_class, data_class = lit_ft.TextClassificationModule, lit_ft.TextClassificationDataModule
     keys: ClassVar[Keys] = {**SEQUENCES, "labels": (2, FLOAT)}
@@ -127,6 +128,7 @@ class TestPreference(TestInstructionTuning):
         return pair_rows(count, start)
 
 
+@pytest.mark.soak  # another kind of rows of a task that is here
 class TestJudgedReplies(TestPreference):
     keys: ClassVar[Keys] = {**TestPreference.keys, "desirable": (1, torch.bool)}
     module_options: ClassVar[dict[str, Any]] = {"loss_type": "kto"}
