@@ -290,13 +290,30 @@ class LitFtCLI(LightningCLI):
 def _link(options: Namespace) -> None:
     """Copies the model's options to the data; a different value given there is an error."""
     model, data = options.model.get("init_args") or {}, (options.get("data") or {}).get("init_args") or {}
-    own = option_defaults(import_name(options.data.class_path)) if data else {}
+    own = _linked_defaults(options)
     for name in LINKED:
         if name not in model or name not in data:
             continue
         if data[name] not in (model[name], own[name]):
             raise UserError(f"data.{name} is {data[name]!r}, model.{name} is {model[name]!r}: set it on the model only")
         data[name] = model[name]
+
+
+def without_links(config: Namespace) -> Namespace:
+    """Takes out of a configuration to be saved what the data only copied from the model."""
+    config = config.clone()
+    for name, default in _linked_defaults(config).items():
+        if name in config.data.init_args:
+            config.data.init_args[name] = default
+    return config
+
+
+def _linked_defaults(options: Namespace) -> dict[str, Any]:
+    """What a data class has by itself for the options that it takes from the model."""
+    if not (options.get("data") or {}).get("init_args"):
+        return {}
+    defaults = option_defaults(import_name(options.data.class_path))
+    return {name: defaults.get(name) for name in LINKED}
 
 
 def _check_values(wing: str, part: Namespace) -> None:
@@ -311,16 +328,6 @@ def _check_values(wing: str, part: Namespace) -> None:
         number = isinstance(value, int | float) or (isinstance(value, str) and EXPONENT.fullmatch(value))
         if number and str in kinds and not kinds & {int, float, bool, Any}:
             raise UserError(f"{wing}.{name} was read as YAML and is the number {value}; {quotes}")
-
-
-def without_links(config: Namespace) -> Namespace:
-    """Takes out of a configuration to be saved what the data only copied from the model."""
-    config = config.clone()
-    data = (config.get("data") or {}).get("init_args") or {}
-    for name in LINKED:
-        if name in data:
-            data[name] = {"model_revision": "main", "trust_remote_code": False}.get(name)
-    return config
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
+from transformers.utils import cached_file
 
 import lit_ft
+from lit_ft.errors import UserError
 from lit_ft.objects import import_name, option_defaults
 from lit_ft.runs import CONFIG
 
@@ -57,10 +59,28 @@ def write(folder: Path, made: MadeWith) -> None:
     (folder / FILE).write_text(json.dumps(made, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> MadeWith:
-    """Reads the file of an exported folder; empty where there is none."""
-    path = folder / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def read(name: str, **where: Any) -> MadeWith:
+    """Reads the file of an exported folder, on disk or on the hub; empty where there is none.
+
+    Whoever made the folder may have written anything: of the options only those count that say how rows are read.
+
+    Args:
+        name: of the folder or of the repository.
+        where: `revision` and `cache_dir`, as of transformers.
+
+    Raises:
+        UserError: it is no JSON of ours.
+    """
+    quiet = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries", "connection_errors")}
+    path = cached_file(name, FILE, **where, **quiet)
+    if path is None:
+        return {}
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        options = {key: value for key, value in found.get("options", {}).items() if key not in OF_ROWS | OF_TOKENIZER}
+        return {"module": str(found["module"]), "data": str(found.get("data", "")), "options": options}
+    except (ValueError, KeyError, AttributeError):
+        raise UserError(f"{name}: {FILE} is not as lit_ft writes it: mend it, or set task") from None
 
 
 def _options(class_path: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from lit_ft.data.batching.merging import RowMerger
 from lit_ft.data.features.ragged import as_column
 from lit_ft.data.reading.raw import RawRows
 from lit_ft.data.reading.sources import resolve_path
+from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError, did_you_mean
 from lit_ft.loading import load
+from lit_ft.modules.base import TransformerModule
 from lit_ft.modules.evaluation import beside
 from lit_ft.objects import import_name, option_defaults
 from lit_ft.ops.adapters.injecting import base_of, is_adapter
@@ -151,7 +153,8 @@ def load_predictor(
         made.setdefault("options", {}).setdefault("add_tokens", module.hparams["add_tokens"])
         _take(module, options)
     else:
-        made = {} if task else made_with.read(Path(resolve_path(str(source))))
+        where = {"revision": options.get("model_revision", "main"), "cache_dir": options.get("cache_dir")}
+        made = {} if task else made_with.read(resolve_path(str(source)), **where)
         kind = _module_class(str(source), task, class_path, made.get("module", ""))
         own = {option: options.pop(option) for option in [*options] if option in option_defaults(kind)}
         module = kind(model_name_or_path=str(source), **own)
@@ -169,20 +172,20 @@ def load_predictor(
         if settled is None:
             raise
         raise UserError(f"{data_kind.__name__} settles {settled} by itself: leave it out") from None
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Predictor(module.to(where), data, batch_size)
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Predictor(module.to(place), data, batch_size)
 
 
 def _module_class(source: str, task: str | None, class_path: str | None, written: str) -> Any:
     """Returns the class for a Hugging Face folder; `written` is what the folder says that it was."""
     if class_path is not None:
-        return _imported(class_path)
+        return _imported(class_path, TransformerModule)
     if written and not written.startswith(OURS):
         raise UserError(
             f"{source} is of {written}, which is not lit_ft's: if you trust it, set class_path to {written}"
         )
     if written:
-        return import_name(written)
+        return _imported(written, TransformerModule)
     return getattr(lit_ft, f"{task or _task_of(source)}Module")
 
 
@@ -194,7 +197,7 @@ def _data_class(module: type, written: str, class_path: str | None) -> Any:
             f"module, {module.__module__}.{module.__qualname__}"
         )
     if written:  # who vouches for the one vouches for the other
-        return _imported(written)
+        return _imported(written, TransformerDataModule)
     name = module.__name__.removesuffix("Module")
     kind = getattr(lit_ft, f"{DATA_OF.get(name, name)}DataModule", None)
     if kind is None:
@@ -206,11 +209,14 @@ def _is_ours(path: Path) -> bool:
     return path.is_file() or (path / CHECKPOINTS).is_dir() or (path / SHARDS_INDEX).is_file()
 
 
-def _imported(class_path: str) -> Any:
+def _imported(class_path: str, kind: type) -> Any:
     try:
-        return import_name(class_path)
-    except (ImportError, AttributeError) as error:
+        found = import_name(class_path)
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"class_path {class_path}: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise UserError(f"class_path {class_path}: it is no {kind.__name__} of lit_ft")
+    return found
 
 
 def _take(module: Any, options: dict[str, Any]) -> None:

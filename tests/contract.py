@@ -37,7 +37,7 @@ class KeepWeights(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
-            torch.save(pl_module.state_dict(), self.path)
+            torch.save(pl_module.model.state_dict(), self.path)
 
 
 class TaskContract:

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "loading": {"modules", "ops", "runs"},
     "tasks": {"data", "ops", "datamodules", "modules"},
     "made_with": {"runs"},
-    "predictor": {"data", "ops", "modules", "runs", "loading", "made_with"},
+    "predictor": {"data", "ops", "datamodules", "modules", "runs", "loading", "made_with"},
     "cli": {"datamodules", "modules", "callbacks", "ops", "parser", "resuming", "runs", "screen", "faults",
             "standard_input", "yaml_files"},
     "commands": {"cli", "callbacks", "data", "datamodules", "modules", "loading", "ops", "pages", "runs", "screen",

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from lit_ft import TextClassificationDataModule, TextClassificationModule, load_predictor
+from lit_ft import TextClassificationDataModule, TextClassificationModule, cli, load_predictor
 from lit_ft.errors import UserError
 from lit_ft.ops.building.models import label_config
 from tests.contract import QUIET
@@ -109,3 +109,28 @@ def test_tokens_are_on_both_sides(tiny: Callable[..., str], tmp_path: Path) -> N
     trainer.fit(module, data)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     assert load_predictor(tmp_path / "a.ckpt").data.hparams["add_tokens"] == ["[SPAN]"]
+
+
+class Marking(TextClassificationDataModule):
+    """Has tokens of its own, as its module has."""
+
+    def __init__(self, *, add_tokens: list[str] | None = ["[SPAN]"], **kwargs: Any) -> None:  # noqa: B006
+        super().__init__(add_tokens=add_tokens, **kwargs)
+
+
+def test_what_both_classes_have_by_default_goes_on_from_the_saved_configuration(
+    tiny: Callable[..., str], sample: Path, tmp_path: Path
+) -> None:
+    words = [
+        "--model=TextClassificationModule", f"--model.model_name_or_path={tiny('bert')}",
+        '--model.add_tokens=["[SPAN]"]', "--data=tests.test_own_mistakes.Marking",
+        f"--data.train_file={sample / 'train.csv'}", "--data.text_column_names=text", "--data.max_train_samples=40",
+        "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
+        f"--trainer.default_root_dir={tmp_path / 'runs'}",
+    ]  # fmt: skip
+    run = cli.main(["fit", *words]).folder
+    assert run is not None
+    done = cli.main(["validate", f"--ckpt_path={run}", "--trainer.accelerator=cpu"])  # by the run's own config.yaml
+    assert done.datamodule.hparams["add_tokens"] == ["[SPAN]"]
+    with pytest.raises(UserError, match=r"data\.add_tokens is .*set it on the model only"):
+        cli.main(["fit", *words, '--data.add_tokens=["[OTHER]"]'])

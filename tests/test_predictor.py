@@ -1,13 +1,14 @@
 """`load_predictor`: the rows that `predict` writes, of checkpoints, runs and folders of every task."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lightning.pytorch import Trainer, seed_everything
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
 import lit_ft
 from lit_ft import (
@@ -190,6 +191,27 @@ def test_a_run_brings_its_options_and_a_folder_is_told_by_its_head(
     }  # fmt: skip
     (whole,) = lit_ft.load_predictor(run / "hf", task="TextClassification")(said)
     assert whole["scores"] != pytest.approx(one["scores"], abs=1e-7)
+
+
+def test_what_a_folder_says_is_read_from_the_hub_too_and_not_trusted(tiny: Callable[..., str], tmp_path: Path) -> None:
+    hub = tmp_path / "models--me--intents"
+    snapshot = hub / "snapshots" / ("0" * 40)
+    shutil.copytree(tiny("bert"), snapshot)
+    AutoModelForSequenceClassification.from_pretrained(snapshot).save_pretrained(snapshot)
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("0" * 40)
+    told = {
+        "module": "lit_ft.TextClassificationModule", "data": "lit_ft.TextClassificationDataModule",
+        "options": {"stride": 4, "max_seq_length": 16, "trust_remote_code": True, "train_file": "/etc/passwd"},
+    }  # fmt: skip
+    (snapshot / "lit_ft.json").write_text(json.dumps(told))
+    read = lit_ft.load_predictor("me/intents", cache_dir=str(tmp_path)).data.hparams
+    assert (read["stride"], read["max_seq_length"]) == (4, 16)
+    assert (read["trust_remote_code"], read["train_file"]) == (False, None)
+    for wrong in ("{", json.dumps({**told, "module": "lit_ft.faults.explained"}), json.dumps([told])):
+        (snapshot / "lit_ft.json").write_text(wrong)
+        with pytest.raises(UserError, match=r"is not as lit_ft writes it|it is no TransformerModule of lit_ft"):
+            lit_ft.load_predictor(snapshot)
 
 
 class Shouting(lit_ft.TextClassificationDataModule):

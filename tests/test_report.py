@@ -134,6 +134,16 @@ def test_values_intervals_and_mistakes_are_those_of_the_predictions(words: list[
     assert "lit-ft" in text or "pytest" in text
 
 
+def test_of_many_labels_no_table_is_made(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_ft.callbacks.evaluation_record.MOST_ON_SCREEN", 7)  # the sample has eight
+    run = cli.main(["fit", *words, "--trainer.max_epochs=1"]).folder
+    assert run is not None
+    (one,) = read_run(run).evaluations["val"]["sets"]
+    assert one["labels"] == []
+    assert one["mistakes"]
+    assert "label \\ predicted" not in checked(run / "report.html").text
+
+
 def test_a_run_that_dies_says_of_what(words: list[str], tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         cli.main(["fit", *words, "--trainer.callbacks=tests.test_report.Dies"])

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torchmetrics import MetricCollection
 
 from lit_ft.callbacks.base import RunCallback, write_json
+from lit_ft.callbacks.label_report import MOST_ON_SCREEN
 from lit_ft.callbacks.run_logger import place
 from lit_ft.data.viewing.row_views import RowView, one_row
 from lit_ft.metrics.binned import CalibrationError
@@ -25,8 +26,6 @@ KEPT = 2_000
 DRAWS, LEAST, SECONDS = 200, 40, 8.0
 """Samples drawn with replacement, the fewest that say something, and the time that may be spent on a set."""
 PERCENT = (2.5, 97.5)
-MOST_LABELS = 40
-"""Of a table in the record."""
 TEXT = 400
 """Characters of a row's text."""
 
@@ -155,8 +154,9 @@ class EvaluationRecord(RunCallback):
         metrics = trainer.callback_metrics.items()
         self.last.metrics = {name: float(value) for name, value in metrics if name.startswith(f"{stage}_")}
         self.last.place = place(trainer)
-        for number, table in enumerate(module.label_table(stage) if hasattr(module, "label_table") else []):
-            if len(table) <= MOST_LABELS:
+        # of many labels a table is large, whom each is taken for above all, and this is done at every validation
+        if hasattr(module, "label_table") and len(module.description.get("labels", ())) <= MOST_ON_SCREEN:
+            for number, table in enumerate(module.label_table(stage)):
                 self.last.sets.setdefault(number, SetRecord()).labels = table
         if trainer.world_size == 1:
             for number, record in self.last.sets.items():

@@ -7,7 +7,7 @@ from transformers import PreTrainedConfig
 
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Description, TransformerModule
-from lit_ft.ops.building.models import check_head, label_config, pretrained_labels
+from lit_ft.ops.building.models import check_head, head_of, label_config, pretrained_labels
 
 
 class LabelledModule(TransformerModule):
@@ -18,9 +18,6 @@ class LabelledModule(TransformerModule):
         label_smoothing_factor: share of the target that is spread over all labels.
         kwargs: options of every module.
     """
-
-    head: str
-    """How the names of classes end that have such a head."""
 
     def __init__(
         self, *, label_names: list[str] | None = None, label_smoothing_factor: float = 0.0, **kwargs: Any
@@ -38,7 +35,7 @@ class LabelledModule(TransformerModule):
         super().setup(stage)
         config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
         names = self.named(self.description)["labels"]
-        check_head(config, names, self.head, self.hparams["ignore_mismatched_sizes"])
+        check_head(config, names, head_of(self.auto_class), self.hparams["ignore_mismatched_sizes"])
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Names the labels in the configuration."""
@@ -54,7 +51,7 @@ class LabelledModule(TransformerModule):
         if "labels" in description:
             return description
         config = self.hf_config or self.source.config()
-        names = pretrained_labels(config, self.head)
+        names = pretrained_labels(config, head_of(self.auto_class))
         if names is None:
             raise UserError("nobody has named the labels: pass label_names=[...] to the module, or use our data module")
         return {**description, **self.describe_names(names, config)}

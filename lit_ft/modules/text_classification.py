@@ -24,7 +24,7 @@ from lit_ft.metrics.classification import (
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.labelled import LabelledModule
 from lit_ft.ops.building.head_init import name_head
-from lit_ft.ops.building.models import HEADS, SEQUENCE_HEAD, pretrained_problem_type
+from lit_ft.ops.building.models import HEADS, pretrained_problem_type
 from lit_ft.ops.losses.classification import balanced_class_weights, classification_loss, labelled, load_loss
 
 log = logging.getLogger("lit_ft")
@@ -48,7 +48,6 @@ class TextClassificationModule(LabelledModule):
 
     auto_class = AutoModelForSequenceClassification
     pipeline_tag = "text-classification"
-    head = SEQUENCE_HEAD
     card_example = """from transformers import pipeline
 
 classify = pipeline("text-classification", "this/folder", top_k=None)

@@ -17,7 +17,6 @@ from lit_ft.errors import UserError
 from lit_ft.metrics.tagging import TagMetrics
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.labelled import LabelledModule
-from lit_ft.ops.building.models import TOKEN_HEAD
 from lit_ft.ops.decoding.tagging import at_words, best_tags, first_labelled
 from lit_ft.ops.losses.classification import classification_loss
 
@@ -35,7 +34,6 @@ class TokenClassificationModule(LabelledModule):
 
     auto_class = AutoModelForTokenClassification
     pipeline_tag = "token-classification"
-    head = TOKEN_HEAD
     card_example = """from transformers import pipeline
 
 tag = pipeline("token-classification", "this/folder", aggregation_strategy="first")

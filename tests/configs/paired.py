@@ -1,17 +1,17 @@
 """Tiny local rows with the columns and features of each sequence to sequence YAML's own data set, or its own files."""
 
-import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Translation, Value
+from datasets import ClassLabel, Features, Translation, Value
 from datasets import Sequence as SequenceFeature
 
 from tests.configs.running import read_config
 from tests.pairs import pair_rows
+from tests.rows_on_disk import saved, written
 from tests.tiny import SAMPLE
 
 SPLITS = {"train": (0, 24), "validation": (60, 6), "test": (80, 6)}
@@ -46,27 +46,6 @@ def splits(make: Callable[[str, str, int], dict[str, Any]]) -> dict[str, Rows]:
         pairs = [(pair["source"], " ".join(pair["target"].split()[:2])) for pair in pair_rows(count, start)]
         made[name] = [make(source, target, number) for number, (source, target) in enumerate(pairs)]
     return made
-
-
-def saved(folder: Path, parts: dict[str, Rows], features: Features | None = None) -> list[str]:
-    """Saves splits as the hub has them, and returns the words that name them."""
-    made = {name: Dataset.from_list(rows, features=features) for name, rows in parts.items()}
-    DatasetDict(made).save_to_disk(folder)
-    return [f"--data.dataset_name={folder}", "--data.dataset_config_name=null"]
-
-
-def written(folder: Path, parts: dict[str, Rows], ending: str) -> list[str]:
-    """Writes splits to files, and returns the words that name them."""
-    folder.mkdir()
-    for name, rows in parts.items():
-        with (folder / f"{name}.{ending}").open("w", newline="", encoding="utf-8") as file:
-            if ending == "csv":
-                table = csv.DictWriter(file, rows[0])
-                table.writeheader()
-                table.writerows(rows)
-            else:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
-    return [f"--data.{name}_file={folder / name}.{ending}" for name in parts]
 
 
 def columns(

@@ -32,8 +32,9 @@ from lit_ft import (
 )
 from lit_ft.errors import UserError
 from lit_ft.ops.padding_free.attention import PREFIX
+from tests.contract import KeepWeights
 from tests.modules.conftest import NO_DROPOUT, sample_rows
-from tests.modules.test_training_parity import KeepWeights, Recorder, furthest, weights
+from tests.modules.test_training_parity import Recorder, furthest, weights
 from tests.sentences import TAGS, sentences
 from tests.tiny import texts
 

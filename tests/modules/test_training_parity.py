@@ -21,6 +21,7 @@ from lit_ft.datamodules import TextClassificationDataModule
 from lit_ft.modules import TextClassificationModule
 from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.ops.building.checkpoint_extras import read_extras
+from tests.contract import KeepWeights
 from tests.modules.conftest import LABELS, NO_DROPOUT, sample_rows
 
 Batch = dict[str, Tensor]
@@ -47,17 +48,6 @@ class Recorder(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         self.losses.append(float(outputs["loss"]))
-
-
-class KeepWeights(Callback):
-    """Writes the final weights: spawned processes hand none back."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if trainer.is_global_zero:
-            torch.save(weights(pl_module), self.path)
 
 
 class Fixed(HuggingFaceTrainer):

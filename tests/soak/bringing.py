@@ -24,7 +24,8 @@ from tests.configs.test_sentence_embedding import EMBEDDINGS
 from tests.modules.test_sentence_embedding import ROWS
 from tests.modules.test_zero_shot import make_nli
 from tests.pairs import make_lively_seq2seq
-from tests.soak.real_files import Words, files
+from tests.rows_on_disk import written
+from tests.soak.real_files import Words
 from tests.soak.real_rows import REAL
 from tests.tiny import SAMPLE, texts
 
@@ -95,14 +96,14 @@ def of_files(kinds: dict[str, Callable[[int, int], Any]], counted: bool) -> Call
     def made(name: str, folder: Path) -> Words:
         splits = {"train": (0, 24), "validation": (40, 6), "test": (50, 6), "predict": (60, 3)}
         rows = {split: kinds[name](*(part[::-1] if counted else part)) for split, part in splits.items()}
-        return ["--data.dataset_name=null", "--data.validation_split_name=null", *files(folder, rows)]
+        return ["--data.dataset_name=null", "--data.validation_split_name=null", *written(folder, rows)]
 
     return made
 
 
 def made_embeddings(name: str, folder: Path) -> Words:
     rows: list[dict[str, Any]] = ROWS[EMBEDDINGS[name]]
-    words = files(folder, {"train": rows, "validation": rows[:9], "test": rows[9:19]})
+    words = written(folder, {"train": rows, "validation": rows[:9], "test": rows[9:19]})
     words += [f"--data.{option}=null" for option in ("dataset_name", "dataset_config_name", "validation_split_name")]
     return [*words, "--data.test_split_name=null", *(["--model.matryoshka_dims=[384,64]"] if "nli" in name else [])]
 
@@ -110,7 +111,7 @@ def made_embeddings(name: str, folder: Path) -> Words:
 def made_labels(name: str, folder: Path) -> Words:
     labels = read_config(name)["data"]["init_args"]["candidate_labels"]
     rows = [{"text": text, "label": labels[at % len(labels)]} for at, text in enumerate(texts()[:12])]
-    return files(folder, {"test": rows, "predict": [{"text": row["text"]} for row in rows]})
+    return written(folder, {"test": rows, "predict": [{"text": row["text"]} for row in rows]})
 
 
 MADE: dict[str, Callable[[str, Path], Words]] = {
@@ -148,7 +149,7 @@ def masked(name: str, given: Given, folder: Path) -> None:
         encoder(name, given, folder)
         mask = "[MASK]"
     rows = [{column: f"{prompt} {mask}"} for prompt in PROMPTS]
-    given.words += files(folder / "asked", {"predict": rows})
+    given.words += written(folder / "asked", {"predict": rows})
     given.model = given.model or "its own, from scratch"
 
 
@@ -164,7 +165,7 @@ def decoder(name: str, given: Given, folder: Path) -> None:
     if "block_size" in options["data"]["init_args"]:
         given.words.append("--data.block_size=128")
         column = options["data"]["init_args"].get("text_column_name", "text")
-        given.words += files(folder / "asked", {"predict": [{column: prompt} for prompt in PROMPTS]})
+        given.words += written(folder / "asked", {"predict": [{column: prompt} for prompt in PROMPTS]})
     else:
         given.words.append("--data.max_seq_length=256")
     if not name.startswith("preference/"):

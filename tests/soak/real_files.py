@@ -7,8 +7,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, Features
-
 Rows = list[dict[str, Any]]
 Words = list[str]
 SIZES = {"train": 48, "validation": 16, "test": 24}
@@ -19,27 +17,6 @@ def cut(rows: Any, start: int = 0) -> dict[str, Rows]:
     """The first rows, as splits that share none."""
     chosen = islice(iter(rows), start, None)
     return {name: list(islice(chosen, size)) for name, size in SIZES.items()}
-
-
-def hub(folder: Path, parts: dict[str, Rows], features: Features | None = None) -> Words:
-    """Saves splits as a data set of the hub is stored."""
-    made = {name: Dataset.from_list(rows, features=features) for name, rows in parts.items()}
-    DatasetDict(made).save_to_disk(folder)
-    return [f"--data.dataset_name={folder}", "--data.dataset_config_name=null"]
-
-
-def files(folder: Path, parts: dict[str, Rows], ending: str = "jsonl") -> Words:
-    """Writes splits to files."""
-    folder.mkdir(exist_ok=True)
-    for name, rows in parts.items():
-        with (folder / f"{name}.{ending}").open("w", newline="", encoding="utf-8") as file:
-            if ending == "csv":
-                table = csv.DictWriter(file, rows[0])
-                table.writeheader()
-                table.writerows(rows)
-            else:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
-    return [f"--data.{name}_file={folder / name}.{ending}" for name in parts]
 
 
 def no_hub(words: Words) -> Words:

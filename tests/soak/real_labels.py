@@ -8,6 +8,7 @@ from typing import Any
 from datasets import ClassLabel, Features, Value
 from datasets import Sequence as SequenceFeature
 
+from tests.rows_on_disk import saved, written
 from tests.soak.real_files import (
     NEWS,
     SIZES,
@@ -16,8 +17,6 @@ from tests.soak.real_files import (
     asked,
     cut,
     few,
-    files,
-    hub,
     jsonl,
     lines,
     news,
@@ -33,20 +32,20 @@ def ag_news(data: Path, folder: Path) -> Words:
     parts = cut(news(data))
     parts["train"] += parts.pop("validation")
     return [
-        *hub(folder, parts, Features({"text": Value("string"), "label": ClassLabel(names=NEWS)})),
+        *saved(folder, parts, Features({"text": Value("string"), "label": ClassLabel(names=NEWS)})),
         "--data.validation_split_percentage=25",
     ]
 
 
 def named_news(data: Path, folder: Path) -> Words:
-    return files(folder, cut({**row, "label": NEWS[row["label"]]} for row in news(data)), "csv")
+    return written(folder, cut({**row, "label": NEWS[row["label"]]} for row in news(data)), "csv")
 
 
 def mrpc(data: Path, folder: Path) -> Words:
     rows = ({"sentence1": a, "sentence2": b, "label": label, "idx": 0} for label, a, b in paraphrases(data))
     names = ClassLabel(names=["not_equivalent", "equivalent"])
     text = {"sentence1": Value("string"), "sentence2": Value("string")}
-    return hub(folder, cut(rows), Features({**text, "label": names, "idx": Value("int32")}))
+    return saved(folder, cut(rows), Features({**text, "label": names, "idx": Value("int32")}))
 
 
 def alike(data: Path) -> dict[str, Rows]:
@@ -63,7 +62,7 @@ def alike(data: Path) -> dict[str, Rows]:
 
 def scored(data: Path, folder: Path) -> Words:
     found = alike(data).items()
-    return hub(folder, {name: [{**row, "score": row["label"] / 5} for row in rows] for name, rows in found})
+    return saved(folder, {name: [{**row, "score": row["label"] / 5} for row in rows] for name, rows in found})
 
 
 def emotions(data: Path) -> Iterator[dict[str, Any]]:
@@ -74,7 +73,7 @@ def emotions(data: Path) -> Iterator[dict[str, Any]]:
 def go_emotions(data: Path, folder: Path) -> Words:
     names = ClassLabel(names=[*lines(data / "goemotions/labels.txt")])
     features = Features({"text": Value("string"), "labels": SequenceFeature(names), "id": Value("string")})
-    return hub(folder, cut(emotions(data)), features)
+    return saved(folder, cut(emotions(data)), features)
 
 
 def moods(data: Path, folder: Path) -> Words:
@@ -86,7 +85,7 @@ def moods(data: Path, folder: Path) -> Words:
         if len(row["labels"]) == 1 and row["labels"][0] in marked
     )
     features = {"sentence": Value("string"), "label": ClassLabel(names=["negative", "positive"]), "idx": Value("int32")}
-    return hub(folder, cut(rows), Features(features))
+    return saved(folder, cut(rows), Features(features))
 
 
 def tagged(data: Path, file: str) -> Iterator[dict[str, Any]]:
@@ -125,7 +124,7 @@ def wnut(data: Path, folder: Path) -> Words:
     features = Features(
         {"tokens": SequenceFeature(Value("string")), "ner_tags": SequenceFeature(ClassLabel(names=TAGS))}
     )
-    return [*hub(folder, {"train": rows, "validation": rows, "test": rows}, features), "--data.dataset_revision=null"]
+    return [*saved(folder, {"train": rows, "validation": rows, "test": rows}, features), "--data.dataset_revision=null"]
 
 
 def ud_pos(data: Path, folder: Path) -> Words:
@@ -150,7 +149,7 @@ def germeval(data: Path, folder: Path) -> Words:
 def squad(data: Path, folder: Path, file: str = "nusnlp_dev_orig.json") -> Words:
     parts = cut(asked(data, file))
     del parts["test"]
-    return hub(folder, parts)
+    return saved(folder, parts)
 
 
 def squad_files(data: Path, folder: Path) -> Words:
@@ -177,7 +176,7 @@ def race(data: Path, folder: Path) -> Words:
          "answer": "ABCD"[int(row["label"])]}
         for at, row in enumerate(codah_rows(data))
     )  # fmt: skip
-    return hub(folder, cut(rows))
+    return saved(folder, cut(rows))
 
 
 def arc(data: Path, folder: Path) -> Words:
@@ -191,7 +190,7 @@ def arc(data: Path, folder: Path) -> Words:
         key = labels[kept.index(right)]
         return {"id": str(at), "question": row["prompt"], "choices": {"text": texts, "label": labels}, "answerKey": key}
 
-    return hub(folder, cut(made(at, row) for at, row in enumerate(codah_rows(data))))
+    return saved(folder, cut(made(at, row) for at, row in enumerate(codah_rows(data))))
 
 
 def two_choices(data: Path, folder: Path) -> Words:
@@ -203,7 +202,7 @@ def two_choices(data: Path, folder: Path) -> Words:
         first, second = pair if at % 2 else pair[::-1]
         return {"premise": row["prompt"], "question": "", "choice1": first, "choice2": second, "label": 1 - at % 2}
 
-    return files(folder, cut(made(at, row) for at, row in enumerate(codah_rows(data))), "csv")
+    return written(folder, cut(made(at, row) for at, row in enumerate(codah_rows(data))), "csv")
 
 
 def swag(data: Path, folder: Path) -> Words:
@@ -214,4 +213,4 @@ def swag(data: Path, folder: Path) -> Words:
             jsonl(data / "hf_tests_samples/swag/sample.json")]  # fmt: skip
     features = Features({**{name: Value("string") for name in names}, "label": ClassLabel(names=[*"0123"])})
     test = [{**row, "label": -1} for row in held]
-    return hub(folder, {"train": train, "validation": held, "test": test}, features)
+    return saved(folder, {"train": train, "validation": held, "test": test}, features)

@@ -12,7 +12,8 @@ from pathlib import Path
 from datasets import Features, Translation
 
 from tests.configs.running import read_config
-from tests.soak.real_files import NEWS, SIZES, Rows, Words, asked, cut, few, files, hub, jsonl, lines, news, paraphrases
+from tests.rows_on_disk import saved, written
+from tests.soak.real_files import NEWS, SIZES, Rows, Words, asked, cut, few, jsonl, lines, news, paraphrases
 from tests.soak.real_labels import (
     ag_news,
     alike,
@@ -51,21 +52,21 @@ def wiki(data: Path) -> Rows:
 
 def wikitext(data: Path, folder: Path) -> Words:
     rows = wiki(data)
-    return hub(folder, {"train": rows[:170], "validation": rows[170:210], "test": rows[210:]})
+    return saved(folder, {"train": rows[:170], "validation": rows[170:210], "test": rows[210:]})
 
 
 def stream(data: Path, folder: Path) -> Words:
     """BBC's articles; nothing but a train split, as FineWeb has."""
     articles = [{"text": row["document"], "id": row["id"]} for row in jsonl(data / "xsum/xsum-1000.jsonl")]
-    test = files(folder.with_name("held"), {"test": articles[300:312]})
-    return [*hub(folder, {"train": articles[:300]}), *test, "--data.max_eval_samples=12"]
+    test = written(folder.with_name("held"), {"test": articles[300:312]})
+    return [*saved(folder, {"train": articles[:300]}), *test, "--data.max_eval_samples=12"]
 
 
 def code(data: Path, folder: Path) -> Words:
     rows = json.loads((data / "alpaca/code_alpaca_2k.json").read_text(encoding="utf-8"))
     pieces = [{"content": row["output"], "path": "x"} for row in rows if len(row["output"]) > 80]
     tokens = json.dumps(["<fim_prefix>", "<fim_middle>", "<fim_suffix>"])
-    words = [*hub(folder, {"train": pieces[:200]}), *files(folder.with_name("held"), {"test": pieces[200:220]})]
+    words = [*saved(folder, {"train": pieces[:200]}), *written(folder.with_name("held"), {"test": pieces[200:220]})]
     return [*words, "--data.validation_split_percentage=10", f"--model.add_tokens={tokens}"]
 
 
@@ -75,7 +76,7 @@ def mixture(data: Path, folder: Path) -> Words:
     splits = {"stories": [{"text": text} for text in speeches], "wiki": wiki(data)}
     sources = read_config("causal_lm/mixture")["data"]["init_args"]["sources"]
     for name, rows in splits.items():
-        hub(folder / name, {"train": rows[:-40], "validation": rows[-40:]})
+        saved(folder / name, {"train": rows[:-40], "validation": rows[-40:]})
         sources[name] |= {"dataset_name": str(folder / name), "test_split_name": "validation"}
         sources[name].pop("dataset_config_name", None)
     return [f"--data.sources={json.dumps(sources)}"]
@@ -84,13 +85,13 @@ def mixture(data: Path, folder: Path) -> Words:
 def sentences(data: Path, folder: Path) -> Words:
     """CoLA's columns, MRPC's sentences."""
     rows = ({"sentence": first, "label": label, "idx": 0} for label, first, _ in paraphrases(data))
-    return hub(folder, cut(rows))
+    return saved(folder, cut(rows))
 
 
 def news_texts(data: Path, folder: Path) -> Words:
     parts = cut(news(data))
     del parts["validation"]
-    return hub(folder, parts)
+    return saved(folder, parts)
 
 
 def alpaca(data: Path) -> Rows:
@@ -116,8 +117,8 @@ def pairs(data: Path) -> Rows:
 def chats(data: Path, folder: Path) -> Words:
     rows = ({"messages": row["prompt"] + row["chosen"]} for row in pairs(data))
     parts = cut(rows)
-    test = files(folder.with_name("held"), {"test": parts["test"]})
-    return [*hub(folder, {"train": parts["train"], "test": parts["validation"]}), *test]
+    test = written(folder.with_name("held"), {"test": parts["test"]})
+    return [*saved(folder, {"train": parts["train"], "test": parts["validation"]}), *test]
 
 
 def sharegpt(data: Path, folder: Path) -> Words:
@@ -132,14 +133,14 @@ def sharegpt(data: Path, folder: Path) -> Words:
     )
     parts = cut(rows)
     parts["train"] += parts.pop("validation")
-    return [*files(folder, parts), "--data.validation_split_percentage=20"]
+    return [*written(folder, parts), "--data.validation_split_percentage=20"]
 
 
 def alpaca_hub(data: Path, folder: Path) -> Words:
     parts = cut(alpaca(data))
     parts["train"] += parts.pop("validation")
-    test = files(folder.with_name("held"), {"test": parts.pop("test")})
-    return [*hub(folder, parts), *test, "--data.validation_split_percentage=20"]
+    test = written(folder.with_name("held"), {"test": parts.pop("test")})
+    return [*saved(folder, parts), *test, "--data.validation_split_percentage=20"]
 
 
 def ultrafeedback(data: Path, folder: Path) -> Words:
@@ -148,8 +149,8 @@ def ultrafeedback(data: Path, folder: Path) -> Words:
         for row in pairs(data)
     )
     parts = cut(rows)
-    test = files(folder.with_name("held"), {"test": parts["test"]})
-    return [*hub(folder, {"train_prefs": parts["train"], "test_prefs": parts["validation"]}), *test]
+    test = written(folder.with_name("held"), {"test": parts["test"]})
+    return [*saved(folder, {"train_prefs": parts["train"], "test_prefs": parts["validation"]}), *test]
 
 
 def judged(data: Path, folder: Path) -> Words:
@@ -160,8 +161,8 @@ def judged(data: Path, folder: Path) -> Words:
         if (at % 3 or side == "chosen")
     )
     parts = cut(rows)
-    test = files(folder.with_name("held"), {"test": parts["test"]})
-    return [*hub(folder, {"train": parts["train"], "test": parts["validation"]}), *test]
+    test = written(folder.with_name("held"), {"test": parts["test"]})
+    return [*saved(folder, {"train": parts["train"], "test": parts["validation"]}), *test]
 
 
 def triplets(data: Path, folder: Path) -> Words:
@@ -169,13 +170,13 @@ def triplets(data: Path, folder: Path) -> Words:
     good = [(first, second) for label, first, second in paraphrases(data) if label]
     rows = ({"anchor": one, "positive": two, "negative": good[at + 9][1]} for at, (one, two) in enumerate(good[:-9]))
     parts = cut(rows)
-    words = hub(folder, {"train": parts["train"], "dev": parts["validation"], "test": parts["test"]})
+    words = saved(folder, {"train": parts["train"], "dev": parts["validation"], "test": parts["test"]})
     return [*words, "--model.matryoshka_dims=[384,128,64]"]
 
 
 def passages(data: Path, folder: Path) -> Words:
     rows = ({"anchor": row["question"], "positive": row["context"]} for row in asked(data, "nusnlp_dev_orig.json"))
-    return files(folder, cut(rows), "csv")
+    return written(folder, cut(rows), "csv")
 
 
 def summaries(data: Path, source: str, target: str) -> dict[str, Rows]:
@@ -191,7 +192,7 @@ def dialogsum(data: Path, folder: Path) -> Words:
 
 def dialogues(data: Path, folder: Path) -> Words:
     rows = jsonl(data / "dialogsum/dialogsum.dev.jsonl")
-    return hub(
+    return saved(
         folder, cut({"id": row["fname"], "dialogue": row["dialogue"], "summary": row["summary"]} for row in rows)
     )
 
@@ -201,38 +202,38 @@ def german(data: Path) -> Iterator[tuple[str, str]]:
 
 
 def multi30k(data: Path, folder: Path) -> Words:
-    return [*hub(folder, cut({"en": one, "de": two} for one, two in german(data))),
+    return [*saved(folder, cut({"en": one, "de": two} for one, two in german(data))),
             "--data.train_tokenizer.vocab_size=600"]  # fmt: skip
 
 
 def nested(data: Path, folder: Path, source: str = "de", target: str = "en", german_as: str = "de") -> Words:
     rows = ({"translation": {"en": one, german_as: two}} for one, two in german(data))
-    return hub(folder, cut(rows), Features({"translation": Translation(languages=sorted((source, target)))}))
+    return saved(folder, cut(rows), Features({"translation": Translation(languages=sorted((source, target)))}))
 
 
 def romanian(data: Path, folder: Path) -> Words:
     where = data / "hf_tests_samples/wmt_en_ro"
     parts = {name: [*jsonl(where / f"{file}.json")] for name, file in
              {"train": "train", "validation": "val", "test": "test"}.items()}  # fmt: skip
-    return hub(folder, parts, Features({"translation": Translation(languages=["en", "ro"])}))
+    return saved(folder, parts, Features({"translation": Translation(languages=["en", "ro"])}))
 
 
 def rephrased(data: Path, folder: Path) -> Words:
     parts = cut({"anchor": one, "positive": two} for label, one, two in paraphrases(data) if label)
-    test = files(folder.with_name("held"), {"test": parts.pop("test")})
+    test = written(folder.with_name("held"), {"test": parts.pop("test")})
     parts["train"] += parts.pop("validation")
-    return [*hub(folder, parts), *test, "--data.validation_split_percentage=20"]
+    return [*saved(folder, parts), *test, "--data.validation_split_percentage=20"]
 
 
 def instructions(data: Path, folder: Path) -> Words:
     rows = ({"source": f"{row['instruction']} {row['input']}", "target": row["output"][:200]} for row in alpaca(data))
-    return files(folder, cut(rows))
+    return written(folder, cut(rows))
 
 
 def labelled(data: Path, folder: Path) -> Words:
     parts = {"test": [{**row, "label": NEWS[row["label"]]} for row in islice(news(data), 24)]}
     parts["predict"] = [{"text": row["text"]} for row in parts["test"]]
-    return [*files(folder, parts), f"--data.candidate_labels={json.dumps(NEWS)}"]
+    return [*written(folder, parts), f"--data.candidate_labels={json.dumps(NEWS)}"]
 
 
 REAL: dict[str, Callable[[Path, Path], Words]] = {
@@ -242,7 +243,7 @@ REAL: dict[str, Callable[[Path, Path], Words]] = {
     "causal_lm/streaming": stream,
     "causal_lm/wikitext2": wikitext,
     "instruction_tuning/alpaca": alpaca_hub,
-    "instruction_tuning/files": lambda data, folder: files(folder, cut(alpaca(data))),
+    "instruction_tuning/files": lambda data, folder: written(folder, cut(alpaca(data))),
     "instruction_tuning/messages": chats,
     "instruction_tuning/qlora_gpu": chats,
     "instruction_tuning/sharegpt": sharegpt,
@@ -256,7 +257,7 @@ REAL: dict[str, Callable[[Path, Path], Words]] = {
     "multiple_choice/files": two_choices,
     "multiple_choice/race": race,
     "multiple_choice/swag": swag,
-    "preference/files": lambda data, folder: files(folder, cut(pairs(data))),
+    "preference/files": lambda data, folder: written(folder, cut(pairs(data))),
     "preference/kto": judged,
     "preference/reward": ultrafeedback,
     "preference/ultrafeedback": ultrafeedback,
@@ -266,17 +267,17 @@ REAL: dict[str, Callable[[Path, Path], Words]] = {
     "sentence_embedding/all_nli": triplets,
     "sentence_embedding/files": passages,
     "sentence_embedding/stsb": scored,
-    "summarization/cnn_dailymail": lambda data, folder: hub(folder, summaries(data, "article", "highlights")),
+    "summarization/cnn_dailymail": lambda data, folder: saved(folder, summaries(data, "article", "highlights")),
     "summarization/dialogsum": dialogsum,
-    "summarization/files": lambda data, folder: files(folder, summaries(data, "text", "summary"), "csv"),
+    "summarization/files": lambda data, folder: written(folder, summaries(data, "text", "summary"), "csv"),
     "summarization/samsum": dialogues,
-    "summarization/xsum": lambda data, folder: hub(folder, summaries(data, "document", "summary")),
+    "summarization/xsum": lambda data, folder: saved(folder, summaries(data, "document", "summary")),
     "text_classification/ag_news": ag_news,
     "text_classification/files": named_news,
     "text_classification/go_emotions": go_emotions,
     "text_classification/mrpc": mrpc,
     "text_classification/sst2": moods,
-    "text_classification/stsb": lambda data, folder: hub(folder, alike(data)),
+    "text_classification/stsb": lambda data, folder: saved(folder, alike(data)),
     "text_to_text/classification": moods,
     "text_to_text/files": instructions,
     "text_to_text/paraphrase": rephrased,

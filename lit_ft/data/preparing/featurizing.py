@@ -110,7 +110,7 @@ class Featurizer:
                 try:
                     content = self.task.row_content(batch, self.kind)
                     features = encoded.result()
-                    check_columns(features, f"{type(self.task).__name__}.tokenize")
+                    check_features(features, f"{type(self.task).__name__}.tokenize")
                     columns, cut, marked = checked(content, features, self.unknown_id)
                 except RowError as error:
                     raise error.at(lambda row, first=first: self.rows.where(first + row)) from None  # type: ignore[misc]
@@ -130,7 +130,7 @@ class Featurizer:
         return self.task.tokenize(batch, self.kind)
 
 
-def check_columns(features: dict[str, Any], whose: str) -> None:
+def check_features(features: dict[str, Any], whose: str) -> None:
     """Makes sure that a task's `tokenize` returned columns of one length, with those that there have to be.
 
     Raises:

@@ -49,7 +49,6 @@ class RawRows:
         whole: all rows of the file or split, before the validation cut and the cap; `None` = `data`.
         kept: which of the whole's rows `data` holds, `[rows]`; `None` = all.
         naming: names a row by its number in the whole, where that takes more than files or a split.
-        complete: these are all rows; of a stream they are the first ones.
     """
 
     data: Dataset
@@ -58,7 +57,6 @@ class RawRows:
     whole: Dataset | None = None
     kept: Rows | None = None
     naming: Callable[[int], str] | None = None
-    complete: bool = True
 
     def __len__(self) -> int:
         return len(self.data)

@@ -77,7 +77,7 @@ class StreamedSource(RawSource):
         if kind == "train":
             stream = self.stream.stream
             _, table = next(stream.chunks(0))
-            return {"": RawRows(_data_set(table, stream), stream.name, complete=False)}
+            return {"": RawRows(_data_set(table, stream), stream.name)}
         if kind == "validation" and self.cuts_validation():
             stream = self.stream.stream
             if self.limits.get("validation") is None:

@@ -176,6 +176,11 @@ def pretrained_labels(config: PreTrainedConfig, head: str) -> list[str] | None:
     return names if heads and names else None
 
 
+def head_of(auto_class: Any) -> str:
+    """Returns how the names of classes end that have the head of one of transformers' `AutoModelFor...`."""
+    return str(auto_class.__name__).removeprefix("AutoModel")
+
+
 def label_config(names: Sequence[str]) -> dict[str, Any]:
     """Returns the values of a configuration that name a head's labels by id."""
     return {
@@ -210,7 +215,7 @@ def check_names(config: PreTrainedConfig, values: dict[str, Any], auto_class: An
     Raises:
         UserError: a label would be read off the weights of another one.
     """
-    known = pretrained_labels(config, auto_class.__name__.removeprefix("AutoModel"))
+    known = pretrained_labels(config, head_of(auto_class))
     names = list((values.get("id2label") or {}).values())
     moved = [name for name in names if name in (known or []) and known and known.index(name) != names.index(name)]
     if moved:
