@@ -231,7 +231,8 @@ def test_dropout_trains_in_half_precision(folders: dict[str, str], tiny: Callabl
         assert all(math.isfinite(loss) for loss in losses)
 
 
-@pytest.mark.parametrize("task", ["tags", pytest.param("choice", marks=pytest.mark.soak)])
+@pytest.mark.soak  # tests/test_contract.py has two processes, too
+@pytest.mark.parametrize("task", ["tags", "choice"])
 def test_two_processes_equal_one_with_padding(
     task: str, folders: dict[str, str], tmp_path: Path, trainer: Callable[..., Trainer]
 ) -> None:
