@@ -11,11 +11,26 @@ from transformers import PreTrainedModel
 from lit_ft.errors import UserError
 from lit_ft.ops.embedding_gradients import lean_embedding_gradients
 from lit_ft.optim.groups import parameter_groups
-from lit_ft.optim.schedules import apply_options, schedule, warmup_steps
+from lit_ft.optim.ranges import check_ranges
+from lit_ft.optim.schedules import apply_options, check_schedule, schedule, warmup_steps
 
 
 class AdamWModule(LightningModule):
-    """Reads its hyperparameters by name: `learning_rate`, `weight_decay`, `num_warmup_steps`, `lr_scheduler_type`, ...
+    """The optimizer and its schedule; see `TransformerModule`.
+
+    Args:
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: of all parameters but biases and norms.
+        adam_beta1: AdamW's first beta.
+        adam_beta2: AdamW's second beta.
+        adam_epsilon: AdamW's epsilon.
+        lr_scheduler_type: schedule after the warmup, by transformers' name (`linear`, `cosine`, ...).
+        lr_scheduler_kwargs: further arguments of the schedule.
+        num_warmup_steps: optimizer steps of linear warmup.
+        warmup_ratio: warmup as a share of all optimizer steps; used where `num_warmup_steps` is 0.
+        layerwise_lr_decay: factor of the learning rate from each layer to the one below it.
+        loraplus_lr_ratio: learning rate of LoRA's second matrices, as a multiple of the first ones' (LoRA+).
+        kwargs: options of the model.
 
     Attributes:
         model: the Hugging Face model, once it is built.
@@ -25,6 +40,26 @@ class AdamWModule(LightningModule):
     model: PreTrainedModel | None
     monitor: str
     _undo_lean: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(
+        self,
+        *,
+        learning_rate: float = 5e-5,
+        weight_decay: float = 0.0,
+        adam_beta1: float = 0.9,
+        adam_beta2: float = 0.999,
+        adam_epsilon: float = 1e-8,
+        lr_scheduler_type: str = "linear",
+        lr_scheduler_kwargs: dict[str, Any] | None = None,
+        num_warmup_steps: int = 0,
+        warmup_ratio: float = 0.0,
+        layerwise_lr_decay: float | None = None,
+        loraplus_lr_ratio: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_schedule(lr_scheduler_type)
+        check_ranges(self.hparams)
 
     def configure_optimizers(self) -> Any:
         """AdamW (fused where there is one) with linear warmup and a schedule of transformers."""
@@ -100,7 +135,12 @@ class AdamWModule(LightningModule):
         # fp16's gradient scaler would unscale inside the fused step, after clipping
         return self.device.type in ("cpu", "cuda", "xpu", "mps") and self.trainer.precision != "16-mixed"
 
-    def _check_warmup(self) -> None:
+    def check_warmup(self) -> None:
+        """Makes sure that the warmup ends within the run, where its length is known.
+
+        Raises:
+            UserError: it does not.
+        """
         steps = self._planned_steps()
         if steps is not None and steps != math.inf:
             warmup_steps(self.hparams["num_warmup_steps"], self.hparams["warmup_ratio"], int(steps))

@@ -29,7 +29,14 @@ log = logging.getLogger("lit_ft")
 
 
 class AdapterModule(PaddingFreeModule):
-    """Reads the hyperparameter `peft`.
+    """Trains an adapter in the weights' place; see `TransformerModule`.
+
+    Args:
+        peft: train an adapter instead of the weights: the keys of PEFT's `adapter_config.json`, such as
+            `{peft_type: LORA, r: 8}`, or the folder of a saved adapter to go on with.
+        quantization: load the weights beside an adapter in a few bits: the keys of transformers' `BitsAndBytesConfig`,
+            such as `{load_in_4bit: true, bnb_4bit_quant_type: nf4}` (QLoRA).
+        kwargs: options of padding and of checkpoints.
 
     Attributes:
         adapter: the keys of the adapter's configuration, all of them once the model is built; `None` = no adapter.
@@ -40,6 +47,11 @@ class AdapterModule(PaddingFreeModule):
     source: ModelSource
     adapter: dict[str, Any] | None = None
     _datamodule: Any
+
+    def __init__(
+        self, *, peft: dict[str, Any] | str | None = None, quantization: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
 
     @property
     def prompts(self) -> Prompts | None:

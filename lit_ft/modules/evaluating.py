@@ -16,7 +16,11 @@ Description = dict[str, Any]
 
 
 class EvaluatingModule(LightningModule):
-    """Scores rows whose windows have all come, in any number of sets and processes.
+    """Scores rows whose windows have all come, in any number of sets and processes; see `TransformerModule`.
+
+    Args:
+        logged_metrics: names of metrics that a subclass logs by itself, so that callbacks may monitor them.
+        kwargs: options of the optimizer and of the model.
 
     Attributes:
         description: what the data say of their rows.
@@ -33,7 +37,10 @@ class EvaluatingModule(LightningModule):
     label_keys: tuple[str, ...] = ("labels",)
     rows_stand_alone: bool = True
     _datamodule: Any
-    _sets: dict[str, list[EvaluationSet]]
+
+    def __init__(self, *, logged_metrics: list[str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._sets: dict[str, list[EvaluationSet]] = {}
 
     # What a task writes
 

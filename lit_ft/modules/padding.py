@@ -2,7 +2,7 @@
 
 import logging
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 from torch import nn
@@ -19,13 +19,22 @@ DEVICES = ("cpu", "cuda")
 
 
 class PaddingFreeModule(LightningModule):
-    """Reads the hyperparameter `padding_free`.
+    """Runs the model on real tokens; see `TransformerModule`.
+
+    Args:
+        padding_free: compute on real tokens only, with the same results: `auto` (where the model can, which is said
+            where it cannot), `on` (an error where it cannot) or `off` (transformers' own execution and dropout).
+        kwargs: options of checkpoints.
 
     Attributes:
         model: the Hugging Face model, once it is built; outside of `forward` it pads as ever.
     """
 
     model: PreTrainedModel | None
+
+    def __init__(self, *, padding_free: Literal["auto", "on", "off"] | bool = "auto", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_option(padding_free)
 
     def forward(self, **inputs: Any) -> Any:
         """Runs the Hugging Face model.

@@ -21,11 +21,14 @@ log = logging.getLogger("lit_ft")
 
 
 class StandaloneModule(LightningModule):
-    """Saves and restores all that a module is made of.
+    """Saves and restores all that a module is made of; see `TransformerModule`.
 
-    With the hyperparameter `save_trainable_only`, or an adapter, frozen weights that are still those of
+    With the option `save_trainable_only`, or an adapter, frozen weights that are still those of
     `model_name_or_path` stay out of the file; they are read from there again, and a digest says whether they are the
     same. Not under FSDP2, whose strategy reads its files itself.
+
+    Args:
+        save_trainable_only: leave frozen weights out of checkpoints; they are read from `model_name_or_path` again.
 
     Attributes:
         model: the Hugging Face model, once it is built.
@@ -36,16 +39,20 @@ class StandaloneModule(LightningModule):
         adapter: the keys of an adapter's configuration, if there is one.
     """
 
-    model: PreTrainedModel | None
-    description: dict[str, Any]
-    hf_config: PreTrainedConfig | None
-    restored_tokenizer: PreTrainedTokenizerBase | None
-    pretrained_weights: set[str]
     adapter: dict[str, Any] | None
     step_seed: int | None
-    _normaliser: LossNormaliser
     _frozen_digest: str | None = None
     _left_out: frozenset[str] | None = None
+
+    def __init__(self, *, save_trainable_only: bool = False) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)  # those of all classes that have called this one
+        self.model: PreTrainedModel | None = None
+        self.description: dict[str, Any] = {}
+        self.hf_config: PreTrainedConfig | None = None
+        self.restored_tokenizer: PreTrainedTokenizerBase | None = None
+        self.pretrained_weights: set[str] = set()
+        self._normaliser = LossNormaliser()
 
     @abstractmethod
     def build(self) -> PreTrainedModel:
