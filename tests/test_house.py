@@ -43,7 +43,7 @@ MAY_IMPORT = {
 SHARED = {
     "__init__", "base", "tokenizing", "preparing", "streaming", "adamw", "padding", "normaliser", "standalone",
     "parallel", "evaluation", "language_modeling", "candidate_labels", "pooled", "seq2seq", "causal_lm", "chats",
-    "replying", "reference", "batch_notes", "viewing", "agreements", "place", "labelled", "building",
+    "replying", "reference", "batch_notes", "viewing", "agreements", "place", "labelled", "building", "rows", "loaders",
     "own_generation",
 }  # fmt: skip
 """Files of the wings that are no task."""

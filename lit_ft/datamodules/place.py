@@ -2,23 +2,59 @@
 
 import math
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from lit_ft.data.batching.dataset import FeatureDataset
+from lit_ft.data.ordering.orders import StoppingStrategy
 from lit_ft.data.ordering.samplers import StepSampler
-from lit_ft.data.ordering.training_order import OwnOrder, TrainingOrder
+from lit_ft.data.ordering.training_order import OwnOrder, SamplingStrategy, TrainingOrder
 from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.batch_notes import note_on_change
 from lit_ft.datamodules.preparing import PreparingDataModule
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, check_least
 
 
 class PlacedDataModule(PreparingDataModule):
-    """The order of training rows, a function of seed and epoch, and the place in it; see `TransformerDataModule`."""
+    """The order of training rows, a function of seed and epoch, and the place in it; see `TransformerDataModule`.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Args:
+        data_seed: seed of the order of training rows. Default: the run's seed.
+        train_sampling_strategy: `random`, `sequential`, or `group_by_length` (batches of rows of similar length: less
+            padding, but no longer random batches).
+        max_tokens_per_batch: batches of rows of similar length with at most this many tokens per process, padding
+            included, instead of `batch_size` rows.
+        batch_size: rows per process and step.
+        probabilities: share of each of the `sources` in training, in their order. Default: by size.
+        stopping_strategy: when an epoch of a mixture ends, as in `datasets.interleave_datasets`.
+        dataloader_drop_last: leave out the rows at the end of a training epoch that fill no step, others each time.
+        pad_to_max_length: pad every batch to `max_seq_length` (static shapes) instead of to its longest row.
+        pad_to_multiple_of: round the padded length up to a multiple of this.
+        kwargs: options of where the rows come from and how they are prepared.
+    """
+
+    loading_options: ClassVar[frozenset[str]] = PreparingDataModule.loading_options | {
+        "data_seed", "train_sampling_strategy", "max_tokens_per_batch", "batch_size", "probabilities",
+        "stopping_strategy", "dataloader_drop_last", "pad_to_max_length", "pad_to_multiple_of",
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        data_seed: int | None = None,
+        train_sampling_strategy: SamplingStrategy = "random",
+        max_tokens_per_batch: int | None = None,
+        batch_size: int = 8,
+        probabilities: list[float] | None = None,
+        stopping_strategy: StoppingStrategy = "first_exhausted",
+        dataloader_drop_last: bool = False,
+        pad_to_max_length: bool = False,
+        pad_to_multiple_of: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        check_least(self.hparams, batch_size=1, pad_to_multiple_of=1, data_seed=0)
         self.features: dict[Split, dict[str, FeatureDataset]] = {}
+        self.known_rows: dict[Split, dict[str, dict[int, tuple[str, int]]]] = {}
         self._train_sizes: list[int] = []
         self._own_order: OwnOrder | None = None
         self._order: StepSampler[Any] | None = None

@@ -1,6 +1,5 @@
 """What is prepared for language models is never stale and never missed: every option in a table, as it behaves."""
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ import pytest
 from lit_ft import CausalLMDataModule, MaskedLMDataModule
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
-from lit_ft.datamodules.preparing import PreparingDataModule
-from lit_ft.datamodules.tokenizing import TokenizingDataModule
 from tests.datamodules import test_preparation_cache as shared
+from tests.datamodules.test_preparation_cache import parameters
 
 Prepare = Callable[..., int]
 FIM = {"fim_prefix_token": "[CLS]", "fim_middle_token": "[MASK]", "fim_suffix_token": "[PAD]"}
@@ -23,11 +21,7 @@ TASKS: dict[str, tuple[Any, str, dict[str, Any]]] = {
 """Data module, tiny model, and options that all preparations have."""
 
 
-def parameters(*classes: type) -> set[str]:
-    return {name for each in classes for name in inspect.signature(each).parameters} - {"kwargs"}
-
-
-EVERY_TASK = parameters(TransformerDataModule, PreparingDataModule, TokenizingDataModule)
+EVERY_TASK = parameters(TransformerDataModule)
 OF_XLNET = {"causal": set(), "masked": {"plm_probability"}}
 FIXED = {"causal": {"max_seq_length", "truncation_side"}, "masked": {"stride"}}
 """Options of every data module that a task chooses by itself, and that its users cannot give."""

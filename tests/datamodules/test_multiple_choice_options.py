@@ -8,7 +8,8 @@ import pytest
 
 from lit_ft import MultipleChoiceDataModule
 from tests.datamodules import test_preparation_cache as shared
-from tests.datamodules.test_language_modeling_options import EVERY_TASK, parameters
+from tests.datamodules.test_language_modeling_options import EVERY_TASK
+from tests.datamodules.test_preparation_cache import parameters
 
 Prepare = Callable[..., int]
 ROWS = [
