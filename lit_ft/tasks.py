@@ -9,6 +9,7 @@ from lit_ft.data.labels import IGNORED
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.ordering.training_order import OwnOrder
 from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.quality.kinds import BadRows
 from lit_ft.data.reading.columns import check_columns
 from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.data.tokenizing.texts import Encoded, TextEncoder
@@ -21,6 +22,7 @@ from lit_ft.ops.losses.classification import classification_loss, labelled, mean
 
 __all__ = [
     "IGNORED",
+    "BadRows",
     "Batch",
     "Description",
     "Encoded",

@@ -1,6 +1,6 @@
 """Pairs of replies, one better than the other, or replies that are judged good or bad, as batches to compare."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.ordering.samplers import FILLER, Key, LengthSortedSampler
 from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.quality.kinds import BadRows
 from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.data.viewing.row_views import SequenceView, token_parts
 from lit_ft.datamodules.chats import ChatDataModule
@@ -41,6 +42,10 @@ class PreferenceDataModule(ChatDataModule):
     Raises:
         UserError: the rows do not fit; the message names file, row and fix.
     """
+
+    bad_rows: Mapping[str, BadRows] = {
+        "equal_replies": BadRows("have the same reply as chosen and as rejected", "nothing can be learned from them")
+    }
 
     def find_format(self, columns: Sequence[str], split: Split) -> PreferenceFormat:
         """Tells how preferences are held; see the base."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.grouping.blocks import Grouping
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.preparing.prepare import Prepared, Work, prepare
-from lit_ft.data.quality.judgement import check_actions
+from lit_ft.data.quality.kinds import BadRows, check_actions, kinds_with
 from lit_ft.data.reading.raw import RawRows, Scratch, Split
 from lit_ft.datamodules.rows import RowsDataModule
 from lit_ft.errors import UserError, check_least
@@ -50,7 +50,7 @@ class PreparingDataModule(RowsDataModule):
         on_bad_rows: what to do with rows that are not as they should be, by kind: `keep`, `drop` or `error`. Kinds:
             `empty_text`, `duplicate`, `near_duplicate`, `seen_in_train`, `contradicting_labels`, `unlabelled`,
             `unknown_label`, `cut`, `unknown_tokens`, `mojibake`, `byte_order_mark`, `control_characters`,
-            `mixed_line_ends`, `ill_formed_tags` (of words), `equal_replies` (of preferences). Default: keep, but
+            `mixed_line_ends`; of tagged words `ill_formed_tags`, of preferences `equal_replies`. Default: keep, but
             `error` for training rows without a label and unknown labels.
         kwargs: options of where the rows come from, and of the tokenizer.
     """
@@ -62,6 +62,8 @@ class PreparingDataModule(RowsDataModule):
     too_long: str = "longer than max_seq_length"
     cut_advice: str = "raise max_seq_length, or set stride to read them in windows"
     """What rows are that lose tokens, and what to do about it."""
+    bad_rows: Mapping[str, BadRows] = {}
+    """Kinds of bad rows of a task's own, which `tokenize` tells by a column of that name."""
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class PreparingDataModule(RowsDataModule):
     ) -> None:
         super().__init__(**kwargs)
         check_least(self.hparams, preprocessing_num_workers=1)
-        self.on_bad_rows = check_actions(on_bad_rows or {})
+        self.on_bad_rows = check_actions(on_bad_rows or {}, kinds_with(self.bad_rows))
         self.description: dict[str, Any] = {}
         self.notes: list[str] = []
         self.said_cut = False
@@ -98,8 +100,7 @@ class PreparingDataModule(RowsDataModule):
         Returns:
             Columns of features, each an array, a `Ragged` or a list; `row` is the index, in this batch, of the row that
             each feature came from; `tokens_cut` the tokens lost in it, `unknown_label` whether its label is none of the
-            names, `ill_formed_tags` whether its tags are not as their scheme has them, `equal_replies` whether there is
-            nothing to prefer (counted, then dropped).
+            names, and a column for each of `bad_rows` whether it is so (counted, then dropped).
 
         Raises:
             RowError: a row cannot be used.

@@ -9,7 +9,7 @@ import torch
 
 from lit_ft.data.features.ragged import as_column, taken
 from lit_ft.data.preparing.featurizing import checked
-from lit_ft.data.quality.judgement import KINDS
+from lit_ft.data.quality.kinds import kinds_with
 from lit_ft.data.quality.marks import OF_A_ROW
 from lit_ft.data.streaming.batches import StreamDataset
 from lit_ft.data.streaming.loader import StreamLoader
@@ -34,7 +34,7 @@ def check_streaming(data: Any) -> None:
         if options.get(option, value) != value:
             raise UserError(f"{option} needs to know all rows, streaming does not: leave one of the two out")
     for kind, action in data.on_bad_rows.items():
-        if kind not in OF_A_ROW and action != "keep":
+        if kind not in (*OF_A_ROW, *data.bad_rows) and action != "keep":
             raise UserError(f"on_bad_rows: {kind}: {action} needs to know all rows, streaming does not: leave one out")
     if len(data.source.streams) > 1 and options["probabilities"] is None:
         raise UserError("a stream does not know how many rows a source has: set probabilities, one for each source")
@@ -96,15 +96,15 @@ def features_of(data: Any, rows: dict[str, list[Any]]) -> dict[str, Any]:
     """
     features = {name: as_column(values) for name, values in data.tokenize(rows, "train").items()}
     row = np.asarray(features["row"])
-    columns, cut, marks = checked(data.row_content(rows, "train"), features, data.unknown_id)
+    columns, cut, marks = checked(data.row_content(rows, "train"), features, data.unknown_id, data.bad_rows)
     if cut.any() and not data.said_cut:
         data.said_cut = True  # once in each loader process
         log.info(f"streamed rows are longer than max_seq_length, such as one that loses {int(cut.max())} tokens")
     dropped = np.zeros(len(marks), bool)
-    for kind in OF_A_ROW:
+    for kind in marks.kinds:
         shown, action = marks.shows(kind), data.on_bad_rows[kind]
         if action == "error" and shown.any():
-            bad = KINDS[kind]
+            bad = kinds_with(data.bad_rows)[kind]
             fix = f"{bad.fix}, or set on_bad_rows: {{{kind}: drop}}"
             raise RowError(int(shown.argmax()), f"one of the rows that {bad.are}: {fix}")
         dropped |= shown & (action == "drop")

@@ -1,5 +1,6 @@
 """Token classification data: words and a tag for each, in windows that lose no word (after run_ner)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import IGNORED, class_names
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
+from lit_ft.data.quality.kinds import BadRows
 from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.data.reading.readers import ReadOptions
 from lit_ft.data.tags.coding import TagCoder, piece_labels
@@ -62,6 +64,9 @@ class TokenClassificationDataModule(TransformerDataModule):
 
     cut_advice = "a word does not fit a window: raise max_seq_length"
     files_of_words = ("tsv", "txt")
+    bad_rows: Mapping[str, BadRows] = {
+        "ill_formed_tags": BadRows("have tags that their scheme does not allow", "mend them")
+    }
 
     def __init__(
         self,

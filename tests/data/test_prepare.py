@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from lit_ft.data.preparing.featurizing import BATCH, RowContent
 from lit_ft.data.preparing.prepare import Work, prepare
-from lit_ft.data.quality.judgement import check_actions
+from lit_ft.data.quality.kinds import check_actions
 from lit_ft.data.reading.raw import RawRows
 from lit_ft.errors import RowError, UserError
 
@@ -18,7 +18,7 @@ KEY = {"a": 1, "b": [2, None]}
 class Task:
     """Two windows for texts of even length; the third letter and what follows is lost; `!` cannot be used."""
 
-    too_long, cut_advice = "longer than max_seq_length", "raise max_seq_length"
+    too_long, cut_advice, bad_rows = "longer than max_seq_length", "raise max_seq_length", {}
 
     def input_columns(self, split: str) -> list[str]:
         return ["text"]

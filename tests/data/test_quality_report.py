@@ -2,7 +2,8 @@ import json
 
 import numpy as np
 
-from lit_ft.data.quality.judgement import KINDS, SetMarks, check_actions, judge
+from lit_ft.data.quality.judgement import SetMarks, judge
+from lit_ft.data.quality.kinds import KINDS, check_actions
 from lit_ft.data.quality.marks import row_marks
 from lit_ft.data.quality.report import WIDTH, table
 

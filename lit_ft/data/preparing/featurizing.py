@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -18,6 +18,7 @@ from lit_ft.data.features.store import FeatureStore, FeatureWriter
 from lit_ft.data.grouping.blocks import Grouping
 from lit_ft.data.preparing.progress import PreparationProgress
 from lit_ft.data.quality.files import MarkWriter, mapped
+from lit_ft.data.quality.kinds import BadRows
 from lit_ft.data.quality.marks import MOST_UNKNOWN, RowMarks, row_marks
 from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.errors import RowError, UserError
@@ -26,9 +27,6 @@ BATCH = 2048
 """Rows that are encoded at a time."""
 MOST_TEXT = 1 << 21
 """Characters that are encoded at a time, where rows are long."""
-
-TOLD = ("unknown_label", "ill_formed_tags", "equal_replies")
-"""Kinds of bad rows that a task tells by a column of that name."""
 
 Batch = dict[str, list[Any]]
 
@@ -46,10 +44,12 @@ class Task(Protocol):
     Attributes:
         too_long: what rows are that lose tokens.
         cut_advice: what to do about them.
+        bad_rows: kinds of bad rows of its own, which `tokenize` tells by a column of that name.
     """
 
     too_long: str
     cut_advice: str
+    bad_rows: Mapping[str, BadRows]
 
     def input_columns(self, split: Split) -> list[str] | None:
         """Raw columns that `tokenize` and `row_content` read; `None` = all."""
@@ -111,7 +111,7 @@ class Featurizer:
                     content = self.task.row_content(batch, self.kind)
                     features = encoded.result()
                     check_features(features, f"{type(self.task).__name__}.tokenize")
-                    columns, cut, marked = checked(content, features, self.unknown_id)
+                    columns, cut, marked = checked(content, features, self.unknown_id, self.task.bad_rows)
                 except RowError as error:
                     raise error.at(lambda row, first=first: self.rows.where(first + row)) from None  # type: ignore[misc]
                 if len(columns["row"]):
@@ -146,7 +146,7 @@ def check_features(features: dict[str, Any], whose: str) -> None:
 
 
 def checked(
-    content: RowContent, features: dict[str, Any], unknown_id: int | None
+    content: RowContent, features: dict[str, Any], unknown_id: int | None, own: Iterable[str] = ()
 ) -> tuple[dict[str, Column], Array, RowMarks]:
     """Marks a batch of rows by their content and their features.
 
@@ -154,6 +154,7 @@ def checked(
         content: what the rows are compared by.
         features: what a task's `tokenize` returned.
         unknown_id: id of the unknown token; `None` = there is none.
+        own: kinds of bad rows of the task's own.
 
     Returns:
         The columns to be stored, the tokens that each row lost `[rows]`, and the rows' marks.
@@ -175,12 +176,13 @@ def checked(
         return np.bincount(row, weights=counts, minlength=size).astype(np.int64)
 
     none = np.zeros(len(row))
-    cut, *others = (of_rows(columns.pop(name, none)) for name in ("tokens_cut", *TOLD))
+    told = ("unknown_label", *own)
+    cut, *others = (of_rows(columns.pop(name, none)) for name in ("tokens_cut", *told))
     unknown = of_rows(ids.sums(ids.values == (-1 if unknown_id is None else unknown_id)))
     tokens = of_rows(ids.lengths)
-    marks = row_marks(content.texts, content.labels)
+    marks = replace(row_marks(content.texts, content.labels), own=told[1:])
     seen = {"cut": cut > 0, "unknown_tokens": unknown > MOST_UNKNOWN * tokens}
-    seen |= {name: counts > 0 for name, counts in zip(TOLD, others, strict=True)}
+    seen |= {name: counts > 0 for name, counts in zip(told, others, strict=True)}
     for kind, which in seen.items():
         marks = marks.flagged(kind, which)
     return {**columns, "row": row}, cut, marks
@@ -245,7 +247,7 @@ def featurize(job: Featurizer, processes: int) -> tuple[RowMarks, Array]:
         else:
             edges = np.linspace(0, size, processes + 1).astype(int).tolist()
             _in_processes(job, list(pairwise(edges)), progress)
-    return mapped(job.marks)
+    return mapped(job.marks, tuple(job.task.bad_rows))
 
 
 def _in_processes(job: Featurizer, ranges: list[tuple[int, int]], progress: PreparationProgress) -> None:

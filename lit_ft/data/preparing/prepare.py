@@ -17,8 +17,9 @@ from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.preparing.featurizing import Featurizer, Task, featurize
 from lit_ft.data.preparing.regrouping import regrouped
 from lit_ft.data.preparing.row_samples import add_texts, some_rows
-from lit_ft.data.quality.judgement import SEEN, Action, Judgement, SetMarks, judge
+from lit_ft.data.quality.judgement import SEEN, Judgement, SetMarks, judge
 from lit_ft.data.quality.keys import FORMS, Hashes, sorted_texts
+from lit_ft.data.quality.kinds import Action, kinds_with
 from lit_ft.data.quality.marks import RowMarks
 from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.errors import UserError
@@ -142,6 +143,7 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
     marks: list[SetMarks] = []
     lost = []
     judged, known = judge([], work.on_bad_rows), {} if earlier is None else _texts_in(earlier)
+    bad = kinds_with(work.task.bad_rows)
     for kind, number, name, rows in places:
         target = folder / f"{kind}-{number}"
         target.mkdir()
@@ -149,10 +151,12 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
         marks.append(SetMarks(kind, name, rows.place, found, rows.where))
         lost.append(tokens_cut)
         if kind == "train" and len(marks) == len(work.rows["train"]):
-            judged = judge(marks, work.on_bad_rows)  # what is an error there is said before other sets are tokenized
+            judged = judge(
+                marks, work.on_bad_rows, kinds=bad
+            )  # what is an error there is said before other sets are tokenized
             _save_texts(judged, "train", folder)
             known = _texts_in(folder)
-    judged = judged.followed_by(judge(marks[len(judged.kept) :], work.on_bad_rows, known))
+    judged = judged.followed_by(judge(marks[len(judged.kept) :], work.on_bad_rows, known, bad))
     _save_texts(judged, "validation", folder)
     known_rows: dict[str, dict[str, dict[int, tuple[str, int]]]] = {kind: {} for kind in work.rows}
     for place, kept, one, cut, report in zip(places, judged.kept, marks, lost, judged.report["sets"], strict=True):

@@ -50,12 +50,17 @@ class MarkWriter:
             file.write(column.tobytes())
 
 
-def mapped(folder: Path) -> tuple[RowMarks, Array]:
-    """Maps what was written: the rows' marks, and the tokens that each row lost `[rows]`."""
+def mapped(folder: Path, own: tuple[str, ...] = ()) -> tuple[RowMarks, Array]:
+    """Maps what was written: the rows' marks, and the tokens that each row lost `[rows]`.
+
+    Args:
+        folder: where it lies.
+        own: kinds of the task's own.
+    """
     columns = {
         # an empty file cannot be mapped
         name: np.asarray(np.memmap(folder / name, kind, "r")) if (folder / name).stat().st_size else np.zeros(0, kind)
         for name, kind in COLUMNS.items()
     }
     tokens_cut = columns.pop("tokens_cut")
-    return RowMarks(**columns), tokens_cut
+    return RowMarks(**columns, own=own), tokens_cut

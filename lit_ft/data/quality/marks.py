@@ -23,15 +23,15 @@ OF_A_ROW = (
     "unknown_label",
     "unknown_tokens",
     "cut",
-    "ill_formed_tags",
-    "equal_replies",
 )
-"""The kinds that a row shows by itself, in the order of their bits in `RowMarks.flags`; line ends come above them."""
+"""The kinds of every task that a row shows by itself, in the order of their bits in `RowMarks.flags`."""
+MOST_OWN = 4
+"""Kinds of a task's own that there is room for above them; line ends come last."""
 
 MOST_UNKNOWN = 0.2
 """Share of unknown tokens up to which a row is as it should be: a name or an emoji now and then is."""
 
-_LINE_ENDS = np.uint16(len(OF_A_ROW))
+_LINE_ENDS = np.uint16(len(OF_A_ROW) + MOST_OWN)
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -47,12 +47,19 @@ class RowMarks:
         normal: hash of the texts' normal forms `[rows]`, uint64; 0 as for `exact`.
         label: hash of the label `[rows]`, uint64; 0 = no label.
         flags: bits of the kinds that a row shows by itself, and of its line ends `[rows]`, uint16.
+        own: kinds of the task's own.
     """
 
     exact: NDArray[np.uint64]
     normal: NDArray[np.uint64]
     label: NDArray[np.uint64]
     flags: NDArray[np.uint16]
+    own: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that a row shows by itself, in the order of their bits."""
+        return (*OF_A_ROW, *self.own)
 
     def __len__(self) -> int:
         return len(self.flags)
@@ -61,14 +68,14 @@ class RowMarks:
         """Returns the marks with one kind more, for what only tokens and the known labels tell.
 
         Args:
-            kind: one of `OF_A_ROW`, such as `cut`.
+            kind: one of `kinds`, such as `cut`.
             rows: which rows are of this kind `[rows]`.
         """
-        return replace(self, flags=self.flags | rows.astype(np.uint16) << np.uint16(OF_A_ROW.index(kind)))
+        return replace(self, flags=self.flags | rows.astype(np.uint16) << np.uint16(self.kinds.index(kind)))
 
     def shows(self, kind: str) -> NDArray[np.bool_]:
-        """Returns which rows are of a kind of `OF_A_ROW` `[rows]`."""
-        return np.asarray(self.flags & np.uint16(1 << OF_A_ROW.index(kind)), np.bool_)
+        """Returns which rows are of one of `kinds` `[rows]`."""
+        return np.asarray(self.flags & np.uint16(1 << self.kinds.index(kind)), np.bool_)
 
     def line_ends(self) -> NDArray[np.uint16]:
         """Returns the bits of each row's line ends `[rows]`, as `quality_text` names them."""
@@ -76,7 +83,7 @@ class RowMarks:
 
     def only(self, rows: NDArray[Any] | slice) -> "RowMarks":
         """Returns the marks of some rows: their indices, a mask, or a slice, which copies nothing."""
-        return RowMarks(self.exact[rows], self.normal[rows], self.label[rows], self.flags[rows])
+        return RowMarks(self.exact[rows], self.normal[rows], self.label[rows], self.flags[rows], self.own)
 
     def texts(self, form: Form) -> NDArray[np.uint64]:
         """Returns the hash of the texts, as they stand or in normal form `[rows]`."""

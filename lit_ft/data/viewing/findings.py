@@ -4,18 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lit_ft.data.quality.judgement import KINDS
+from lit_ft.data.quality.kinds import BadRows
 from lit_ft.data.viewing.set_figures import SetFigures
 
 Gravity = Literal["stops", "harms", "note"]
 
 GRAVITY: dict[str, Gravity] = {
     "unlabelled": "stops", "unknown_label": "stops", "seen_in_train": "harms", "contradicting_labels": "harms",
-    "ill_formed_tags": "harms", "equal_replies": "harms", "unknown_tokens": "harms", "mojibake": "harms",
+    "unknown_tokens": "harms", "mojibake": "harms",
     "empty_text": "harms", "duplicate": "harms", "cut": "harms", "seen_in_validation": "note", "near_duplicate": "note",
     "control_characters": "note", "byte_order_mark": "note", "mixed_line_ends": "note",
 }  # fmt: skip
-"""How grave each kind of bad rows is, the gravest first; what is dropped is a note."""
+"""How grave each kind of bad rows is, the gravest first; a task's own do harm. What is dropped is a note."""
 
 NOW_AND_THEN, HARMLESS = ("cut", "unknown_tokens", "duplicate"), 0.01
 """Kinds that do no harm where less than this share of the rows is so."""
@@ -44,16 +44,19 @@ class Finding:
     rank: int = 99
 
 
-def row_findings(report: Mapping[str, Any], too_long: str, cut_advice: str) -> list[Finding]:
+def row_findings(
+    report: Mapping[str, Any], kinds: Mapping[str, BadRows], too_long: str, cut_advice: str
+) -> list[Finding]:
     """Says what the row checks found.
 
     Args:
         report: a `Report`.
+        kinds: of bad rows.
         too_long: what rows are that lose tokens.
         cut_advice: what to do about rows that are too long.
     """
     made = []
-    for rank, kind in enumerate(GRAVITY):
+    for rank, kind in enumerate([*(kind for kind in kinds if kind not in GRAVITY), *GRAVITY]):
         for one in report["sets"]:
             if (found := one["found"].get(kind)) is None:
                 continue
@@ -61,12 +64,12 @@ def row_findings(report: Mapping[str, Any], too_long: str, cut_advice: str) -> l
             scripts = ", ".join(f"{name} {count:,}" for name, count in found.get("scripts", {}).items())
             lost = f", and lose {one['tokens_lost']:,} tokens" if kind == "cut" and one.get("tokens_lost") else ""
             title = "/".join(filter(None, (one["split"], one["name"])))
-            are = f"are {too_long}" if kind == "cut" else KINDS[kind].are
+            are = f"are {too_long}" if kind == "cut" else kinds[kind].are
             what = f"{title}: {found['count']:,} of {one['rows']:,} rows {are}{exact}{lost}"
             what += f" (scripts: {scripts})" if scripts else ""
-            fix = cut_advice if kind == "cut" else KINDS[kind].fix
+            fix = cut_advice if kind == "cut" else kinds[kind].fix
             fix += "" if "on_bad_rows" in fix else f", or on_bad_rows: {{{kind}: drop}}"
-            gravity = GRAVITY[kind]
+            gravity = GRAVITY.get(kind, "harms")
             if found["dropped"]:
                 gravity, fix = "note", "they are dropped (on_bad_rows)"
             seldom = kind in NOW_AND_THEN and found["count"] < HARMLESS * one["rows"]
