@@ -82,8 +82,10 @@ def test_useful_flops_without_padding_are_those_that_torch_counts(
         forward = counter.get_total_flops()
         loss.backward()
     whole = replace(cost, causal=False)  # torch counts the squares of which causal models use half
-    assert whole.forward(flops.count(batch)) == forward
-    assert whole.training(flops.count(batch)) == counter.get_total_flops()
+    # some releases of transformers make rotary angles as a product, two FLOPs an angle, which nobody needs to count
+    angles = counter.get_total_flops() - whole.training(flops.count(batch))
+    assert angles == forward - whole.forward(flops.count(batch))
+    assert angles in (0, size * model.config.hidden_size // model.config.num_attention_heads)
 
 
 @pytest.mark.parametrize("family", ["t5", "bart"])

@@ -266,7 +266,7 @@ WRONG = {
     "no such class": ({"optimizer.lr": RANGE}, {}, [], r"'optimizer\.lr', but the run names no optimizer"),
     "key of a range": ({"data.batch_size": {"low": 1, "hihg": 9}}, {}, [], r"unknown key 'hihg' — did you mean 'high'"),
     "half a range": ({"data.batch_size": {"low": 1}}, {}, [], r"parameters\.data\.batch_size: no high"),
-    "upside down": ({"data.batch_size": {"low": 9, "high": 1}}, {}, [], r"parameters\.data\.batch_size: .*low <= high"),
+    "upside down": ({"data.batch_size": {"low": 9, "high": 1}}, {}, [], r"parameters\.data\.batch_size: .*low.* high"),
     "log of zero": ({"data.batch_size": {"low": 0, "high": 1, "log": True}}, {}, [], r"batch_size: .*low"),
     "no number": ({"data.batch_size": {"low": "a", "high": 1}}, {}, [], r"low is 'a', which is no number"),
     "both": ({"data.batch_size": {"choices": [1], "low": 1}}, {}, [], r"choices stand alone"),
