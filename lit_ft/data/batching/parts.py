@@ -1,0 +1,27 @@
+"""What evaluation keeps of rows: columns of a batch taken apart, and put together again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_ft.data.batching.merging import Part
+
+
+def taken_apart(size: int, **columns: Any) -> list[Part]:
+    """Returns a part for each feature of a batch.
+
+    Args:
+        size: how many features.
+        columns: a value for each of them by name, as tensors or lists; `None` = nobody knows, and so says each part.
+    """
+    values = ([None] * size if column is None else column for column in columns.values())
+    return [dict(zip(columns, part, strict=True)) for part in zip(*values, strict=True)]
+
+
+def stacked(rows: Sequence[Part], *names: str) -> tuple[Tensor, ...] | None:
+    """Returns tensors of some rows, `[rows, ...]` of each name; `None` where there are no rows, or one is not known."""
+    if not rows or any(row[name] is None for row in rows for name in names):
+        return None
+    return tuple(torch.stack([row[name] for row in rows]) for name in names)
