@@ -25,3 +25,14 @@ def stacked(rows: Sequence[Part], *names: str) -> tuple[Tensor, ...] | None:
     if not rows or any(row[name] is None for row in rows for name in names):
         return None
     return tuple(torch.stack([row[name] for row in rows]) for name in names)
+
+
+def side_by_side(**columns: Tensor) -> list[Part]:
+    """Returns a part for each pair of replies, of which a batch has all chosen ones before all rejected ones.
+
+    Args:
+        columns: a value for each reply by name, `[2 * pairs]`; parts have them as `chosen_<name>`, `rejected_<name>`.
+    """
+    size = len(next(iter(columns.values()))) // 2
+    sides = (("chosen", slice(None, size)), ("rejected", slice(size, None)))
+    return taken_apart(size, **{f"{side}_{name}": each[at] for name, each in columns.items() for side, at in sides})
