@@ -15,6 +15,7 @@ from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.language_modeling import SUMS, LabelledStates, LanguageModelingModule
 from lit_ft.ops.building.objectives import check_masked, is_permutation
 from lit_ft.ops.heads.token_loss import token_scores
+from lit_ft.optim.ranges import AT_LEAST_ONE, check_ranges
 
 
 class MaskedLMModule(LanguageModelingModule):
@@ -38,8 +39,7 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
 
     def __init__(self, *, top_k: int = 5, pseudo_perplexity: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if top_k < 1:
-            raise UserError(f"top_k is {top_k}; it must be at least 1")
+        check_ranges(self.hparams, {"top_k": AT_LEAST_ONE})
         if self.hparams["model_type"] is not None:
             check_masked(self.source.config())  # before any data is prepared
 
