@@ -19,8 +19,8 @@ from lit_ft.data.labels import IGNORED
 from lit_ft.data.tokenizing.token_bytes import token_bytes
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, Description
+from lit_ft.modules.generating import GeneratingModule
 from lit_ft.modules.language_modeling import LabelledStates
-from lit_ft.modules.own_generation import GeneratingModule
 from lit_ft.ops.building.objectives import check_causal
 from lit_ft.ops.building.positions import hard_limit
 from lit_ft.ops.decoding.generation import generated, length_options
