@@ -1,4 +1,4 @@
-"""Language models that write: their way of generating travels in checkpoints; which validations write, for which rows."""
+"""Language models that write: a way of generating that travels in checkpoints; when and for which rows it is used."""
 
 import json
 from typing import Any
