@@ -29,7 +29,7 @@ log = logging.getLogger("lit_ft")
 
 
 class EncoderDecoderModule(GeneratingModule):
-    """Reads the hyperparameter `resize_position_embeddings`."""
+    """Reads the hyperparameter `resize_position_embeddings`; use a task's own class, not this one."""
 
     auto_class = AutoModelForSeq2SeqLM
     _said: tuple[Any, ...] | None = None
@@ -73,9 +73,8 @@ class EncoderDecoderModule(GeneratingModule):
         wanted = check_lengths(model.config, self.description, self.hparams["resize_position_embeddings"])
         if wanted is not None:
             if self.hparams["resize_position_embeddings"] is None:
-                log.info(
-                    f"the model gets {wanted} positions, as many as the longest texts (resize_position_embeddings)"
-                )
+                why = "as many as the longest texts (resize_position_embeddings)"
+                log.info(f"the model gets {wanted} positions, {why}")
             model.resize_position_embeddings(wanted)
         freeze_computed(model)
         set_padding(model, self.tokenizer)
@@ -110,9 +109,8 @@ class EncoderDecoderModule(GeneratingModule):
 
     @property
     def _new_tokens(self) -> int:
-        return int(
-            self._generation.get("max_new_tokens") or self.description.get("val_max_target_length") or NEW_TOKENS
-        )
+        by_data = self.description.get("val_max_target_length")
+        return int(self._generation.get("max_new_tokens") or by_data or NEW_TOKENS)
 
     # Running
 

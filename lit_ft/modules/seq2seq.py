@@ -67,9 +67,8 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
         super().__init__(**kwargs)
         if not 0 <= label_smoothing_factor < 1:
             raise UserError(f"label_smoothing_factor is {label_smoothing_factor}; it must be from 0 to below 1")
-        check_ranges(
-            self.hparams, dict.fromkeys(("eval_generate_every_n_epochs", "max_generate_samples"), AT_LEAST_ONE)
-        )
+        counts = ("eval_generate_every_n_epochs", "max_generate_samples")
+        check_ranges(self.hparams, dict.fromkeys(counts, AT_LEAST_ONE))
         self._scored_by = check_text_metrics(self.usual_metrics if metrics is None else metrics)
 
     def loss(self, outputs: LabelledStates, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ def taken_apart(size: int, **columns: Any) -> list[Part]:
         columns: a value for each of them by name, as tensors or lists; `None` = nobody knows, and so says each part.
     """
     values = ([None] * size if column is None else column for column in columns.values())
-    return [dict(zip(columns, part, strict=True)) for part in zip(*values, strict=True)]
+    return [dict(zip(columns, part, strict=True)) for _, *part in zip(range(size), *values, strict=True)]
 
 
 def stacked(rows: Sequence[Part], *names: str) -> tuple[Tensor, ...] | None:
