@@ -42,9 +42,9 @@ MAY_IMPORT = {
 """Each room of the package, and those whose files its own may import; `lit_ft` itself imports them when asked."""
 SHARED = {
     "__init__", "base", "tokenizing", "preparing", "streaming", "adamw", "padding", "normaliser", "standalone",
-    "parallel", "evaluation", "language_modeling", "candidate_labels", "pooled", "seq2seq", "causal_lm", "chats",
+    "evaluation", "language_modeling", "candidate_labels", "pooled", "seq2seq", "causal_lm", "chats",
     "replying", "reference", "batch_notes", "viewing", "agreements", "place", "labelled", "building", "rows", "loaders",
-    "own_generation",
+    "reply_rewards", "encoder_decoder", "generating",
 }  # fmt: skip
 """Files of the wings that are no task."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))

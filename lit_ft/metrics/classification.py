@@ -1,6 +1,7 @@
 """Which metrics a classifier reports, by problem type, and extra ones named in YAML."""
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from lit_ft.errors import UserError
 from lit_ft.metrics.binned import CalibrationError, RankingArea, Spearman
 from lit_ft.metrics.multilabel import MultilabelThresholdSweep
 from lit_ft.objects import load_object
+from lit_ft.ops.losses.classification import labelled
 
 HOMES = ("torchmetrics.classification", "torchmetrics", "torchmetrics.regression")
 SWEEP = [round(0.01 * step, 2) for step in range(1, 100)]
@@ -96,7 +98,9 @@ NAMES: dict[str, list[str]] = {
 """Names of the scalars that each problem type logs."""
 
 
-def extra_metrics(specs: list[str | dict[str, Any]] | None, problem_type: ProblemType, size: int) -> dict[str, Metric]:
+def extra_metrics(
+    specs: Sequence[str | dict[str, Any]] | None, problem_type: ProblemType, size: int
+) -> dict[str, Metric]:
     """Makes the metrics that the option `metrics` names; each is logged under its class name in snake case.
 
     `num_classes`, `num_labels`, `num_outputs` and `task` are filled in.
@@ -122,59 +126,92 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def probabilities(logits: Tensor, problem_type: ProblemType) -> Tensor:
-    """Returns what metrics take: class probabilities, label probabilities, or the numbers themselves."""
-    if problem_type == "regression":
-        return logits
-    return logits.softmax(-1) if problem_type == "single_label" else logits.sigmoid()
+class ClassificationScores:
+    """The metrics of a set of rows with labels: those of the problem type, and those that a user names.
 
+    Args:
+        problem_type: of the data.
+        labels: names of labels or targets.
+        device: where the metrics live.
+        threshold: of multi-label predictions; `None` = find the best one.
+        extras: what the option `metrics` says; see `extra_metrics`.
+    """
 
-def update_metrics(metrics: MetricCollection, extras: dict[str, Metric], scores: Tensor, labels: Tensor) -> None:
-    """Updates all metrics with a batch of labelled rows: `scores` and `labels` `[batch, labels]` (ids: `[batch]`)."""
-    if "mse" not in metrics:
-        labels = labels.long()
-    else:
-        labels = labels.reshape(scores.shape)
-        if scores.shape[1] == 1:
-            scores, labels = scores[:, 0], labels[:, 0]
-    metrics.update(scores, labels)
-    for name, metric in extras.items():
-        # Binary* metrics read the probability of the second class, as GLUE's F1 does
-        binary = name.startswith("binary_") and labels.dim() == 1 and scores.dim() == 2 and scores.shape[1] == 2
-        metric.update(scores[:, 1] if binary else scores, labels)
+    def __init__(
+        self,
+        problem_type: ProblemType,
+        labels: Sequence[str],
+        device: torch.device | str = "cpu",
+        threshold: float | None = None,
+        extras: Sequence[str | dict[str, Any]] | None = None,
+    ) -> None:
+        self.labels, size = labels, len(labels)
+        self.metrics = classification_metrics(problem_type, size, threshold).to(device)
+        self.extras = {name: each.to(device) for name, each in extra_metrics(extras, problem_type, size).items()}
 
+    @staticmethod
+    def names(problem_type: ProblemType, size: int, extras: Sequence[str | dict[str, Any]] | None = None) -> list[str]:
+        """Returns the names of the scalars."""
+        own = [*extra_metrics(extras, problem_type, size)]
+        return [*NAMES[problem_type], *own, *(["combined_score"] if len(own) > 1 else [])]
 
-def scalars(metrics: MetricCollection, extras: dict[str, Metric]) -> dict[str, Tensor]:
-    """Computes the metrics that are one number, and the mean of several extra ones, `combined_score` (as run_glue)."""
-    values: dict[str, Tensor] = {}
-    for name, value in metrics.compute().items():
-        if name != "confusion_matrix":
-            values[name] = value.float().mean()
-    extra = {name: metric.compute().float().mean() for name, metric in extras.items()}
-    if len(extra) > 1:
-        extra["combined_score"] = torch.stack(list(extra.values())).mean()
-    return values | extra
+    def __iter__(self) -> Iterator[MetricCollection]:
+        yield self.metrics  # whoever looks for one of them walks through what holds them
 
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Adds rows, `scores` and `labels` `[batch, labels]` (ids: `[batch]`); those without a label count nowhere."""
+        there = labelled(labels)
+        if not bool(there.any()):
+            return
+        scores, labels = scores[there], labels[there]
+        if "mse" not in self.metrics:
+            labels = labels.long()
+        else:
+            labels = labels.reshape(scores.shape)
+            if scores.shape[1] == 1:
+                scores, labels = scores[:, 0], labels[:, 0]
+        self.metrics.update(scores, labels)
+        for name, metric in self.extras.items():
+            # Binary* metrics read the probability of the second class, as GLUE's F1 does
+            binary = name.startswith("binary_") and labels.dim() == 1 and scores.dim() == 2 and scores.shape[1] == 2
+            metric.update(scores[:, 1] if binary else scores, labels)
 
-def per_label_table(metrics: MetricCollection, names: list[str]) -> list[dict[str, Any]]:
-    """Returns precision, recall, F1 and support of each label; with one label a row also whom it is taken for."""
-    if "sweep" in metrics:
-        sweep: Any = metrics["sweep"]
-        columns = sweep.per_label()
-        return [
-            {"label": name, **{key: values[at].item() for key, values in columns.items()}}
-            for at, name in enumerate(names)
-        ]
-    if "confusion_matrix" not in metrics:
-        return []
-    confusion: Any = metrics["confusion_matrix"]
-    matrix = confusion.compute().cpu().double()
-    hit, predicted, actual = matrix.diag(), matrix.sum(0), matrix.sum(1)
-    table = []
-    for at, name in enumerate(names):
-        precision = float(hit[at] / predicted[at]) if predicted[at] else 0.0
-        recall = float(hit[at] / actual[at]) if actual[at] else 0.0
-        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        row = {"label": name, "precision": precision, "recall": recall, "f1": f1, "support": int(actual[at])}
-        table.append(row | {f"predicted {other}": int(matrix[at, number]) for number, other in enumerate(names)})
-    return table
+    def compute(self) -> dict[str, Tensor]:
+        """Returns the metrics that are one number, and the mean of several extra ones, `combined_score` (run_glue)."""
+        values: dict[str, Tensor] = {}
+        for name, value in self.metrics.compute().items():
+            if name != "confusion_matrix":
+                values[name] = value.float().mean()
+        extra = {name: metric.compute().float().mean() for name, metric in self.extras.items()}
+        if len(extra) > 1:
+            extra["combined_score"] = torch.stack(list(extra.values())).mean()
+        return values | extra
+
+    def best_threshold(self) -> float:
+        """Returns the threshold of best micro F1, of several labels."""
+        sweep: Any = self.metrics["sweep"]
+        return float(sweep.compute()["threshold"])
+
+    def table(self) -> list[dict[str, Any]]:
+        """Returns precision, recall, F1 and support of each label; with one label a row also whom it is taken for."""
+        if "sweep" in self.metrics:
+            sweep: Any = self.metrics["sweep"]
+            columns = sweep.per_label()
+            return [
+                {"label": name, **{key: values[at].item() for key, values in columns.items()}}
+                for at, name in enumerate(self.labels)
+            ]
+        if "confusion_matrix" not in self.metrics:
+            return []
+        confusion: Any = self.metrics["confusion_matrix"]
+        matrix = confusion.compute().cpu().double()
+        hit, predicted, actual = matrix.diag(), matrix.sum(0), matrix.sum(1)
+        table = []
+        for at, name in enumerate(self.labels):
+            precision = float(hit[at] / predicted[at]) if predicted[at] else 0.0
+            recall = float(hit[at] / actual[at]) if actual[at] else 0.0
+            f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+            row = {"label": name, "precision": precision, "recall": recall, "f1": f1, "support": int(actual[at])}
+            others = {f"predicted {other}": int(matrix[at, number]) for number, other in enumerate(self.labels)}
+            table.append(row | others)
+        return table

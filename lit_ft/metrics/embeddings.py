@@ -6,8 +6,12 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, PearsonCorrCoef
 from torchmetrics.utilities import dim_zero_cat
+
+from lit_ft.data.labels import IGNORED
+from lit_ft.metrics.binned import Spearman
+from lit_ft.ops.losses.embeddings import Kind
 
 ROWS = 1024
 """Texts that are compared with all others at a time."""
@@ -98,3 +102,47 @@ class LabelRetrieval(VectorRetrieval):
             ideal = gains.cumsum(0)[mates[mates > 0].clamp(max=len(places)) - 1]
             first = torch.where(right.any(1), 1 / (right.int().argmax(1) + 1), 0)
             yield right[:, 0], right.sum(1) / BEST, first, (right * gains).sum(1) / ideal
+
+
+class EmbeddingScores:
+    """What a set of rows is scored by: ranks among all others, or correlations with scores.
+
+    Args:
+        kind: what rows are.
+        device: where the metrics live.
+    """
+
+    def __init__(self, kind: Kind, device: torch.device) -> None:
+        self.kind, made = kind, dict[str, Metric]()
+        if kind == "scored":
+            made = {"spearman": Spearman(num_outputs=1), "pearson": PearsonCorrCoef(num_outputs=1)}
+        else:
+            made = {"retrieval": LabelRetrieval() if kind == "labelled" else PairRetrieval()}
+        self.metrics = {name: metric.to(device) for name, metric in made.items()}
+
+    @staticmethod
+    def names(kind: Kind) -> list[str]:
+        """Returns the names of the scalars."""
+        return {"pairs": PairRetrieval.names, "scored": ["spearman", "pearson"], "labelled": LabelRetrieval.names}[kind]
+
+    def update(self, vectors: Tensor, labels: Tensor | None = None) -> None:
+        """Adds rows, of which those without a label count nowhere.
+
+        Args:
+            vectors: of each row's texts, `[n, k, size]`.
+            labels: scores, or numbers for labels, `[n]`; pairs are their own.
+        """
+        if self.kind == "labelled" and labels is not None:
+            there = labels != IGNORED
+            known = vectors[there, 0], labels[there]
+        elif labels is not None:
+            known = F.cosine_similarity(vectors[:, 0], vectors[:, 1]), labels
+        else:
+            known = vectors[:, 0], vectors[:, 1]
+        for metric in self.metrics.values() if len(known[0]) else ():
+            metric.update(*known)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Returns the scalars by name; every process calls it."""
+        found = {name: metric.compute() for name, metric in self.metrics.items()}
+        return found if self.kind == "scored" else found["retrieval"]

@@ -11,7 +11,7 @@ from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.tags.schemes import TagScheme
 from lit_ft.metrics import entities
-from lit_ft.metrics.classification import NAMES, classification_metrics, per_label_table, scalars
+from lit_ft.metrics.classification import NAMES, ClassificationScores
 
 
 class TagMetrics:
@@ -24,10 +24,9 @@ class TagMetrics:
     """
 
     def __init__(self, labels: list[str], scheme: TagScheme | None, device: torch.device) -> None:
-        self.labels = labels
         self.entities = entities.EntityScores(labels, scheme).to(device) if scheme is not None else None
         self.accuracy = MulticlassAccuracy(len(labels), average="micro").to(device)
-        self.plain = classification_metrics("single_label", len(labels), None).to(device)
+        self.plain = ClassificationScores("single_label", labels, device)
 
     @staticmethod
     def names(scheme: TagScheme | None) -> list[str]:
@@ -59,9 +58,9 @@ class TagMetrics:
     def compute(self) -> dict[str, Tensor]:
         """Returns the scalars by name; every process calls it."""
         if self.entities is None:
-            return scalars(self.plain, {})
+            return self.plain.compute()
         return {**self.entities.compute(), "accuracy": self.accuracy.compute()}
 
     def table(self) -> list[dict[str, Any]]:
         """Returns precision, recall, F1 and support of each type of entities, or of each plain tag."""
-        return per_label_table(self.plain, self.labels) if self.entities is None else self.entities.table_of_types()
+        return self.plain.table() if self.entities is None else self.entities.table_of_types()

@@ -5,6 +5,10 @@ from inspect import signature
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.metrics.bleu import Bleu
 from lit_ft.metrics.chrf import Chrf
@@ -56,6 +60,28 @@ def check_text_metrics(wanted: Sequence[str | Mapping[str, Any]]) -> dict[str, d
 def text_metric_names(chosen: Mapping[str, Any]) -> list[str]:
     """Returns the names of the values that metrics return, given what `check_text_metrics` returned."""
     return [value for name, options in chosen.items() for value in TEXT_METRICS[name](**options).names]
+
+
+class TextScores:
+    """What generated texts are scored by.
+
+    Args:
+        chosen: what `check_text_metrics` returned.
+        device: where the metrics live.
+    """
+
+    def __init__(self, chosen: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
+        self.metrics: list[Metric] = [TEXT_METRICS[name](**options).to(device) for name, options in chosen.items()]
+
+    def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds rows with `prediction`, `references` and `length`."""
+        found = [[row[name] for row in rows] for name in ("prediction", "references", "length")]
+        for metric in self.metrics if rows else ():
+            metric.update(*found)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Returns the scores by name; every process calls it."""
+        return {name: value for metric in self.metrics for name, value in metric.compute().items()}
 
 
 def _checked(name: str, options: Any) -> dict[str, Any]:

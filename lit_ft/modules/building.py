@@ -9,7 +9,6 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from lit_ft.data.tokenizing.texts import add_tokens_to, load_tokenizer
 from lit_ft.errors import UserError
 from lit_ft.modules.adapters import AdapterModule
-from lit_ft.modules.parallel import share_out
 from lit_ft.modules.standalone import StandaloneModule
 from lit_ft.ops.building.compiling import compile_layers
 from lit_ft.ops.building.models import (
@@ -20,6 +19,7 @@ from lit_ft.ops.building.models import (
     resize_embeddings,
     weights_dtype,
 )
+from lit_ft.ops.building.sharding import share_out
 
 log = logging.getLogger("lit_ft")
 

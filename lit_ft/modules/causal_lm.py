@@ -1,6 +1,5 @@
 """Causal language models: any AutoModelForCausalLM, trained on blocks of text; predicting is generating."""
 
-import logging
 import math
 from functools import cached_property
 from typing import Any
@@ -13,21 +12,19 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from lit_ft.data.batching.merging import Part
 from lit_ft.data.batching.twins import on_cpu
-from lit_ft.data.features.ragged import Array
 from lit_ft.data.grouping.documents import DocumentEncoder
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.tokenizing.token_bytes import token_bytes
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, Description
+from lit_ft.modules.generating import GeneratingModule
 from lit_ft.modules.language_modeling import LabelledStates
-from lit_ft.modules.own_generation import GeneratingModule
 from lit_ft.ops.building.objectives import check_causal
 from lit_ft.ops.building.positions import hard_limit
 from lit_ft.ops.decoding.generation import generated, length_options
+from lit_ft.ops.decoding.prompts import check_room, ends_of
 from lit_ft.ops.padding_free.isolation import cannot_isolate, isolate
 from lit_ft.ops.padding_free.layout import Layout
-
-log = logging.getLogger("lit_ft")
 
 
 class CausalLMModule(GeneratingModule):
@@ -74,24 +71,11 @@ write("The beginning of a text", max_new_tokens=50)"""
             raise UserError("sample_prompts need a tokenizer: set tokenizer_name")
         if predicting:
             sets = getattr(data, "features", {}).get("predict", {})
-            self._check_room(np.concatenate([[0], *(each.store.lengths() for each in sets.values())]))
+            lengths = np.concatenate([[0], *(each.store.lengths() for each in sets.values())])
+            check_room(lengths, self._room, self._new_tokens)
         elif self.hparams["sample_prompts"]:
-            self._check_room(self._prompt_encoder.prompts(self.hparams["sample_prompts"]).lengths)
-
-    def _check_room(self, prompts: Array) -> None:
-        """Says how many prompts, `[n]` their lengths, will be cut for the new tokens."""
-        room, new = self._room, self._new_tokens
-        if room is None or room >= max(prompts.max(), 1):
-            return
-        if room < 1:
-            raise UserError(
-                f"generation: max_new_tokens {new} leaves no room for a prompt in the model's {room + new} positions: "
-                "lower it"
-            )
-        log.info(
-            f"{int((prompts > room).sum())} prompts are longer than the {room} tokens that the model takes beside "
-            f"{new} new ones: their end is kept (lower generation.max_new_tokens)"
-        )
+            lengths = self._prompt_encoder.prompts(self.hparams["sample_prompts"]).lengths
+            check_room(lengths, self._room, self._new_tokens)
 
     @cached_property
     def _prompt_encoder(self) -> DocumentEncoder:
@@ -145,12 +129,7 @@ write("The beginning of a text", max_new_tokens=50)"""
         """Goes on from prompts, `input_ids` and `attention_mask` padded on the left, `[batch, seq]`."""
         assert self.model is not None
         assert self.tokenizer is not None
-        ids, room, begin = prompts["input_ids"], self._room, self._prompt_encoder.prefix
-        if room is not None and ids.shape[1] > room:  # padding is on the left, so the ends of all prompts stay
-            shorter = {name: value[:, -room:].clone() for name, value in prompts.items()}
-            cut = prompts["attention_mask"][:, -room - 1].bool()
-            shorter["input_ids"][cut, : len(begin)] = torch.tensor(begin, device=ids.device, dtype=ids.dtype)
-            prompts = shorter
+        prompts = ends_of(prompts, self._room, self._prompt_encoder.prefix)
         model: Any = self.model if self.prompts is None else self.prompts.wrapped
         return generated(model, self.tokenizer, prompts, self._generation)
 

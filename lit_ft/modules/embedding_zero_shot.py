@@ -1,16 +1,15 @@
 """Text classification without training: the label whose vector is nearest to that of the text."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch
 from lit_ft.modules.candidate_labels import CandidateLabelModule
 from lit_ft.modules.pooled import PooledModule
 from lit_ft.ops.losses.embeddings import cosines
+from lit_ft.optim.ranges import POSITIVE, check_ranges
 
 
 class EmbeddingZeroShotModule(PooledModule, CandidateLabelModule):
@@ -31,8 +30,7 @@ class EmbeddingZeroShotModule(PooledModule, CandidateLabelModule):
 
     def __init__(self, *, scale: float = 20.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not 0 < scale < math.inf:
-            raise UserError(f"scale is {scale}; it must be above 0")
+        check_ranges(self.hparams, {"scale": POSITIVE})
         self._labels: tuple[list[str], Tensor] | None = None
 
     def outputs(self, batch: Batch) -> Tensor:

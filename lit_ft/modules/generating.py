@@ -1,16 +1,54 @@
-"""Which validations generate texts, and for which rows: all, or some to keep it affordable."""
+"""Language models that write: a way of generating that travels in checkpoints; when and for which rows it is used."""
 
+import json
 from typing import Any
 
 import numpy as np
 from lightning.pytorch.callbacks import EarlyStopping
+from transformers import GenerationConfig, PreTrainedModel
 
 from lit_ft.data.batching.twins import on_cpu
 from lit_ft.data.ordering.spread import spread
 from lit_ft.errors import UserError
 from lit_ft.metrics.texts import text_metric_names
 from lit_ft.modules.base import Batch, Description
-from lit_ft.modules.own_generation import GeneratingModule
+from lit_ft.modules.language_modeling import LanguageModelingModule
+from lit_ft.ops.building.checkpoint_extras import KEY
+from lit_ft.ops.decoding.generation import check_generation
+
+
+class GeneratingModule(LanguageModelingModule):
+    """A language model with a way of generating of its own.
+
+    Args:
+        generation: options of transformers' `generate`, such as `{max_new_tokens: 64, do_sample: true}`; they become
+            part of the model and of its exported folder.
+        kwargs: options of every module.
+    """
+
+    _generation_of_checkpoint: str | None = None
+
+    def __init__(self, *, generation: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._generation = check_generation(generation)
+
+    def build(self) -> PreTrainedModel:
+        """Builds the model with the checkpoint's own way of generating; see the base."""
+        model = super().build()
+        if self._generation_of_checkpoint is not None:
+            model.generation_config = GenerationConfig.from_dict(json.loads(self._generation_of_checkpoint))
+        return model
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the model's way of generating; see the base."""
+        super().on_save_checkpoint(checkpoint)
+        assert self.model is not None
+        checkpoint[KEY]["generation"] = self.model.generation_config.to_json_string(use_diff=False)
+
+    def restore(self, extras: dict[str, Any]) -> None:
+        """Takes the checkpoint's way of generating, too; see the base."""
+        super().restore(extras)
+        self._generation_of_checkpoint = extras["generation"]
 
 
 class NowAndThenGenerating(GeneratingModule):
@@ -19,6 +57,10 @@ class NowAndThenGenerating(GeneratingModule):
     _scored_by: dict[str, dict[str, Any]]
     _evaluated: tuple[str, int] = ("", 0)
     _chosen_rows: dict[tuple[Any, ...], Any]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._chosen_rows = {}
 
     def _evaluate(self, batch: Batch, stage: str, dataloader_idx: int) -> dict[str, Any]:
         self._evaluated = (stage, dataloader_idx)

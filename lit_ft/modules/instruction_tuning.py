@@ -1,6 +1,5 @@
 """Causal language models that learn replies; predicting is replying."""
 
-import math
 from typing import Any, Literal
 
 import torch
@@ -13,6 +12,7 @@ from lit_ft.modules.language_modeling import LabelledStates
 from lit_ft.modules.replying import ReplyingModule
 from lit_ft.ops.heads.token_loss import token_loss
 from lit_ft.ops.neftune import noisy_embeddings
+from lit_ft.optim.ranges import NOT_NEGATIVE, check_ranges
 
 
 class InstructionTuningModule(ReplyingModule):
@@ -39,8 +39,7 @@ class InstructionTuningModule(ReplyingModule):
         if loss_weighting not in (known := ("token", "example")):
             hint = did_you_mean(loss_weighting, known)
             raise UserError(f"loss_weighting is {loss_weighting!r}; it must be token or example{hint}")
-        if not 0 <= neftune_noise_alpha < math.inf:
-            raise UserError(f"neftune_noise_alpha is {neftune_noise_alpha}; it must be at least 0")
+        check_ranges(self.hparams, {"neftune_noise_alpha": NOT_NEGATIVE})
 
     def states(self, inputs: dict[str, Any], targets: Tensor, rows: Tensor, sequences: Tensor) -> LabelledStates:
         """Runs the model on embeddings with noise, if it is trained; see the base."""

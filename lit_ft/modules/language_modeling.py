@@ -154,13 +154,13 @@ class LanguageModelingModule(TransformerModule):
 
     def update(self, metrics: dict[str, TokenScores], rows: list[Part]) -> None:
         """Adds the rows' sums; see the base."""
-        for way, metric in metrics.items() if rows else ():
-            metric.update(*(torch.stack([row[way + name] for row in rows]) for name in SUMS))
+        for way in self.ways if rows else ():
+            metrics[way].update(*(torch.stack([row[way + name] for row in rows]) for name in SUMS))
 
     def compute(self, metrics: dict[str, TokenScores]) -> dict[str, Tensor]:
         """Returns the metrics; see the base."""
-        values = {way + name: value for way, metric in metrics.items() for name, value in metric.compute().items()}
-        return {name: values[name] for name in self.metric_names(self.description)}
+        values = {way + name: value for way in self.ways for name, value in metrics[way].compute().items()}
+        return {name: values[name] for name in self.metric_names(self.description) if name in values}
 
     def metric_names(self, description: Description) -> list[str]:
         """Names of the metrics; see the base."""

@@ -14,7 +14,9 @@ from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.language_modeling import SUMS, LabelledStates, LanguageModelingModule
 from lit_ft.ops.building.objectives import check_masked, is_permutation
+from lit_ft.ops.decoding.filling import fillings
 from lit_ft.ops.heads.token_loss import token_scores
+from lit_ft.optim.ranges import AT_LEAST_ONE, check_ranges
 
 
 class MaskedLMModule(LanguageModelingModule):
@@ -38,8 +40,7 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
 
     def __init__(self, *, top_k: int = 5, pseudo_perplexity: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if top_k < 1:
-            raise UserError(f"top_k is {top_k}; it must be at least 1")
+        check_ranges(self.hparams, {"top_k": AT_LEAST_ONE})
         if self.hparams["model_type"] is not None:
             check_masked(self.source.config())  # before any data is prepared
 
@@ -97,35 +98,18 @@ fill(f"a text with a {fill.tokenizer.mask_token} in it")"""
             inputs["perm_mask"] = masks[:, None, :].expand(-1, size, -1).float()
             inputs["target_mapping"] = torch.eye(size, device=ids.device).expand(len(ids), -1, -1)
         states = self.labelled(inputs, torch.where(masks, ids, IGNORED))
-        scores = self.halves.logits(states.hidden).float().softmax(-1).topk(self.hparams["top_k"])
-        places = masks.nonzero()[:, 1].tolist()
+        best = self.halves.logits(states.hidden).float().softmax(-1).topk(self.hparams["top_k"])
         real = batch.get("attention_mask", torch.ones_like(ids)).bool()
+        # counted without padding, on whichever side
+        places = (real.cumsum(1) - 1)[masks].tolist()
         parts: list[Part] = [{"predictions": []} for _ in ids]
-        for number, row in enumerate(states.feature.tolist()):
-            parts[row]["predictions"].append(
-                [
-                    self._filled(ids[row], real[row], places[number], token, score)
-                    for token, score in zip(
-                        scores.indices[number].tolist(), scores.values[number].tolist(), strict=True
-                    )
-                ]
-            )
+        for row, place, tokens, scores in zip(states.feature.tolist(), places, best.indices, best.values, strict=True):
+            parts[row]["predictions"].append(fillings(tokenizer, ids[row][real[row]], place, tokens, scores))
         return parts
 
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns the likeliest tokens of each mask; see the base."""
         return row
-
-    def _filled(self, ids: Tensor, real: Tensor, place: int, token: int, score: float) -> dict[str, Any]:
-        tokenizer, filled = self._known_tokenizer, ids.clone()
-        single = int((ids == tokenizer.mask_token_id).sum()) == 1
-        filled[place] = token
-        return {
-            "score": score,
-            "token": token,
-            "token_str": tokenizer.decode([token]),
-            "sequence": tokenizer.decode(filled[real], skip_special_tokens=single),
-        }
 
     def _one_by_one(self, batch: Batch, row: int) -> dict[str, Tensor]:
         """Scores a row's tokens, each with it alone masked."""

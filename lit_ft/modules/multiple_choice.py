@@ -4,15 +4,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForMultipleChoice
 
 from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.parts import stacked, taken_apart
 from lit_ft.data.choices.rows import ChoiceLabels, read_choices
-from lit_ft.data.labels import IGNORED
 from lit_ft.metrics.binned import CalibrationError
 from lit_ft.metrics.multiple_choice import ChoiceAccuracy, accuracy_names
 from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.losses.classification import choice_loss
+from lit_ft.ops.losses.classification import choice_loss, labelled, score_losses
 
 
 class MultipleChoiceModule(TransformerModule):
@@ -57,11 +58,8 @@ with torch.no_grad():
         """Takes the probabilities `[choices]` of each row, its number of choices, its label and what it was asked."""
         real = present(batch, outputs.logits)
         scores = outputs.logits.float().masked_fill(~real, -torch.inf).softmax(-1)
-        columns = {"scores": scores, "choices": real.sum(1), "label": batch.get("labels"), "info": batch.get("info")}
-        return [
-            {name: None if values is None else values[row] for name, values in columns.items()}
-            for row in range(len(scores))
-        ]
+        known = {"label": batch.get("labels"), "info": batch.get("info")}
+        return taken_apart(len(scores), scores=scores, choices=real.sum(1), **known)
 
     def metrics(self, description: Description, stage: str) -> tuple[ChoiceAccuracy, CalibrationError]:
         """Accuracies, and how far confidence is off."""
@@ -70,12 +68,10 @@ with torch.no_grad():
 
     def update(self, metrics: tuple[ChoiceAccuracy, CalibrationError], rows: list[Part]) -> None:
         """Scores the labelled rows; see the base."""
-        rows = [row for row in rows if row["label"] is not None]
-        if not rows:
+        if (found := stacked(rows, "label", "choices")) is None:
             return
-        labels, choices = (torch.stack([row[name] for row in rows]) for name in ("label", "choices"))
-        scores = torch.nn.utils.rnn.pad_sequence([row["scores"] for row in rows], batch_first=True)
-        scored = labels != IGNORED
+        labels, choices = found
+        scored, scores = labelled(labels), _scores(rows)
         accuracy, calibration = metrics
         accuracy.update(scores[scored], labels[scored], choices[scored])
         calibration.update(scores[scored], labels[scored])
@@ -91,11 +87,8 @@ with torch.no_grad():
 
     def wrongness(self, rows: list[Part]) -> Tensor | None:
         """The logarithmic loss of each row; see the base."""
-        if rows[0]["label"] is None:
-            return None
-        labels = torch.stack([row["label"] for row in rows])
-        right = torch.stack([row["scores"][row["label"].clamp(min=0)] for row in rows])
-        return -right.log().masked_fill(labels == IGNORED, torch.nan)
+        found = stacked(rows, "label")
+        return None if found is None else score_losses(_scores(rows), *found)
 
     def said(self, row: Part) -> str:
         """The choice, and its probability; see the base."""
@@ -117,6 +110,11 @@ with torch.no_grad():
             labels = ChoiceLabels(known["label_column"], known["label_kind"], known["first_label"])
             made["predicted_label"] = labels.said(choices.places[best], choices)
         return {**made, "scores": choices.spread(scores)}
+
+
+def _scores(rows: list[Part]) -> Tensor:
+    """Returns the probabilities of rows that differ in their number of choices, `[rows, choices]`."""
+    return pad_sequence([row["scores"] for row in rows], batch_first=True)
 
 
 def present(batch: Batch, logits: Tensor) -> Tensor:

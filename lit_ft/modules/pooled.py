@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
-from lit_ft.errors import UserError, did_you_mean
 from lit_ft.modules.base import Batch, Description, TransformerModule
 from lit_ft.ops.pooling import POOLINGS, Pooling, pooled, read_pooling
 from lit_ft.ops.vectors import one_below_the_other
+from lit_ft.optim.ranges import check_choice
 
 
 class PooledModule(TransformerModule):
@@ -28,9 +28,7 @@ class PooledModule(TransformerModule):
 
     def __init__(self, *, pooling: Pooling | None = None, normalize: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if pooling is not None and pooling not in POOLINGS:
-            hint = did_you_mean(str(pooling), POOLINGS)
-            raise UserError(f"pooling is {pooling!r}; choices: {', '.join(POOLINGS)}{hint}")
+        check_choice(self.hparams, "pooling", POOLINGS)
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Nothing; see the base."""

@@ -8,13 +8,15 @@ from torch import Tensor
 from transformers import AutoModelForQuestionAnswering
 
 from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.parts import taken_apart
 from lit_ft.data.reading.formats.answers import read_answers, text_of
 from lit_ft.errors import UserError
-from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, answer_scores
+from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, missing
 from lit_ft.metrics.question_types import question_type
 from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.decoding.answering import OF_WINDOWS, Candidates
-from lit_ft.ops.decoding.spans import best_spans, span_loss
+from lit_ft.ops.decoding.answering import OF_WINDOWS, Candidates, of_windows
+from lit_ft.ops.decoding.spans import span_loss
+from lit_ft.optim.ranges import AT_LEAST_ONE, check_ranges
 
 
 class QuestionAnsweringModule(TransformerModule):
@@ -55,9 +57,7 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for option, value in {"n_best_size": n_best_size, "max_answer_length": max_answer_length}.items():
-            if value < 1:
-                raise UserError(f"{option} is {value}; it must be at least 1")
+        check_ranges(self.hparams, {"n_best_size": AT_LEAST_ONE, "max_answer_length": AT_LEAST_ONE})
         if isinstance(null_score_diff_threshold, str) and null_score_diff_threshold != "auto":
             raise UserError(f"null_score_diff_threshold is {null_score_diff_threshold!r}; it must be a number or auto")
 
@@ -65,10 +65,8 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
         """Notes in the configuration that there may be no answer, and when."""
         if not self._may_be_null(description):
             return {}
-        return {
-            "version_2_with_negative": True,
-            "null_score_diff_threshold": self._threshold(self.source.config()),
-        }
+        threshold = self._threshold(self.source.config())
+        return {"version_2_with_negative": True, "null_score_diff_threshold": threshold}
 
     def model_inputs(self, batch: Batch) -> Batch:
         """Returns the forward's keywords; see the base."""
@@ -87,17 +85,16 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
         """Keeps the best spans of each window, with its context and gold answers."""
         if "info" not in batch or "char_starts" not in batch:  # of somebody else's loader
             return [{}] * len(batch["input_ids"])
-        names = {**self.description, **getattr(self._datamodule, "description", {})}
-        context, answers, question = (names[f"{name}_column"] for name in ("context", "answer", "question"))
-        return [
-            {
-                "candidates": found,
-                "context": text_of(info[context]),
-                "answers": info.get(answers),
-                "question_type": question_type(text_of(info.get(question))),
-            }
-            for found, info in zip(self._candidates(outputs, batch), batch["info"], strict=True)
-        ]
+        context, answers, question = (self.description[f"{name}_column"] for name in ("context", "answer", "question"))
+        start, end, infos = outputs.start_logits, outputs.end_logits, batch["info"]
+        found = of_windows(start, end, batch, self.hparams["n_best_size"], self.hparams["max_answer_length"])
+        return taken_apart(
+            len(found),
+            candidates=found,
+            context=[text_of(info[context]) for info in infos],
+            answers=[info.get(answers) for info in infos],
+            question_type=[question_type(text_of(info.get(question))) for info in infos],
+        )
 
     def merge(self, parts: list[Part]) -> Part:
         """Takes the best spans of all windows."""
@@ -113,47 +110,41 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
 
     def update(self, metrics: AnswerScores, rows: list[Part]) -> None:
         """Scores the rows whose answers are known; see the base."""
-        known = [(row, answers) for row in rows if (answers := read_answers(row.get("answers"))) is not None]
+        known = [(row, golds) for row in rows if (golds := _golds(row)) is not None]
         best = [row["candidates"].best_text(row["context"]) for row, _ in known]
-        golds = [[answer.text for answer in answers] for _, answers in known]
-        types = [row.get("question_type", "") for row, _ in known]
-        metrics.update(best, golds, [row["candidates"].null_odds for row, _ in known], types)
+        odds = [row["candidates"].null_odds for row, _ in known]
+        metrics.update(best, [golds for _, golds in known], odds, [row["question_type"] for row, _ in known])
 
     def compute(self, metrics: AnswerScores) -> dict[str, Tensor]:
         """Returns the metrics; see the base."""
         values = metrics.compute()
-        return {name: values[name] for name in self._names(metrics.null)}
+        return {name: values[name] for name in self.metric_names(self.description)}
 
     def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
         """Returns count, exact match and F1 of each type of question, for each set evaluated last."""
-        return [each.metrics.table() for each in self._open(stage)]
+        return [each.table() for each in self.set_metrics(stage)]
 
     def wrongness(self, rows: list[Part]) -> Tensor | None:
         """How much is missing to a token F1 of 1; see the base."""
         if not rows[0]:
             return None
-        found = []
-        for row in rows:
-            answers = read_answers(row.get("answers"))
-            golds = [answer.text for answer in answers or ()]
-            said = row["candidates"].prediction(row["context"], 1, self._known_threshold)["answer"]
-            found.append(math.nan if answers is None else 1 - answer_scores(said, golds)[1])
-        return torch.tensor(found)
+        said = [row["candidates"].prediction(row["context"], 1, self._known_threshold)["answer"] for row in rows]
+        return torch.tensor([missing(answer, _golds(row)) for answer, row in zip(said, rows, strict=True)])
 
     def said(self, row: Part) -> str:
         """The answer, its probability, and what it should be; see the base."""
         made = self.prediction(row)
-        golds = ", ".join(repr(answer.text) for answer in read_answers(row["answers"]) or ()) or "none"
+        golds = ", ".join(map(repr, _golds(row) or ())) or "none"
         return f"{made['answer']!r} ({made['score']:.1%}), not {golds}"
 
     def metric_names(self, description: Description) -> list[str]:
         """Names of the metrics; see the base."""
-        return self._names(self._may_be_null(description))
+        return NAMES_WITH_NULL if self._may_be_null(description) else NAMES
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics; stores the threshold that was found on the first validation set."""
         super().on_validation_epoch_end()
-        metrics = self._open("val")[0].metrics
+        metrics = self.set_metrics("val")[0]
         if metrics.threshold is None and metrics.null and not self.trainer.sanity_checking and self.model is not None:
             found = float(metrics.compute()["threshold"])
             if math.isfinite(found):
@@ -186,16 +177,8 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
         config = self.model.config if self.model is not None else self.hf_config or self.source.config()
         return bool(description.get("unanswerable") or getattr(config, "version_2_with_negative", False))
 
-    @staticmethod
-    def _names(null: bool) -> list[str]:
-        return NAMES_WITH_NULL if null else NAMES
 
-    def _candidates(self, outputs: Any, batch: Batch) -> list[Candidates]:
-        """Returns the best spans of each window of a batch, in characters."""
-        start, end = outputs.start_logits.float(), outputs.end_logits.float()
-        starts, ends, null = batch["char_starts"], batch["char_ends"], batch["cls_index"][:, None]
-        size, longest = self.hparams["n_best_size"], self.hparams["max_answer_length"]
-        scores, first, last = best_spans(start, end, starts >= 0, size, longest)
-        columns = (scores, starts.gather(1, first), ends.gather(1, last), (start + end).gather(1, null)[:, 0])
-        rows = zip(*(column.cpu().numpy() for column in columns), strict=True)
-        return [Candidates.of(*row) for row in rows]
+def _golds(row: Part) -> list[str] | None:
+    """Returns the gold answers of a row, none where it has no answer; `None` = nobody knows them."""
+    answers = read_answers(row.get("answers"))
+    return None if answers is None else [answer.text for answer in answers]

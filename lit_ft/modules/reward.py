@@ -1,6 +1,5 @@
 """Reward models: a number for a conversation, learned from pairs of replies."""
 
-import math
 from typing import Any
 
 import torch
@@ -9,17 +8,20 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.parts import side_by_side, taken_apart
 from lit_ft.data.labels import IGNORED
 from lit_ft.errors import UserError
-from lit_ft.metrics.preferences import RewardScores, means, names
-from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.building.models import SEQUENCE_HEAD, check_head
+from lit_ft.metrics.preferences import means, names
+from lit_ft.modules.base import Batch, Description
+from lit_ft.modules.reply_rewards import RewardingModule
+from lit_ft.ops.building.models import SEQUENCE_HEAD, check_head, padding_config
+from lit_ft.optim.ranges import NOT_NEGATIVE, check_ranges
 
 NAME = "reward"
 """The only label of the head."""
 
 
-class RewardModule(TransformerModule):
+class RewardModule(RewardingModule):
     """Gives chosen replies more than rejected ones (Bradley-Terry); batches are those of `PreferenceDataModule`.
 
     Metrics: `reward_chosen`, `reward_rejected`, `reward_margin` and `reward_accuracy`, how often the chosen reply gets
@@ -43,8 +45,7 @@ reward = model(input_ids=inputs["input_ids"]).logits[0, 0]"""
 
     def __init__(self, *, center_rewards_coefficient: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not 0 <= center_rewards_coefficient < math.inf:
-            raise UserError(f"center_rewards_coefficient is {center_rewards_coefficient}; it must be at least 0")
+        check_ranges(self.hparams, {"center_rewards_coefficient": NOT_NEGATIVE})
 
     def setup(self, stage: str) -> None:
         """Makes sure that there are pairs, and no head for something else; see the base."""
@@ -56,10 +57,8 @@ reward = model(input_ids=inputs["input_ids"]).logits[0, 0]"""
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """One number for each row; see the base."""
-        kwargs: dict[str, Any] = {"id2label": {0: NAME}, "label2id": {NAME: 0}, "problem_type": "regression"}
-        if self.tokenizer is not None and self.source.config().pad_token_id is None:
-            kwargs["pad_token_id"] = self.tokenizer.pad_token_id  # decoders look for the last token that is none
-        return kwargs
+        padding = padding_config(self.source.config(), self.tokenizer)
+        return {"id2label": {0: NAME}, "label2id": {NAME: 0}, "problem_type": "regression", **padding}
 
     def model_inputs(self, batch: Batch) -> Batch:
         """Leaves out how replies are judged, too; see the base."""
@@ -83,31 +82,11 @@ reward = model(input_ids=inputs["input_ids"]).logits[0, 0]"""
         """Takes the rewards of each row; see the base."""
         rewards = outputs.logits.detach().float().squeeze(-1)
         if self.description.get("paired") is False:
-            return [{"reward": each} for each in rewards]
-        return [
-            {"chosen_reward": chosen, "rejected_reward": rejected}
-            for chosen, rejected in zip(*rewards.chunk(2), strict=True)
-        ]
-
-    def metrics(self, description: Description, stage: str) -> RewardScores:
-        """Means of rewards; see the base."""
-        return RewardScores(True).to(self.device)
-
-    def update(self, metrics: RewardScores, rows: list[Part]) -> None:
-        """Adds the rewards of each row; see the base."""
-        if rows:
-            metrics.update(*(torch.stack([row[f"{side}_reward"] for row in rows]) for side in ("chosen", "rejected")))
-
-    def wrongness(self, rows: list[Part]) -> Tensor | None:
-        """How much more reward the rejected reply gets; see the base."""
-        return torch.stack([row["rejected_reward"] - row["chosen_reward"] for row in rows])
-
-    def compute(self, metrics: RewardScores) -> dict[str, Tensor]:
-        """Returns the metrics; see the base."""
-        return metrics.compute()  # type: ignore[no-any-return]
+            return taken_apart(len(rewards), reward=rewards)
+        return side_by_side(reward=rewards)
 
     def metric_names(self, description: Description) -> list[str]:
-        """Names of the metrics; see the base."""
+        """Names of the metrics, those of pairs, for there is no training on others; see the base."""
         return names(paired=True)
 
     def prediction(self, row: Part) -> dict[str, Any]:

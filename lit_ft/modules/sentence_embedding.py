@@ -1,51 +1,25 @@
 """Vectors of texts, near where texts are alike: any encoder or decoder, pooled (after sentence-transformers)."""
 
-import math
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed
-from torchmetrics import MetricCollection, PearsonCorrCoef
 from transformers import PreTrainedModel
 
 from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.parts import stacked, taken_apart
 from lit_ft.data.batching.twins import on_cpu
 from lit_ft.data.labels import IGNORED
-from lit_ft.errors import UserError, did_you_mean
-from lit_ft.metrics.binned import Spearman
-from lit_ft.metrics.embeddings import LabelRetrieval, PairRetrieval
+from lit_ft.errors import UserError
+from lit_ft.metrics.embeddings import EmbeddingScores
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.pooled import PooledModule
-from lit_ft.ops.losses.embeddings import (
-    batch_triplet_loss,
-    contrastive_losses,
-    cosent_loss,
-    cosine_losses,
-    ranking_losses,
-    triplet_losses,
-)
+from lit_ft.ops.losses.embeddings import LOSSES, Kind, Loss, check_loss, ranking_losses, summed_loss
 from lit_ft.ops.pooling import write_pooling
 from lit_ft.ops.vectors import in_mini_batches, of_all_processes
-
-Kind = Literal["pairs", "scored", "labelled"]
-"""What rows are: texts that belong together, two texts with a score, one text with a label."""
-Loss = Literal[
-    "multiple_negatives", "triplet", "cosent", "cosine", "contrastive",
-    "batch_all", "batch_hard", "batch_hard_soft_margin", "batch_semi_hard",
-]  # fmt: skip
-LOSSES: dict[Kind, tuple[str, ...]] = {
-    "pairs": ("multiple_negatives", "triplet"),
-    "scored": ("cosent", "cosine", "contrastive"),
-    "labelled": ("batch_all", "batch_hard", "batch_hard_soft_margin", "batch_semi_hard"),
-}
-"""Losses of each kind of rows, the default one first."""
-METRICS: dict[Kind, list[str]] = {
-    "pairs": PairRetrieval.names,
-    "scored": ["spearman", "pearson"],
-    "labelled": LabelRetrieval.names,
-}
+from lit_ft.optim.ranges import POSITIVE, check_choice, check_ranges
 
 
 class SentenceEmbeddingModule(PooledModule):
@@ -96,11 +70,8 @@ model.encode(["a text", "another one"])"""
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if loss is not None and loss not in (known := get_args(Loss)):
-            raise UserError(f"loss is {loss!r}; choices: {', '.join(known)}{did_you_mean(str(loss), known)}")
-        for option, value in (("scale", scale), ("margin", margin), ("mini_batch_size", mini_batch_size)):
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{option} is {value}; it must be above 0")
+        check_choice(self.hparams, "loss", get_args(Loss))
+        check_ranges(self.hparams, dict.fromkeys(("scale", "margin", "mini_batch_size"), POSITIVE))
         if matryoshka_dims is not None and (not matryoshka_dims or min(matryoshka_dims) < 1):
             raise UserError(f"matryoshka_dims is {matryoshka_dims}; give sizes of at least 1")
 
@@ -127,12 +98,7 @@ model.encode(["a text", "another one"])"""
         super().setup(stage)
         if stage == "predict":
             return
-        kind, columns = self.kind, self.description.get("columns", [])
-        if self.loss_name not in LOSSES[kind]:
-            rows = {"pairs": "pairs", "scored": "pairs with scores", "labelled": "texts with labels"}[kind]
-            raise UserError(f"loss {self.loss_name} is not for {rows}: choose one of {', '.join(LOSSES[kind])}")
-        if self.loss_name == "triplet" and len(columns) != 3:
-            raise UserError(f"loss triplet wants three columns, anchor, positive and negative; there are {columns}")
+        check_loss(self.loss_name, self.kind, self.description.get("columns", []))
         if stage == "fit" and self.hparams["gather_across_devices"]:
             self._check_gathering()
 
@@ -154,7 +120,7 @@ model.encode(["a text", "another one"])"""
         return model
 
     @property
-    def loss_name(self) -> str:
+    def loss_name(self) -> Loss:
         """The loss, by option or by the rows."""
         return self.hparams["loss"] or LOSSES[self.kind][0]
 
@@ -179,10 +145,15 @@ model.encode(["a text", "another one"])"""
         """The loss of the batch, of vectors of every size that is learned; see the base."""
         there = self._there(batch)
         count = len(outputs) if there is None else int(there.sum())
-        sizes = self.hparams["matryoshka_dims"]
+        rows, sizes = slice(None) if there is None else there, self.hparams["matryoshka_dims"]
         every = [outputs] if sizes is None else [F.normalize(outputs[..., :size], dim=-1) for size in sizes]
-        of_batch = self._ranking_loss if self.loss_name == "multiple_negatives" else self._loss
-        total = torch.stack([of_batch(vectors, batch, there) for vectors in every]).sum()
+        if self.loss_name == "multiple_negatives":
+            losses = [self._ranking_losses(vectors, batch)[rows].sum() for vectors in every]
+        else:
+            labels = batch["labels"][rows] if "labels" in batch else None
+            known = (labels, self.hparams["scale"], self.hparams["margin"])
+            losses = [summed_loss(self.loss_name, vectors[rows], *known) for vectors in every]
+        total = torch.stack(losses).sum()
         return total, total.new_full((), count)
 
     def _there(self, batch: Batch) -> Tensor | None:
@@ -193,98 +164,59 @@ model.encode(["a text", "another one"])"""
             there = known if there is None else known & there
         return there
 
-    def _loss(self, vectors: Tensor, batch: Batch, there: Tensor | None) -> Tensor:
-        """Returns the loss of vectors, summed over the rows that count."""
-        name, margin = self.loss_name, self.hparams["margin"]
-        rows = slice(None) if there is None else there
-        vectors = vectors[rows]
-        if not len(vectors):
-            return vectors.sum()
-        if name == "triplet":
-            return triplet_losses(vectors, margin or 5.0).sum()
-        labels = batch["labels"][rows]
-        if name.startswith("batch_"):  # one number for all triplets of rows: each row has its share
-            triplets: Any = name.removeprefix("batch_")
-            return batch_triplet_loss(triplets, vectors[:, 0], labels, margin or 5.0) * len(vectors)
-        one, other = vectors[:, 0], vectors[:, 1]
-        if name == "cosent":
-            return cosent_loss(one, other, labels, self.hparams["scale"]) * len(vectors)
-        if name == "contrastive":
-            return contrastive_losses(one, other, labels, margin or 0.5).sum()
-        return cosine_losses(one, other, labels).sum()
-
-    def _ranking_loss(self, vectors: Tensor, batch: Batch, there: Tensor | None) -> Tensor:
-        """Returns the loss of the batch's anchors among its positives and negatives, or among those of all batches."""
-        texts, real, first, rows = batch.get("text_ids"), batch.get("real"), 0, len(vectors)
+    def _ranking_losses(self, vectors: Tensor, batch: Batch) -> Tensor:
+        """Returns the loss of each anchor among positives and negatives of the batch, or those of all batches."""
+        known: list[Any] = [vectors, batch.get("text_ids"), batch.get("real")]
+        first, rows = 0, len(vectors)
         if self.hparams["gather_across_devices"] and self.training and distributed.is_initialized():
             first = rows * distributed.get_rank()
-            vectors = of_all_processes(vectors)
-            texts = None if texts is None else of_all_processes(texts)
-            real = None if real is None else of_all_processes(real)
-        losses = ranking_losses(vectors, self.hparams["scale"], texts, real, first, rows)
-        return losses.sum() if there is None else losses[there].sum()
+            known = [None if each is None else of_all_processes(each) for each in known]
+        vectors, texts, real = known
+        return ranking_losses(vectors, self.hparams["scale"], texts, real, first, rows)
 
     # Evaluation
 
     def decode(self, outputs: Tensor, batch: Batch) -> list[Part]:
         """Takes the vectors `[columns, size]` of each row, and its score; see the base."""
-        labels = batch["labels"] if "labels" in batch else [None] * len(outputs)
-        return [{"vectors": row.float(), "label": label} for row, label in zip(outputs, labels, strict=True)]
+        return taken_apart(len(outputs), vectors=outputs.float(), label=batch.get("labels"))
 
-    def evaluation_loss(self, outputs: Any, batch: Batch, rows: list[Part]) -> tuple[Tensor, Tensor]:
-        """The loss of the batch; see the base."""
-        return self.loss(outputs, batch)
-
-    def metrics(self, description: Description, stage: str) -> MetricCollection:
+    def metrics(self, description: Description, stage: str) -> EmbeddingScores:
         """Ranks, or correlations with the scores; see the base."""
-        made: dict[str, Any]
-        if self.kind == "scored":
-            made = {"spearman": Spearman(num_outputs=1), "pearson": PearsonCorrCoef(num_outputs=1)}
-        else:
-            made = {"retrieval": LabelRetrieval() if self.kind == "labelled" else PairRetrieval()}
-        return MetricCollection(made, compute_groups=False).to(self.device)
+        return EmbeddingScores(self.kind, self.device)
 
-    def update(self, metrics: MetricCollection, rows: list[Part]) -> None:
+    def update(self, metrics: EmbeddingScores, rows: list[Part]) -> None:
         """Adds rows; see the base."""
-        if self.kind == "labelled":
-            rows = [row for row in rows if int(row["label"]) != IGNORED]
-        if not rows:
-            return
-        one = torch.stack([row["vectors"][0] for row in rows])
-        if self.kind == "labelled":
-            metrics.update(one, torch.stack([row["label"] for row in rows]))
-            return
-        other = torch.stack([row["vectors"][1] for row in rows])
-        if self.kind == "scored":
-            metrics.update(F.cosine_similarity(one, other), torch.stack([row["label"] for row in rows]))
-        else:
-            metrics.update(one, other)
+        found = stacked(rows, "vectors", *(("label",) if self.label_keys else ()))
+        if found is not None:
+            metrics.update(*found)
 
-    def compute(self, metrics: MetricCollection) -> dict[str, Tensor]:
+    def compute(self, metrics: EmbeddingScores) -> dict[str, Tensor]:
         """Returns the metrics; see the base."""
-        return {name.removeprefix("retrieval_"): value for name, value in metrics.compute().items()}
+        return metrics.compute()
 
     def metric_names(self, description: Description) -> list[str]:
         """Names of the metrics; see the base."""
-        return METRICS[self.kind]
+        return EmbeddingScores.names(self.kind)
 
     def wrongness(self, rows: list[Part]) -> Tensor | None:
         """How far apart a pair is; of others nothing is known by themselves; see the base."""
         if self.kind != "pairs" or len(rows[0]["vectors"]) < 2:
             return None
-        one, other = (torch.stack([row["vectors"][at] for row in rows]) for at in (0, 1))
-        return 1 - F.cosine_similarity(one, other)
+        vectors = torch.stack([row["vectors"] for row in rows])
+        return 1 - F.cosine_similarity(vectors[:, 0], vectors[:, 1])
 
     def said(self, row: Part) -> str:
         """The cosine; see the base."""
-        return f"cosine {float(F.cosine_similarity(row['vectors'][0], row['vectors'][1], dim=0)):.3f}"
+        return f"cosine {float(_cosine(row)):.3f}"
 
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns the vector of the text, or those of several by their columns, and the cosine of two; see the base."""
         vectors, names = row["vectors"], self.description.get("columns", ["text"])
         if len(vectors) == 1:
             return {"embedding": vectors[0].tolist()}
-        made: dict[str, Any] = {
-            f"{name}_embedding": vector.tolist() for name, vector in zip(names, vectors, strict=False)
-        }
-        return {**made, "cosine": float(F.cosine_similarity(vectors[0], vectors[1], dim=0))}
+        made = {f"{name}_embedding": vector.tolist() for name, vector in zip(names, vectors, strict=False)}
+        return {**made, "cosine": float(_cosine(row))}
+
+
+def _cosine(row: Part) -> Tensor:
+    return F.cosine_similarity(row["vectors"][0], row["vectors"][1], dim=0)

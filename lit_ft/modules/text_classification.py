@@ -4,28 +4,20 @@ import logging
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.parts import stacked, taken_apart
 from lit_ft.data.labels import ProblemType
 from lit_ft.errors import UserError
-from lit_ft.metrics.classification import (
-    NAMES,
-    classification_metrics,
-    extra_metrics,
-    per_label_table,
-    probabilities,
-    scalars,
-    update_metrics,
-)
+from lit_ft.metrics.classification import ClassificationScores
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.labelled import LabelledModule
 from lit_ft.ops.building.head_init import name_head
-from lit_ft.ops.building.models import HEADS, pretrained_problem_type
-from lit_ft.ops.losses.classification import balanced_class_weights, classification_loss, labelled, load_loss
+from lit_ft.ops.building.models import HEADS, padding_config, pretrained_problem_type
+from lit_ft.ops.decoding.labels import in_words, probabilities, written
+from lit_ft.ops.losses.classification import classification_loss, load_loss, row_losses, weights_of_classes
 
 log = logging.getLogger("lit_ft")
 
@@ -90,22 +82,23 @@ classify("a text", truncation=True)"""
         """Checks the extra metrics by name before any weights are loaded; see the base."""
         super().setup(stage)
         description = self.named(self.description)
-        extra_metrics(self.hparams["metrics"], description["problem_type"], len(description["labels"]))
-        self._set_class_weights(description)
+        self.metric_names(description)
+        wanted, training = self.hparams["class_weights"], self.trainer.state.fn == "fit"
+        # checkpoints are evaluated without the rows that were counted
+        if wanted is not None and (training or wanted != "balanced" or "label_counts" in description):
+            self._class_weights = weights_of_classes(wanted, description)
         if self.hparams["head_init"] and description["problem_type"] == "regression":
             raise UserError("head_init: label_names needs labels, but problem_type is regression")
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Adds the problem type, and the threshold of several labels; see the base."""
-        kwargs = super().config_kwargs(description) | {"problem_type": HEADS[description["problem_type"]]}
-        if self.tokenizer is not None and self.source.config().pad_token_id is None:
-            kwargs["pad_token_id"] = self.tokenizer.pad_token_id  # decoders look for the last token that is none
-        if description["problem_type"] == "multi_label":
-            found = getattr(self.source.config(), "classification_threshold", 0.5)  # of an export
-            kwargs["classification_threshold"] = (
-                found if self.hparams["threshold"] == "auto" else self.hparams["threshold"]
-            )
-        return kwargs
+        values = super().config_kwargs(description)
+        config, kind = self.source.config(), description["problem_type"]
+        values |= {"problem_type": HEADS[kind], **padding_config(config, self.tokenizer)}
+        if kind == "multi_label":
+            given, found = self.hparams["threshold"], getattr(config, "classification_threshold", 0.5)  # of an export
+            values["classification_threshold"] = found if given == "auto" else given
+        return values
 
     def build(self) -> PreTrainedModel:
         """Builds the model, and begins its head with the labels' names, if so asked; see the base."""
@@ -138,115 +131,64 @@ classify("a text", truncation=True)"""
 
     def evaluation_loss(self, outputs: Any, batch: Batch, rows: list[Part]) -> tuple[Tensor, Tensor]:
         """The loss of the merged rows: a text of many windows counts once; see the base."""
-        if not rows:
+        if (found := stacked(rows, "logits", "label")) is None:
             return outputs.logits.float().sum() * 0.0, outputs.logits.new_zeros(()).float()
-        logits, labels = (torch.stack([row[name] for row in rows]) for name in ("logits", "label"))
-        return self._loss(logits, labels)
+        return self._loss(*found)
 
     def decode(self, outputs: Any, batch: Batch) -> list[Part]:
         """Takes the logits `[labels]` of each feature, and its label."""
-        logits = outputs.logits.float()
-        labels = batch["labels"] if "labels" in batch else [None] * len(logits)
-        return [{"logits": row, "label": label} for row, label in zip(logits, labels, strict=True)]
+        return taken_apart(len(outputs.logits), logits=outputs.logits.float(), label=batch.get("labels"))
 
     def merge(self, parts: list[Part]) -> Part:
         """Averages the windows' logits."""
-        return (
-            parts[0]
-            if len(parts) == 1
-            else {**parts[0], "logits": torch.stack([part["logits"] for part in parts]).mean(0)}
-        )
+        logits = [part["logits"] for part in parts]
+        return parts[0] if len(parts) == 1 else {**parts[0], "logits": torch.stack(logits).mean(0)}
 
-    def metrics(self, description: Description, stage: str) -> tuple[MetricCollection, dict[str, Metric]]:
+    def metrics(self, description: Description, stage: str) -> ClassificationScores:
         """The metrics of the problem type, and those named by the option `metrics`."""
-        kind, size = self.problem_type, len(description["labels"])
-        searching = kind == "multi_label" and stage == "val" and self.hparams["threshold"] == "auto"
-        threshold = self.threshold if kind == "multi_label" and not searching else None
-        extras = extra_metrics(self.hparams["metrics"], kind, size)
-        made = classification_metrics(kind, size, threshold).to(self.device)
-        return made, {name: metric.to(self.device) for name, metric in extras.items()}
+        searching = stage == "val" and self._searches_threshold
+        threshold = self.threshold if self.problem_type == "multi_label" and not searching else None
+        extras = self.hparams["metrics"]
+        return ClassificationScores(self.problem_type, description["labels"], self.device, threshold, extras)
 
-    def update(self, metrics: tuple[MetricCollection, dict[str, Metric]], rows: list[Part]) -> None:
+    def update(self, metrics: ClassificationScores, rows: list[Part]) -> None:
         """Scores the labelled rows; see the base."""
-        rows = [row for row in rows if row["label"] is not None]
-        if not rows:
-            return
-        labels = torch.stack([row["label"] for row in rows])
-        scored = labelled(labels)
-        if bool(scored.any()):
-            scores = probabilities(torch.stack([row["logits"] for row in rows])[scored], self.problem_type)
-            update_metrics(*metrics, scores, labels[scored])
+        if (found := stacked(rows, "logits", "label")) is not None:
+            metrics.update(probabilities(found[0], self.problem_type), found[1])
 
-    def compute(self, metrics: tuple[MetricCollection, dict[str, Metric]]) -> dict[str, Tensor]:
+    def compute(self, metrics: ClassificationScores) -> dict[str, Tensor]:
         """Returns the metrics; see the base."""
-        return scalars(*metrics)
+        return metrics.compute()
 
     def metric_names(self, description: Description) -> list[str]:
         """Names of the metrics; see the base."""
-        extras = list(extra_metrics(self.hparams["metrics"], description["problem_type"], len(description["labels"])))
-        return NAMES[description["problem_type"]] + extras + (["combined_score"] if len(extras) > 1 else [])
+        kind, size = description["problem_type"], len(description["labels"])
+        return ClassificationScores.names(kind, size, self.hparams["metrics"])
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics; stores the threshold that was found on the first validation set."""
         super().on_validation_epoch_end()
-        searching = self.problem_type == "multi_label" and self.hparams["threshold"] == "auto"
-        if searching and not self.trainer.sanity_checking and self.model is not None:
-            found = self._open("val")[0].metrics[0]["sweep"].compute()["threshold"]
-            self.model.config.classification_threshold = round(float(found), 4)
+        if self._searches_threshold and not self.trainer.sanity_checking and self.model is not None:
+            self.model.config.classification_threshold = round(self.set_metrics("val")[0].best_threshold(), 4)
+
+    @property
+    def _searches_threshold(self) -> bool:
+        return self.problem_type == "multi_label" and self.hparams["threshold"] == "auto"
 
     def wrongness(self, rows: list[Part]) -> Tensor | None:
         """The loss of each row; see the base."""
-        if rows[0]["label"] is None:
-            return None
-        logits, labels = (torch.stack([row[name] for row in rows]) for name in ("logits", "label"))
-        if self.problem_type == "single_label":
-            losses = F.cross_entropy(logits, labels.clamp(min=0), reduction="none")
-        elif self.problem_type == "multi_label":
-            losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none").mean(-1)
-        else:
-            losses = (logits - labels.view_as(logits)).abs().mean(-1)
-        made: Tensor = losses.masked_fill(~labelled(labels), torch.nan)
-        return made
+        found = stacked(rows, "logits", "label")
+        return None if found is None else row_losses(found[0], found[1], self.problem_type)
 
     def said(self, row: Part) -> str:
         """The predicted label and its probability, or the numbers; see the base."""
-        made = self.prediction(row)
-        if self.problem_type == "single_label":
-            return f"{made['predicted_label']} ({made['score']:.1%})"
-        return ", ".join(made["predicted_labels"]) or "none" if "predicted_labels" in made else super().said(row)
+        return in_words(self.prediction(row))
 
     def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
         """Returns precision, recall, F1 and support of each label, for each set evaluated last."""
-        return [per_label_table(each.metrics[0], self.description["labels"]) for each in self._open(stage)]
+        return [each.table() for each in self.set_metrics(stage)]
 
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns the predicted label (or labels, or numbers) and the score of every label."""
-        names, kind = self.description["labels"], self.problem_type
-        values = probabilities(row["logits"], kind).tolist()
-        scores = dict(zip(names, values, strict=True))
-        if kind == "regression":
-            return {"prediction": values[0] if len(values) == 1 else scores}
-        if kind == "multi_label":
-            chosen = [name for name, value in scores.items() if value >= self.threshold]
-            return {"predicted_labels": chosen, "scores": scores}
-        best = max(scores, key=scores.__getitem__)
-        return {"predicted_label": best, "score": scores[best], "scores": scores}
-
-    def _set_class_weights(self, description: Description) -> None:
-        wanted = self.hparams["class_weights"]
-        if wanted is None or (
-            wanted == "balanced" and "label_counts" not in description and self.trainer.state.fn != "fit"
-        ):
-            return
-        kind, size = description["problem_type"], len(description["labels"])
-        if kind == "regression":
-            raise UserError("class_weights need classes, but problem_type is regression")
-        if wanted == "balanced":
-            if "label_counts" not in description:
-                raise UserError(
-                    "class_weights: balanced needs our data module, which counts the labels; or give a list"
-                )
-            wanted = balanced_class_weights(description["label_counts"], description["num_train_rows"], kind)
-        if len(wanted) != size:
-            raise UserError(f"class_weights has {len(wanted)} values for {size} labels")
-        self._class_weights = torch.tensor(wanted, dtype=torch.float32)
+        kind, threshold = self.problem_type, self.threshold if self.problem_type == "multi_label" else 0.5
+        return written(probabilities(row["logits"], kind), self.description["labels"], kind, threshold)

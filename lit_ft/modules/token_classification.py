@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import AutoModelForTokenClassification, PreTrainedConfig
 
 from lit_ft.data.batching.merging import Part
+from lit_ft.data.batching.parts import taken_apart
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.tags.description import describe_known
 from lit_ft.data.tags.entities import entities_in
@@ -90,12 +91,8 @@ tag("a text")"""
                 raise UserError("words are known of our data module's batches only, or where they have labels")
             first = first_labelled(batch["labels"])
         logits = at_words(outputs.logits.float(), first)
-        labels = at_words(batch["labels"], first) if "labels" in batch else [None] * len(logits)
-        info = batch.get("info") or [{}] * len(logits)
-        return [
-            {"logits": row, "labels": tags, "info": columns}
-            for row, tags, columns in zip(logits, labels, info, strict=True)
-        ]
+        labels = at_words(batch["labels"], first) if "labels" in batch else None
+        return taken_apart(len(logits), logits=logits, labels=labels, info=batch.get("info") or [{}] * len(logits))
 
     def merge(self, parts: list[Part]) -> Part:
         """Lays the words of the windows one behind the other."""

@@ -1,37 +1,61 @@
-"""The values that options of AdamW, of its schedule and of losses can take."""
+"""The values that options can take: numbers within a range, and words among those known."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, did_you_mean
 
-RANGES = {
-    "learning_rate": (0.0, math.inf),
-    "weight_decay": (0.0, math.inf),
-    "adam_beta1": (0.0, math.nextafter(1, 0)),
-    "adam_beta2": (0.0, math.nextafter(1, 0)),
-    "adam_epsilon": (0.0, math.inf),
-    "num_warmup_steps": (0, math.inf),
-    "warmup_ratio": (0.0, 1.0),
-    "layerwise_lr_decay": (math.nextafter(0, 1), 1.0),
-    "loraplus_lr_ratio": (math.nextafter(0, 1), math.inf),
-    "label_smoothing_factor": (0.0, 1.0),
+Range = tuple[float, float]
+"""Least and greatest value; infinity itself is none."""
+NOT_NEGATIVE: Range = (0.0, math.inf)
+POSITIVE: Range = (math.nextafter(0, 1), math.inf)
+AT_LEAST_ONE: Range = (1, math.inf)
+BELOW_ONE: Range = (0.0, math.nextafter(1, 0))
+BELOW_ONE_HALF: Range = (0.0, math.nextafter(0.5, 0))
+SHARE: Range = (0.0, 1.0)
+
+RANGES: dict[str, Range] = {
+    "learning_rate": NOT_NEGATIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "adam_beta1": BELOW_ONE,
+    "adam_beta2": BELOW_ONE,
+    "adam_epsilon": NOT_NEGATIVE,
+    "num_warmup_steps": NOT_NEGATIVE,
+    "warmup_ratio": SHARE,
+    "layerwise_lr_decay": (POSITIVE[0], 1.0),
+    "loraplus_lr_ratio": POSITIVE,
+    "label_smoothing_factor": SHARE,
 }
-"""Least and greatest value of each; infinity itself is none."""
+"""Those of AdamW, of its schedule and of losses."""
 
 
-def check_ranges(options: Mapping[str, Any]) -> None:
+def check_ranges(options: Mapping[str, Any], ranges: Mapping[str, Range] = RANGES) -> None:
     """Checks the options that are there; `None` is left to whoever reads them.
+
+    Args:
+        options: by name.
+        ranges: of some of them.
 
     Raises:
         UserError: one is out of its range, or no number.
     """
-    for name, (least, most) in RANGES.items():
+    for name, (least, most) in ranges.items():
         value = options.get(name)
         if value is None or (least <= value <= most and math.isfinite(value)):
             continue
         from_, to = ("above 0" if 0 < least < 1e-9 else f"at least {least:g}"), ""
         if most != math.inf:
-            to = f" and {'at most' if most == 1 else 'below'} 1"
+            to = f" and {'at most' if most == float(f'{most:g}') else 'below'} {most:g}"
         raise UserError(f"{name} is {value}; it must be {from_}{to}")
+
+
+def check_choice(options: Mapping[str, Any], name: str, known: Collection[str]) -> None:
+    """Checks an option that is one of some words; `None` is left to whoever reads it.
+
+    Raises:
+        UserError: it is another one; with the closest of them.
+    """
+    value = options[name]
+    if value is not None and value not in known:
+        raise UserError(f"{name} is {value!r}; choices: {', '.join(known)}{did_you_mean(str(value), known)}")

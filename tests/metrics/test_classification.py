@@ -18,13 +18,10 @@ from lit_ft.metrics.binned import CalibrationError, Spearman
 from lit_ft.metrics.classification import (
     NAMES,
     SWEEP,
-    classification_metrics,
+    ClassificationScores,
     extra_metrics,
-    per_label_table,
-    probabilities,
-    scalars,
-    update_metrics,
 )
+from lit_ft.ops.decoding.labels import probabilities
 
 ROWS, SIZE = 205, 6
 
@@ -47,11 +44,10 @@ def made(problem_type: str, rows: int = ROWS, sharpness: float = 2.0) -> tuple[T
 
 
 def scored(problem_type: Any, scores: Tensor, labels: Tensor, size: int = 64, **kwargs: Any) -> tuple[Any, dict]:
-    metrics = classification_metrics(problem_type, scores.shape[1], kwargs.pop("threshold", None))
-    extras = extra_metrics(kwargs.pop("extras", None), problem_type, scores.shape[1])
+    metrics = ClassificationScores(problem_type, "abcdef"[: scores.shape[1]], **kwargs)
     for start in range(0, len(scores), size):  # 205 rows: the last batch has 13
-        update_metrics(metrics, extras, scores[start : start + size], labels[start : start + size])
-    return metrics, {name: float(value) for name, value in scalars(metrics, extras).items()}
+        metrics.update(scores[start : start + size], labels[start : start + size])
+    return metrics, {name: float(value) for name, value in metrics.compute().items()}
 
 
 def expected_single(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -125,7 +121,7 @@ def test_single_label_equals_sklearn() -> None:
     assert set(labels.tolist()) == set(range(SIZE - 1))
     assert_close(found, expected_single(scores.numpy(), labels.numpy()))
     names = list("abcdef")
-    table = per_label_table(metrics, names)
+    table = metrics.table()
     guess = scores.argmax(1).numpy()
     columns = sk.precision_recall_fscore_support(labels.numpy(), guess, labels=range(SIZE), zero_division=0)
     for key, values in zip(("precision", "recall", "f1", "support"), columns, strict=True):
@@ -149,7 +145,7 @@ def test_multi_label_equals_sklearn_at_a_given_threshold() -> None:
     assert set(found) == set(NAMES["multi_label"])
     assert_close(found, expected_multi(scores.numpy(), labels.numpy(), np.float32(0.4)))
     columns = sk.precision_recall_fscore_support(labels.numpy(), scores.numpy() >= 0.4, zero_division=0)
-    table = per_label_table(metrics, list("abcdef"))
+    table = metrics.table()
     for key, values in zip(("precision", "recall", "f1", "support"), columns, strict=True):
         assert [row[key] for row in table] == pytest.approx(values.tolist(), abs=1e-6), key
 
@@ -220,9 +216,8 @@ def test_regression_equals_sklearn(targets: int) -> None:
 def test_nothing_scored_gives_numbers_all_the_same(problem_type: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        metrics = classification_metrics(problem_type, 3, None)
-        values = scalars(metrics, {})
-        table = per_label_table(metrics, list("abc"))
+        metrics = ClassificationScores(problem_type, "abc")
+        values, table = metrics.compute(), metrics.table()
     assert set(values) == set(NAMES[problem_type])
     assert all(row["support"] == 0 for row in table)
 
@@ -241,7 +236,7 @@ def _score_a_share(rank: int, port: int, folder: str) -> None:
         for name, cut in SPLIT.items():
             mine = slice(0, cut) if rank == 0 else slice(cut, None)
             metrics, found = scored(problem_type, scores[mine], labels[mine])
-            results[problem_type, size, name] = (found, per_label_table(metrics, list("abcdef")))
+            results[problem_type, size, name] = (found, metrics.table())
     if rank == 1:
         torch.save(results, f"{folder}/results.pt")
     dist.destroy_process_group()
@@ -267,7 +262,7 @@ def test_two_processes_with_uneven_rows_equal_one(tmp_path: Any, free_port: int)
             scores, labels = scores[:, :size].contiguous(), labels[:, :size].contiguous()
         metrics, whole = scored(problem_type, scores, labels)
         assert found == pytest.approx(whole, abs=1e-5), (problem_type, size, name)
-        assert table == per_label_table(metrics, list("abcdef")), (problem_type, size, name)
+        assert table == metrics.table(), (problem_type, size, name)
         assert_close(found, {"accuracy": expected_single(scores.numpy(), labels.numpy())["accuracy"]}
                      if problem_type == "single_label" else {})  # fmt: skip
 

@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from lit_ft import PreferenceDataModule, PreferenceModule, RewardModule
+from lit_ft.data.batching.mismatched import mismatched
 from lit_ft.errors import UserError
-from lit_ft.modules.preference import mismatched
 from tests.conversations import write_rows
 from tests.preferences import judged_rows, make_preference_model, pair_rows
 

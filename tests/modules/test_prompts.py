@@ -20,6 +20,7 @@ from lit_ft import CausalLMModule, MaskedLMModule, Seq2SeqDataModule, Seq2SeqMod
 from lit_ft.commands.export import export as export_command
 from lit_ft.errors import UserError
 from lit_ft.loading import load
+from lit_ft.ops.decoding.generation import texts_of
 from tests.modules.test_adapters import causal, fitted, with_adapter
 from tests.modules.test_exact_resume import check, classification, questions, tagged
 from tests.pairs import NO_DROPOUT, make_seq2seq, pair_rows
@@ -155,7 +156,7 @@ def test_texts_are_written_as_by_peft(tmp_path: Path, family: str, kind: str) ->
     asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
     theirs = opened.generate(**asked, max_new_tokens=8, do_sample=False, num_beams=1)
     ours = again.generate(asked)
-    assert [text for (text,) in ours] == again._texts(theirs)
+    assert [text for (text,) in ours] == texts_of(again.tokenizer, theirs)
 
     module.model.eval()
     total, count = module.loss(module.outputs(batch), batch)

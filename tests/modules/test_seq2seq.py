@@ -276,10 +276,10 @@ def test_generation_of_some_epochs_and_some_rows_only(folder: Callable[[str], st
     path, seen = folder("bart"), list[tuple[int, int]]()
 
     class Counting(Seq2SeqModule):
-        def _generated_ids(self, inputs: Any) -> Any:
+        def generated_ids(self, inputs: Any) -> Any:
             if not self.trainer.sanity_checking:
                 seen.append((self.trainer.current_epoch, len(inputs["input_ids"])))
-            return super()._generated_ids(inputs)
+            return super().generated_ids(inputs)
 
     module = Counting(model_name_or_path=path, eval_generate_every_n_epochs=2, max_generate_samples=4)
     run = trainer(max_epochs=5)
@@ -421,8 +421,8 @@ def test_longer_texts_than_positions(folder: Callable[[str], str], trainer: Fit)
     assert module.model.config.max_position_embeddings == 200
     # of two sides that are too long the longer one decides
     config = PegasusConfig(max_position_embeddings=64)
-    assert check_lengths(config, {"source": 200, "target": 100}, None) == 200
-    assert check_lengths(config, {"source": 100, "target": 200}, None) == 200
+    assert check_lengths(config, {"max_source_length": 200, "max_target_length": 100}, None) == 200
+    assert check_lengths(config, {"max_source_length": 100, "val_max_target_length": 200}, None) == 200
 
 
 def test_from_scratch_with_a_tokenizer_of_its_own(trainer: Fit, tmp_path: Path) -> None:

@@ -190,6 +190,11 @@ def label_config(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def padding_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
+    """Returns the token for padding, where the configuration does not know it: decoders look for the last other one."""
+    return {} if tokenizer is None or config.pad_token_id is not None else {"pad_token_id": tokenizer.pad_token_id}
+
+
 def check_head(config: PreTrainedConfig | None, names: Sequence[str], head: str, ignore_mismatched_sizes: bool) -> None:
     """Makes sure that a trained head of a kind has as many labels as the data, unless a new one is wanted.
 

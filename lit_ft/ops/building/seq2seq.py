@@ -1,6 +1,7 @@
 """Encoder-decoder models: what their decoders begin with, how long each side may be, and a new one's special tokens."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -87,12 +88,23 @@ def set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Non
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
-def check_lengths(config: PreTrainedConfig, lengths: dict[str, int], resize: bool | None) -> int | None:
+def check_new_tokens(config: PreTrainedConfig, new: int) -> None:
+    """Makes sure that there are positions for what is generated.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    most = length_limit(config, "target")
+    if most is not None and new > most:
+        raise UserError(f"generation: max_new_tokens {new} is above the model's {most} positions: lower it")
+
+
+def check_lengths(config: PreTrainedConfig, description: Mapping[str, Any], resize: bool | None) -> int | None:
     """Compares how long sources and targets may be with the model's positions.
 
     Args:
         config: the model's.
-        lengths: of `source` and `target`, by the data's options.
+        description: has what the data call their lengths.
         resize: whether the model may get more positions; `None` = it may.
 
     Returns:
@@ -101,6 +113,8 @@ def check_lengths(config: PreTrainedConfig, lengths: dict[str, int], resize: boo
     Raises:
         UserError: it has not, and shall not or cannot be resized.
     """
+    names = {"source": ("max_source_length",), "target": ("max_target_length", "val_max_target_length")}
+    lengths = {side: max(description.get(name, 0) for name in each) for side, each in names.items()}
     wanted = None
     for side, length in lengths.items():
         limit = length_limit(config, side)

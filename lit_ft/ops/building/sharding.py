@@ -1,5 +1,6 @@
 """FSDP2: weights, gradients and moments of a model shared out over processes, layer by layer."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,26 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from lit_ft.errors import UserError
+
+log = logging.getLogger("lit_ft")
+
+
+def share_out(model: nn.Module, mesh: DeviceMesh) -> None:
+    """Shards a model over the data-parallel processes.
+
+    Raises:
+        UserError: the strategy asks for tensor parallelism, for which a plan per architecture would be needed.
+    """
+    data, tensor = mesh["data_parallel"], mesh["tensor_parallel"]
+    if tensor.size() > 1:
+        raise UserError(
+            f"ModelParallelStrategy: tensor_parallel_size is {tensor.size()}, and there are no plans for that: set "
+            f"data_parallel_size: {mesh.size()} and tensor_parallel_size: 1 (configs/trainer/fsdp2.yaml)"
+        )
+    layers = shard(model, data)
+    log.info(f"weights shared out over {data.size()} processes, {layers} layers one by one (FSDP2)")
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> int:

@@ -1,14 +1,16 @@
 """Best spans of the windows of a document -> its answer, the best others, and how likely there is none."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unicodedata import category
 
 import numpy as np
+from torch import Tensor
 
 from lit_ft.data.features.ragged import Array
+from lit_ft.ops.decoding.spans import best_spans
 
 OF_WINDOWS = ("cls_index", "char_starts", "char_ends")
 """What a batch knows of its tokens, for evaluation; the model itself never sees it."""
@@ -117,3 +119,22 @@ class Candidates:
 
 def _without_text(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name != "text"}
+
+
+def of_windows(
+    start_logits: Tensor, end_logits: Tensor, batch: Mapping[str, Any], size: int, longest: int
+) -> list[Candidates]:
+    """Returns the best spans of each window of a batch, in characters.
+
+    Args:
+        start_logits: `[batch, seq]`.
+        end_logits: `[batch, seq]`.
+        batch: has the characters of tokens and the place of no answer, as `OF_WINDOWS` names them.
+        size: how many spans.
+        longest: most tokens of a span.
+    """
+    start, end = start_logits.float(), end_logits.float()
+    null, starts, ends = batch["cls_index"][:, None], batch["char_starts"], batch["char_ends"]
+    scores, first, last = best_spans(start, end, starts >= 0, size, longest)
+    columns = (scores, starts.gather(1, first), ends.gather(1, last), (start + end).gather(1, null)[:, 0])
+    return [Candidates.of(*row) for row in zip(*(column.cpu().numpy() for column in columns), strict=True)]

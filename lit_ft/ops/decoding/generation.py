@@ -1,7 +1,7 @@
 """Prompts in, texts out: every option of transformers' `generate`, checked by name before a model is loaded."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from lit_ft.data.pairs.languages import language_codes
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.building.sharding import rest_whole
 
@@ -151,5 +152,24 @@ def generated(
         _update(copy.deepcopy(model.generation_config), options)  # what contradicts the model's own is said
         ids = model.generate(**prompts, **chosen, **together, tokenizer=tokenizer)
     texts = tokenizer.batch_decode(ids[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
-    each = len(texts) // len(prompts["input_ids"])
-    return [texts[start : start + each] for start in range(0, len(texts), each)]
+    return in_groups(texts, len(prompts["input_ids"]))
+
+
+def texts_of(tokenizer: PreTrainedTokenizerBase | None, ids: Tensor) -> list[str]:
+    """Returns what an encoder-decoder generated as texts.
+
+    Args:
+        tokenizer: decodes; it has to be there.
+        ids: of tokens, `[texts, seq]`.
+    """
+    assert tokenizer is not None, "texts need a tokenizer: set tokenizer_name"
+    codes, padding = [*language_codes(tokenizer).values()], tokenizer.pad_token_id
+    if codes and padding is not None:  # M2M100's tokenizer does not take its codes for special tokens
+        ids = ids.masked_fill(torch.isin(ids, torch.tensor(codes, device=ids.device)), padding)
+    return list(tokenizer.batch_decode(ids, skip_special_tokens=True))
+
+
+def in_groups(values: Sequence[Any], groups: int) -> list[list[Any]]:
+    """Returns values that lie end to end by what they are of, such as the texts of each prompt; as many of each."""
+    each = len(values) // groups
+    return [list(values[start : start + each]) for start in range(0, len(values), each)]

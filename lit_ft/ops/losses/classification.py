@@ -1,7 +1,7 @@
 """Losses of classification heads as (sum, count), so that a step's loss is exact however its rows are dealt out."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +83,34 @@ def choice_loss(logits: Tensor, labels: Tensor, present: Tensor, label_smoothing
     return -(values * rows).sum(), rows.sum().float()
 
 
+def row_losses(logits: Tensor, labels: Tensor, problem_type: ProblemType) -> Tensor:
+    """Returns how far off each row is, `[batch]`; NaN of those without a label.
+
+    Args:
+        logits: `[batch, labels]`.
+        labels: ids `[batch]`, multi-hot `[batch, labels]` or numbers `[batch, targets]`.
+        problem_type: cross-entropy, binary cross-entropy or absolute error.
+    """
+    if problem_type == "single_label":
+        losses = F.cross_entropy(logits, labels.clamp(min=0), reduction="none")
+    elif problem_type == "multi_label":
+        losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none").mean(-1)
+    else:
+        losses = (logits - labels.view_as(logits)).abs().mean(-1)
+    return losses.masked_fill(~labelled(labels), torch.nan)
+
+
+def score_losses(scores: Tensor, labels: Tensor) -> Tensor:
+    """Returns minus the logarithm of the right label's score, `[batch]`; NaN of rows without a label.
+
+    Args:
+        scores: probabilities, `[batch, labels]`.
+        labels: ids, `[batch]`.
+    """
+    right = scores.gather(1, labels.clamp(min=0)[:, None])[:, 0]
+    return -right.log().masked_fill(~labelled(labels), torch.nan)
+
+
 def _own_loss(own: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
     """Sums a loss that gives a value per row or element, or a mean, over labelled rows."""
     if not len(labels):  # means of nothing are NaN; the zero keeps the graph, which other processes wait for
@@ -102,6 +130,28 @@ def balanced_class_weights(counts: Sequence[int], rows: int, problem_type: Probl
     if problem_type == "multi_label":
         return [(rows - count) / count for count in seen]
     return [rows / (len(seen) * count) for count in seen]
+
+
+def weights_of_classes(wanted: Literal["balanced"] | Sequence[float], description: Mapping[str, Any]) -> Tensor:
+    """Returns the weight of each class, `[labels]`.
+
+    Args:
+        wanted: `balanced`, or a weight per class.
+        description: `problem_type`, `labels`, and for balanced weights `label_counts` and `num_train_rows`.
+
+    Raises:
+        UserError: there are no classes, nobody has counted them, or there is another number of them.
+    """
+    kind, size = description["problem_type"], len(description["labels"])
+    if kind == "regression":
+        raise UserError("class_weights need classes, but problem_type is regression")
+    if wanted == "balanced":
+        if "label_counts" not in description:
+            raise UserError("class_weights: balanced needs our data module, which counts the labels; or give a list")
+        wanted = balanced_class_weights(description["label_counts"], description["num_train_rows"], kind)
+    if len(wanted) != size:
+        raise UserError(f"class_weights has {len(wanted)} values for {size} labels")
+    return torch.tensor(wanted, dtype=torch.float32)
 
 
 def _probabilities(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

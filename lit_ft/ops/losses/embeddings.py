@@ -1,17 +1,71 @@
 """Losses of sentence embeddings, by sentence-transformers' names and formulas."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_ft.errors import UserError
+
 BatchTriplets = Literal["all", "hard", "hard_soft_margin", "semi_hard"]
+Kind = Literal["pairs", "scored", "labelled"]
+"""What rows are: texts that belong together, two texts with a score, one text with a label."""
+Loss = Literal[
+    "multiple_negatives", "triplet", "cosent", "cosine", "contrastive",
+    "batch_all", "batch_hard", "batch_hard_soft_margin", "batch_semi_hard",
+]  # fmt: skip
+LOSSES: dict[Kind, tuple[Loss, ...]] = {
+    "pairs": ("multiple_negatives", "triplet"),
+    "scored": ("cosent", "cosine", "contrastive"),
+    "labelled": ("batch_all", "batch_hard", "batch_hard_soft_margin", "batch_semi_hard"),
+}
+"""Losses of each kind of rows, the default one first."""
 
 
 def cosines(one: Tensor, other: Tensor) -> Tensor:
     """Returns the cosine of every vector of one to every vector of the other, `[n, m]`."""
     return F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).T
+
+
+def check_loss(loss: Loss, kind: Kind, columns: Sequence[str]) -> None:
+    """Makes sure that a loss is one of these rows.
+
+    Raises:
+        UserError: it is not.
+    """
+    if loss not in LOSSES[kind]:
+        rows = {"pairs": "pairs", "scored": "pairs with scores", "labelled": "texts with labels"}[kind]
+        raise UserError(f"loss {loss} is not for {rows}: choose one of {', '.join(LOSSES[kind])}")
+    if loss == "triplet" and len(columns) != 3:
+        raise UserError(f"loss triplet wants three columns, anchor, positive and negative; there are {columns}")
+
+
+def summed_loss(loss: Loss, vectors: Tensor, labels: Tensor | None, scale: float, margin: float | None) -> Tensor:
+    """Returns a loss of rows that are not each other's negatives, summed over them, a scalar.
+
+    Args:
+        loss: any but `multiple_negatives`.
+        vectors: of each row's texts, `[n, k, size]`.
+        labels: scores, or numbers for labels, `[n]`; not of triplets in rows.
+        scale: of the cosines in `cosent`.
+        margin: of distances; `None` = the usual one.
+    """
+    if not len(vectors):
+        return vectors.sum()
+    if loss == "triplet":
+        return triplet_losses(vectors, margin or 5.0).sum()
+    assert labels is not None
+    if loss.startswith("batch_"):  # one number for all triplets of rows: each row has its share
+        triplets: Any = loss.removeprefix("batch_")
+        return batch_triplet_loss(triplets, vectors[:, 0], labels, margin or 5.0) * len(vectors)
+    one, other = vectors[:, 0], vectors[:, 1]
+    if loss == "cosent":
+        return cosent_loss(one, other, labels, scale) * len(vectors)
+    if loss == "contrastive":
+        return contrastive_losses(one, other, labels, margin or 0.5).sum()
+    return cosine_losses(one, other, labels).sum()
 
 
 def ranking_losses(

@@ -31,6 +31,13 @@ class Replies:
     tokens: Tensor
     reference: Tensor | None = None
 
+    @classmethod
+    def of_tokens(cls, log_probs: Tensor, reply: Tensor, size: int) -> "Replies":
+        """Adds up the log-probabilities of tokens, `[tokens]`, by which of `size` replies each is of, `[tokens]`."""
+        sums = log_probs.new_zeros(size)
+        tokens = torch.zeros_like(sums, dtype=torch.long).index_add_(0, reply, torch.ones_like(reply))
+        return cls(sums.index_add(0, reply, log_probs), tokens)
+
     def __getitem__(self, rows: slice | Tensor) -> "Replies":
         reference = None if self.reference is None else self.reference[rows]
         return Replies(self.log_probs[rows], self.tokens[rows], reference)
@@ -107,6 +114,53 @@ def kto_losses(
     losses = 1 - torch.sigmoid(torch.where(desirable, gain, -gain))
     good, bad = (losses.new_full((), weight) for weight in weights)
     return torch.where(desirable, good, bad) * losses
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is known of the replies of a batch.
+
+    Attributes:
+        replies: all of them, those chosen first where they are pairs.
+        there: which rows have a reply, bool `[n]`, on the CPU.
+        desirable: which of single replies are good, bool `[n]`; `None` = they are pairs.
+    """
+
+    replies: Replies
+    there: Tensor
+    desirable: Tensor | None
+
+    @property
+    def pairs(self) -> Tensor:
+        """Which pairs have both replies, bool `[n / 2]`, on the CPU."""
+        return self.there.view(2, -1).all(0)
+
+    def loss_of_pairs(
+        self, loss_type: PairLoss, beta: float, smoothing: float, gamma: float, alpha: float
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the summed loss of pairs and their count.
+
+        Args:
+            loss_type: which loss.
+            beta: see `pair_losses`.
+            smoothing: likewise.
+            gamma: likewise.
+            alpha: weight of the mean loss of the chosen replies' tokens, which is added.
+        """
+        count = self.replies.log_probs.new_full((), int(self.pairs.sum()))
+        if not self.pairs.any():
+            return self.replies.log_probs.sum() * 0.0, count
+        chosen, rejected = (side[self.pairs] for side in self.replies.halves())
+        losses = pair_losses(loss_type, chosen, rejected, beta, smoothing, gamma)
+        if alpha:
+            losses = losses - alpha * chosen.log_probs.sum() / chosen.tokens.sum()
+        return losses.sum(), count
+
+    def loss_of_singles(self, divergence: Tensor, beta: float, weights: tuple[float, float]) -> tuple[Tensor, Tensor]:
+        """Returns the summed loss of single replies and their count; see `kto_losses`."""
+        assert self.desirable is not None
+        losses = kto_losses(self.replies, self.desirable, divergence, beta, weights)
+        return losses[self.there].sum(), losses.new_full((), int(self.there.sum()))
 
 
 def _log1mexp(value: Tensor) -> Tensor:
