@@ -16,6 +16,7 @@ from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ops.building.positions import longest_input
 
 Packing = Literal["wrapped", "best_fit", "none"]
 OF_FIM = ("fim_rate", "fim_spm_rate", "fim_prefix_token", "fim_middle_token", "fim_suffix_token")
@@ -165,7 +166,8 @@ class CausalLMDataModule(LanguageModelingDataModule):
 
     def _prompts(self, rows: dict[str, list[Any]]) -> dict[str, Any]:
         """Encodes prompts; of one that the model cannot take as a whole, the end is kept."""
-        limit, begin = self.longest_input, len(self.document_encoder.prefix)
+        limit = longest_input(self.pretrained_config(), self.tokenizer)
+        begin = len(self.document_encoder.prefix)
         whole = self.document_encoder.prompts(self._texts(rows))
         kept = whole
         if limit is not None:  # one token at least is to come

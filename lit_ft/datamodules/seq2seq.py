@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from lit_ft.data.batching.collators import Batch, Feature, pad, pad_targets
-from lit_ft.data.caching.cache import preparation_root
 from lit_ft.data.features.store import TARGETS, FeatureStore
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.ordering.samplers import FILLER, Key
@@ -21,26 +20,19 @@ from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import Names, as_list
 from lit_ft.data.reading.parallel import side_of
 from lit_ft.data.reading.raw import RawRows, Split
-from lit_ft.data.tokenizing.training import trained_folder
 from lit_ft.data.viewing.row_views import SequenceView, sequence
-from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.datamodules.own_tokenizer import OwnTokenizerDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.building.positions import longest_input
+from lit_ft.ops.building.positions import usual_length
 from lit_ft.ops.building.seq2seq import length_limit
 
 LONGEST = 1024
 """Tokens of a source where nobody says; the scripts' own limit."""
 DROPPED = {"empty_text": "drop", "unlabelled": "drop"}
 """Rows without a source or a target: left out and counted, as the scripts leave them out."""
-OF_TEXTS = (
-    "source_column_name", "source_template", "target_column_names", "source_lang", "target_lang", "column_mapping",
-    "column_names", "quoting", "delimiter", "sources", "validation_split_percentage", "max_train_samples",
-    "sample_head",
-)  # fmt: skip
-"""Options that decide which texts a tokenizer is trained on."""
 
 
-class Seq2SeqDataModule(TransformerDataModule):
+class Seq2SeqDataModule(OwnTokenizerDataModule):
     """Pairs of texts -> batches of `input_ids`, `attention_mask` `[batch, seq]` and `labels` `[batch, target seq]`.
 
     Rows hold source and target as two columns, as a nested column (`{"en": ..., "ro": ...}`), or line by line in two
@@ -72,7 +64,11 @@ class Seq2SeqDataModule(TransformerDataModule):
     """
 
     parallel_sides: tuple[str, str]
-    loading_options = TransformerDataModule.loading_options | {"ignore_pad_token_for_loss"}
+    masked = True
+    options_of_texts = (
+        "source_column_name", "source_template", "target_column_names", "source_lang", "target_lang",
+    )  # fmt: skip
+    loading_options = OwnTokenizerDataModule.loading_options | {"ignore_pad_token_for_loss"}
     language_options = ("source_lang", "target_lang")
     too_long = "longer than max_source_length or max_target_length"
     cut_advice = "raise the one that is short"
@@ -206,12 +202,10 @@ class Seq2SeqDataModule(TransformerDataModule):
     @property
     def longest_feature(self) -> int:
         """Most tokens of a source: by option, as the checkpoint's run had it, or what the model takes, up to 1,024."""
-        run = self.known.get("max_source_length")
         config = self.pretrained_config()
-        known = [self.tokenizer.model_max_length, LONGEST]
-        if config is not None:
-            known += filter(None, [longest_input(config, self.tokenizer), length_limit(config, "source")])
-        return int(self.hparams["max_source_length"] or run or min(known))
+        most = None if config is None else length_limit(config, "source")
+        given = self.hparams["max_source_length"] or self.known.get("max_source_length")
+        return int(given or usual_length(config, self.tokenizer, min(most or LONGEST, LONGEST)))
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -225,23 +219,13 @@ class Seq2SeqDataModule(TransformerDataModule):
             self._spoken = found
         return found
 
-    def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Trains the tokenizer, once per machine, or loads it; see the base."""
-        options = self.hparams["train_tokenizer"]
-        if options is None:
-            return super().load_tokenizer()
-        root = preparation_root(self.hparams["preparation_dir"])
-        rows = [self.source.fingerprint("train", root), {name: self.hparams[name] for name in OF_TEXTS}]
-        return AutoTokenizer.from_pretrained(trained_folder(options, True, rows, root, self._training_texts))  # type: ignore[no-any-return]
-
-    def _training_texts(self) -> Iterator[list[str]]:
-        with self.scratch():
-            for rows in self.load_rows("train").values():
-                columns = self._find_columns(rows, {}, labelled=True)
-                columns.check(rows.data.column_names, True, rows.place)
-                for batch in rows.batches(columns.needed(rows.data.column_names, True), 1024):
-                    yield [text for text in columns.sources(batch) if text]
-                    yield [text for texts in columns.references(batch) for text in texts]
+    def texts_of(self, rows: RawRows) -> Iterator[list[str]]:
+        """Sources and targets; see the base."""
+        columns = self._find_columns(rows, {}, labelled=True)
+        columns.check(rows.data.column_names, True, rows.place)
+        for batch in rows.batches(columns.needed(rows.data.column_names, True), 1024):
+            yield [text for text in columns.sources(batch) if text]
+            yield [text for texts in columns.references(batch) for text in texts]
 
     def _find_columns(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> PairColumns:
         options, template = self.hparams, self.hparams["source_template"]

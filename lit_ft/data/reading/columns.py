@@ -45,6 +45,31 @@ def is_plain(feature: Any) -> bool:
     return isinstance(feature, (Value, ClassLabel))
 
 
+def is_text(feature: Any) -> bool:
+    """Says whether a column holds strings."""
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def string_column(features: Mapping[str, Any], given: str | None, place: str) -> str:
+    """Returns the column of strings that is given, or else `text`, or else the only one.
+
+    Raises:
+        UserError: there is no such column, it holds something else, or there is more than one reading.
+    """
+    strings = [name for name, feature in features.items() if is_text(feature)]
+    held = {name: str(getattr(feature, "dtype", feature)) for name, feature in features.items()}
+    if given:
+        check_columns([given], list(features), place)
+        if given not in strings:
+            raise UserError(f"{place}: column {given!r} holds {held[given]}, not text; columns of text: {strings}")
+        return given
+    if "text" in strings or len(strings) == 1:
+        return "text" if "text" in strings else strings[0]
+    if not strings:
+        raise UserError(f"{place}: no column of text; columns: {held}")
+    raise UserError(f"{place}: which column is the text? columns: {list(features)}; set text_column_name")
+
+
 def guess_text_columns(present: Sequence[str], label_columns: Sequence[str], place: str) -> tuple[list[str], list[str]]:
     """Finds the text column, or the two of a pair, in this order: known pairs, known names, the only one there is.
 
