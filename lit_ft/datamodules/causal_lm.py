@@ -168,7 +168,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
         """Encodes prompts; of one that the model cannot take as a whole, the end is kept."""
         limit = longest_input(self.pretrained_config(), self.tokenizer)
         begin = len(self.document_encoder.prefix)
-        whole = self.document_encoder.prompts(self._texts(rows))
+        whole = self.document_encoder.prompts(self.texts(rows))
         kept = whole
         if limit is not None:  # one token at least is to come
             ends = np.maximum(whole.lengths - (limit - 1 - begin), begin)

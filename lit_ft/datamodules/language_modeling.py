@@ -12,8 +12,8 @@ from datasets import Dataset
 from lit_ft.data.grouping.blocks import PART
 from lit_ft.data.grouping.documents import DocumentEncoder
 from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.columns import string_column
-from lit_ft.data.reading.raw import RawRows, Split
+from lit_ft.data.reading.columns import string_column, texts_of
+from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.reading.readers import ReadOptions
 from lit_ft.data.streaming.streams import Stream
 from lit_ft.data.tokenizing.texts import TextEncoder
@@ -71,7 +71,7 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the text column; see the base."""
-        every = [rows for sets in raw.values() for rows in sets.values()]
+        every = every_set(raw)
         name = self.hparams["text_column_name"] or known.get("text_column")
         for rows in every:
             name = string_column(rows.data.features, name, rows.place)
@@ -96,7 +96,7 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
 
     def documents(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes texts whole, without special tokens; keeps which of them are pieces of a longer one."""
-        ids = self.document_encoder(self._texts(rows))
+        ids = self.document_encoder(self.texts(rows))
         features: dict[str, Any] = {"input_ids": ids, "row": np.arange(len(ids))}
         if PART in rows and not (self.hparams["streaming"] and split == "train"):  # streamed pieces are documents
             features[PART] = np.array(rows[PART], np.int64)
@@ -146,5 +146,6 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
                     log.info(f"{stream.name}: train_tokenizer reads the first {seen:,} rows of the stream")
                     return
 
-    def _texts(self, rows: dict[str, list[Any]]) -> list[str]:
-        return ["" if cell is None else str(cell) for cell in rows[self.description["text_column"]]]
+    def texts(self, rows: dict[str, list[Any]]) -> list[str]:
+        """Returns the text of each row."""
+        return texts_of(rows, [self.description["text_column"]])

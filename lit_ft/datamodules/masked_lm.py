@@ -13,9 +13,10 @@ from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.grouping.blocks import TextBlocks
 from lit_ft.data.grouping.cutting import Wrapped
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.ordering.samplers import FILLER, Key
+from lit_ft.data.ordering.samplers import Key, fillers
 from lit_ft.data.preparing.prepare import Prepared
 from lit_ft.data.reading.raw import Split
+from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.tokenizing.word_starts import WordStarts
 from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
@@ -119,8 +120,8 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         """Encodes documents, lines, or texts to fill in; see the base."""
         if split != "predict" and not self.hparams["line_by_line"]:
             return self.documents(rows, split)
-        encoded = self.encoder(self._texts(rows))
-        features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
+        encoded = self.encoder(self.texts(rows))
+        features = token_columns(encoded, ["input_ids"])  # a text is one segment
         if split != "predict":
             return features
         masks = encoded.input_ids.sums(encoded.input_ids.values == self.tokenizer.mask_token_id)
@@ -156,7 +157,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
             masked = chance(self._with_words(features), chances)
             batch = super().collate(masked, split, keys)
             batch["labels"] = pad_labels(batch["attention_mask"], [feature["labels"] for feature in masked])
-        batch["labels"][torch.tensor([index == FILLER for _, index in keys])] = IGNORED
+        batch["labels"][fillers(keys)] = IGNORED
         return batch
 
     def sequences(self, batch: Batch) -> list[SequenceView]:

@@ -14,9 +14,9 @@ from lit_ft.data.choices.texts import choice_texts
 from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.columns import Names, as_list, check_columns
-from lit_ft.data.reading.raw import RawRows, Rows, Split
-from lit_ft.data.reading.splits import same_texts
+from lit_ft.data.reading.columns import Names, as_list, texts_of
+from lit_ft.data.reading.raw import RawRows, Rows, Split, every_set
+from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError, did_you_mean
@@ -74,7 +74,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns, counts the choices of each row, and finds out how labels are written; see the base."""
-        every = [rows for sets in raw.values() for rows in sets.values()]
+        every = every_set(raw)
         labelled = "predict" not in raw
         layout, guessed = self._find_layout(every[0], known, labelled)
         if guessed:
@@ -129,10 +129,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         check_enough(choices)
         contexts, questions = (self._texts(rows, name) for name in ("context", "question"))
         encoded = self._choice_encoder(choice_texts(contexts, questions, choices, self.description["blank"]))
-        features = {"input_ids": encoded.input_ids, "sequences": encoded.lengths, "row": np.arange(len(choices))}
-        features["tokens_cut"] = encoded.tokens_cut
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            features["token_type_ids"] = encoded.token_type_ids
+        features = {**token_columns(encoded, self.tokenizer.model_input_names), "sequences": encoded.lengths}
         if split != "predict":
             strict = self.on_bad_rows["unknown_label"] == "error"
             labels, unknown = self._labels.encode(rows[self._layout.label], choices, strict)
@@ -161,12 +158,8 @@ class MultipleChoiceDataModule(TransformerDataModule):
 
     def groups(self, rows: RawRows) -> Rows | None:
         """Keeps the rows about a context together; see the base."""
-        known = self.known
-        name = self._find_layout(rows, known, labelled=False)[0].context
-        if not name:
-            return None
-        check_columns([name], rows.data.column_names, rows.place)
-        return same_texts(cell for batch in rows.batches([name]) for cell in batch[name])
+        name = self._find_layout(rows, self.known, labelled=False)[0].context
+        return rows.numbered_by(name) if name else None
 
     @cached_property
     def _choice_encoder(self) -> ChoiceEncoder:
@@ -198,6 +191,6 @@ class MultipleChoiceDataModule(TransformerDataModule):
         name = self.description[f"{which}_column"]
         if not name:
             return None
-        texts = ["" if cell is None else str(cell) for cell in rows[name]]
+        texts = texts_of(rows, [name])
         instead = self.description["question_texts"] if which == "question" else None
         return [instead.get(text, text) for text in texts] if instead else texts

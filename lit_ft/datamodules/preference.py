@@ -14,7 +14,7 @@ from lit_ft.data.chats.preferences import LABEL, Preference, PreferenceFormat, f
 from lit_ft.data.features.ragged import Array, Ragged
 from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.ordering.samplers import FILLER, Key, LengthSortedSampler
+from lit_ft.data.ordering.samplers import Key, LengthSortedSampler, fillers
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.data.viewing.row_views import SequenceView, token_parts
@@ -99,7 +99,7 @@ class PreferenceDataModule(ChatDataModule):
         batch = {name: value.transpose(0, 1).flatten(0, 1) for name, value in batch.items()}
         marks = [mark for side in zip(*(_sides(each, "learned") for each in features), strict=True) for mark in side]
         learned = pad_labels(batch["attention_mask"], marks) > 0
-        learned[torch.tensor([key[1] == FILLER for key in keys]).repeat(len(learned) // len(features))] = False
+        learned[fillers(keys).repeat(len(learned) // len(features))] = False
         batch["labels"] = torch.where(learned, batch["input_ids"], IGNORED)
         if "desirable" in features[0]:
             batch["desirable"] = torch.tensor([bool(feature["desirable"]) for feature in features])

@@ -17,7 +17,7 @@ from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import check_columns, check_texts
 from lit_ft.data.reading.formats.answers import answer_key, text_of, with_starts
 from lit_ft.data.reading.raw import RawRows, Rows, Split
-from lit_ft.data.reading.splits import same_texts
+from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
@@ -132,9 +132,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
             features |= {"holds_answer": inside, "windows_made": made}
         if split != "predict":
             features["labels"] = labels
-        features |= {"input_ids": windows.input_ids, "row": windows.row, "tokens_cut": windows.tokens_cut}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            features["token_type_ids"] = windows.token_type_ids
+        features |= token_columns(windows, self.tokenizer.model_input_names)
         if split != "train":
             features |= {name: getattr(windows, name) for name in ("cls_index", "char_starts", "char_ends")}
         return features
@@ -190,9 +188,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
 
     def groups(self, rows: RawRows) -> Rows | None:
         """Keeps the questions about a context together; see the base."""
-        name = self._column("context", rows.data.column_names, self.known)
-        check_columns([name], rows.data.column_names, rows.place)
-        return same_texts(cell for batch in rows.batches([name]) for cell in batch[name])
+        return rows.numbered_by(self._column("context", rows.data.column_names, self.known))
 
     @cached_property
     def windows(self) -> ContextWindows:

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Value
 from xxhash import xxh3_64_intdigest
 
@@ -14,7 +13,7 @@ from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.label_description import DistinctCells
 from lit_ft.data.labels import IGNORED, natural_key
 from lit_ft.data.ordering.orders import in_twos
-from lit_ft.data.ordering.samplers import FILLER, Key
+from lit_ft.data.ordering.samplers import Key, fillers
 from lit_ft.data.ordering.training_order import OwnOrder
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import check_columns, guess_label_column
@@ -172,7 +171,7 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         """Pads the texts; see the base."""
         batch = pad_sequences(features, self.tokenizer, 0, self.static_length, self.hparams["pad_to_multiple_of"])
         batch["text_ids"] = stack([feature["text_ids"] for feature in features])
-        batch["real"] = torch.tensor([key[1] != FILLER for key in keys])
+        batch["real"] = ~fillers(keys)
         return stack_labels(batch, features)
 
     def sequences(self, batch: Batch) -> list[SequenceView]:

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Value
 
 from lit_ft.data.batching.collators import Batch, Feature, stack_labels
 from lit_ft.data.features.store import FeatureStore
@@ -22,9 +21,12 @@ from lit_ft.data.reading.columns import (
     check_columns,
     guess_label_column,
     guess_text_columns,
+    is_plain,
     require_label_column,
+    texts_of,
 )
-from lit_ft.data.reading.raw import RawRows, Rows, Split
+from lit_ft.data.reading.raw import RawRows, Rows, Split, every_set
+from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.building.models import SEQUENCE_HEAD, pretrained_labels, pretrained_problem_type
@@ -73,7 +75,7 @@ class TextClassificationDataModule(TransformerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds columns, problem type and label names; see the base."""
-        every = [rows for sets in raw.values() for rows in sets.values()]
+        every = every_set(raw)
         self.description = {**known, **self._columns(every, known, labels_needed="predict" not in raw)}
         if "train" in raw or not {"labels", "problem_type", "multi_hot"} <= set(known):
             self.description = {**self.description, **self._labels(raw, known)}
@@ -99,9 +101,7 @@ class TextClassificationDataModule(TransformerDataModule):
         """Encodes text (or pair) and label; see the base."""
         texts, pairs = (self._joined(rows, which) for which in ("text_columns", "pair_columns"))
         encoded = self.encoder(texts or [], pairs)
-        features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            features["token_type_ids"] = encoded.token_type_ids
+        features = token_columns(encoded, self.tokenizer.model_input_names)
         if split != "predict":
             strict = self.on_bad_rows["unknown_label"] == "error"
             labels, unknown = self._coder.encode(self._coder.read(rows), strict)
@@ -167,7 +167,7 @@ class TextClassificationDataModule(TransformerDataModule):
         for rows in every:
             check_columns(texts + pairs + (labels if labels_needed else []), rows.data.column_names, rows.place)
             for name in texts + pairs:
-                if not isinstance(feature := rows.data.features[name], (Value, ClassLabel)):
+                if not is_plain(feature := rows.data.features[name]):
                     raise UserError(
                         f"{rows.place}: column {name!r} is nested ({feature}), not text; name another column, or "
                         "flatten it in the file"
@@ -215,11 +215,4 @@ class TextClassificationDataModule(TransformerDataModule):
 
     def _joined(self, rows: dict[str, list[Any]], which: str) -> list[str] | None:
         names = self.description[which]
-        if not names:
-            return None
-        texts = [["" if cell is None else str(cell) for cell in rows[name]] for name in names]
-        return (
-            texts[0]
-            if len(texts) == 1
-            else [self.hparams["text_column_delimiter"].join(row) for row in zip(*texts, strict=True)]
-        )
+        return texts_of(rows, names, self.hparams["text_column_delimiter"]) if names else None

@@ -8,19 +8,20 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from lit_ft.data.batching.collators import Batch, Feature, pad_labels
+from lit_ft.data.batching.collators import Batch, Feature, pad_labels, padding_before
 from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import IGNORED, class_names
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.raw import RawRows, Split
+from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.reading.readers import ReadOptions
 from lit_ft.data.tags.coding import TagCoder, piece_labels
 from lit_ft.data.tags.columns import column_of, guess_tags, guess_words
 from lit_ft.data.tags.description import describe_known, describe_tags, scheme_of_rows, survey
 from lit_ft.data.tags.rows import TagReader, reading_of
 from lit_ft.data.tags.schemes import OUTSIDE, TagScheme, check_scheme
+from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.tokenizing.words import WordEncoder, needs_prefix_space, takes_prefix_space
 from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
 from lit_ft.datamodules.base import TransformerDataModule
@@ -96,7 +97,7 @@ class TokenClassificationDataModule(TransformerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns, and the tags and their scheme; see the base."""
-        every = [rows for sets in raw.values() for rows in sets.values()]
+        every = every_set(raw)
         tagged = "predict" not in raw
         self.description = {**known, **self._columns(every, known, tagged)}
         if "train" in raw or "labels" not in known:
@@ -127,9 +128,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         """Encodes words and tags, in windows; see the base."""
         words = self._reader.words(rows)
         encoded = self.words(words)
-        features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            features["token_type_ids"] = encoded.token_type_ids
+        features = token_columns(encoded, self.tokenizer.model_input_names)
         if split != "train":
             features["first"] = encoded.first
         if split != "predict":
@@ -149,7 +148,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         if "labels" in features[0]:
             batch["labels"] = pad_labels(mask, [feature["labels"] for feature in features])
         if "first" in features[0]:
-            before = (mask.cumsum(1) == 0).sum(1).tolist()  # padding on the left
+            before = padding_before(mask).tolist()
             firsts = [torch.from_numpy(each["first"] + left) for each, left in zip(features, before, strict=True)]
             batch["first_tokens"] = torch.nn.utils.rnn.pad_sequence(firsts, batch_first=True, padding_value=-1).long()
         return batch

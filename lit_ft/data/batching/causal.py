@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_ft.data.batching.collators import Batch, Feature, pad
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.ordering.samplers import FILLER, Key
+from lit_ft.data.ordering.samplers import Key, fillers
 
 
 def causal_batch(
@@ -33,12 +33,11 @@ def causal_batch(
     batch = pad(features, tokenizer, static_length, multiple, "right")
     real = batch["attention_mask"].bool()
     labels = torch.where(real, batch["input_ids"], IGNORED)
-    for row, (feature, key) in enumerate(zip(features, keys, strict=True)):
+    for row, feature in enumerate(features):
         if "learned" in feature:
             labels[row, : len(feature["learned"])][torch.from_numpy(feature["learned"] == 0)] = IGNORED
         labels[row, : feature.get("context", 0)] = IGNORED
-        if key[1] == FILLER:
-            labels[row] = IGNORED
+    labels[fillers(keys)] = IGNORED
     batch["labels"] = labels
     if "documents" in features[0]:
         batch.pop("attention_mask")

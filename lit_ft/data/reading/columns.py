@@ -33,6 +33,18 @@ def check_columns(wanted: Iterable[str], present: Sequence[str], place: str) -> 
             raise UserError(f"{place} has no column {name!r}; columns: {list(present)}{did_you_mean(name, present)}")
 
 
+def texts_of(rows: Mapping[str, Sequence[Any]], names: Sequence[str], delimiter: str = " ") -> list[str]:
+    """Returns the text of each row, of one column, or of several joined; of a number, as it is written.
+
+    Args:
+        rows: cells by column.
+        names: the columns.
+        delimiter: what joins several.
+    """
+    columns = [["" if cell is None else str(cell) for cell in rows[name]] for name in names]
+    return columns[0] if len(columns) == 1 else [delimiter.join(cells) for cells in zip(*columns, strict=True)]
+
+
 def check_texts(wanted: Iterable[str], features: Mapping[str, Any], place: str) -> None:
     """Raises a `UserError` for the first column that holds lists or the like where a text is expected."""
     for name in wanted:
