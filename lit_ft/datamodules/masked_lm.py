@@ -18,7 +18,7 @@ from lit_ft.data.preparing.prepare import Prepared
 from lit_ft.data.reading.raw import Split
 from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.tokenizing.word_starts import WordStarts
-from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
+from lit_ft.data.viewing.row_views import SequenceView, labelled_part
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import RowError, UserError
 from lit_ft.ops.building.objectives import is_permutation
@@ -164,17 +164,18 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         """Tokens, those to be guessed with what they are; see the base."""
         if "labels" not in batch:
             return super().sequences(batch)
-        real, labels = batch["attention_mask"][0].bool(), batch["labels"]
+        labels = batch["labels"]
         if "target_mapping" in batch:  # labels of a permutation stand by themselves
             known = labels[0] != IGNORED
             places = batch["target_mapping"][0, known].argmax(-1)
             labels = torch.full_like(batch["input_ids"], IGNORED).index_put_(
                 (torch.tensor(0), places), labels[0, known]
             )
-        ids, labels = (each[0][real].tolist() for each in (batch["input_ids"], labels))
-        roles: list[Role] = ["plain" if label == IGNORED else "masked" for label in labels]
-        hidden = [None if label == IGNORED else self.tokenizer.decode([label]) for label in labels]
-        return [sequence(self.tokenizer, ids, roles, hidden)]
+        return [
+            labelled_part(
+                self.tokenizer, batch, labels, ("plain", "masked"), lambda label: str(self.tokenizer.decode([label]))
+            )
+        ]
 
     @cached_property
     def permuted(self) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from lit_ft.data.batching.collators import Batch, Feature, pad_sequences, stack_labels
 from lit_ft.data.choices.columns import ChoiceLayout, find_layout
 from lit_ft.data.choices.encoding import ChoiceEncoder
-from lit_ft.data.choices.rows import ChoiceLabels, LabelKind, LabelVotes, check_enough, is_missing, read_choices
+from lit_ft.data.choices.rows import ChoiceLabels, LabelKind, LabelVotes, check_enough, read_choices
 from lit_ft.data.choices.survey import survey_choices
 from lit_ft.data.choices.texts import choice_texts
 from lit_ft.data.features.store import FeatureStore
@@ -92,10 +92,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
             self.notes.append(f"{every[0].place}: labels in {layout.label!r} read as {kind}")
         return {
             **known,
-            "context_column": layout.context,
-            "question_column": layout.question,
-            "choice_columns": layout.choices,
-            "label_column": layout.label,
+            **layout.plain(),
             "label_kind": kind,
             "first_label": self.hparams["first_label"] or known.get("first_label", 0),
             "choice_counts": sorted(counts),
@@ -115,13 +112,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         texts: list[list[str | None]] = [list(questions), ["\n".join(each.texts) for each in choices]]
         if split == "predict":
             return RowContent(texts, None)
-        cells = rows[self._layout.label]
-        places = self._labels.encode(cells, choices, strict=False)[0]
-        chosen = [
-            each.texts[place] if place >= 0 else None if is_missing(cell) or str(cell).strip() == "-1" else str(cell)
-            for cell, each, place in zip(cells, choices, places, strict=True)
-        ]
-        return RowContent(texts, chosen)
+        return RowContent(texts, self._labels.chosen(rows[self._layout.label], choices))
 
     def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes each row's choices, laid end to end, and its label; see the base."""
@@ -167,10 +158,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
 
     @property
     def _layout(self) -> ChoiceLayout:
-        known = self.description
-        return ChoiceLayout(
-            known["context_column"], known["question_column"], known["choice_columns"], known["label_column"]
-        )
+        return ChoiceLayout.of(self.description)
 
     @property
     def _labels(self) -> ChoiceLabels:

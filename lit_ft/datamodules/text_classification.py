@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from lit_ft.data.batching.collators import Batch, Feature, stack_labels
 from lit_ft.data.features.store import FeatureStore
-from lit_ft.data.label_description import LabelCoder, LabelColumns, count_labels, label_name, numbered_labels
+from lit_ft.data.label_description import (
+    LabelCoder,
+    LabelColumns,
+    count_labelled_rows,
+    label_name,
+    numbered_labels,
+)
 from lit_ft.data.labels import ProblemType
 from lit_ft.data.ordering.orders import weighted
 from lit_ft.data.ordering.samplers import Key, balanced_weights
@@ -110,14 +115,7 @@ class TextClassificationDataModule(TransformerDataModule):
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """Counts the rows of each label; see the base."""
-        total: dict[str, Any] = {}
-        for store in train:
-            last = -1
-            for row, labels in store.parts("row", "labels"):
-                begins = np.diff(row, prepend=last) > 0  # the windows of a row count once
-                last = row[-1] if len(row) else last
-                count_labels(labels[begins], self.description, total)
-        return total
+        return count_labelled_rows(train, self.description)
 
     def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads the features and stacks the labels; see the base."""
@@ -131,7 +129,8 @@ class TextClassificationDataModule(TransformerDataModule):
         """Counts the rows of each label; see the base."""
         if "labels" not in store.column_names or self.description["problem_type"] == "regression":
             return {}
-        return dict(zip(self.description["labels"], self.summarise([store])["label_counts"], strict=True))
+        counts = count_labelled_rows([store], self.description)["label_counts"]
+        return dict(zip(self.description["labels"], counts, strict=True))
 
     def strata(self, rows: RawRows) -> Rows | None:
         """Keeps the proportions of the labels in a validation split cut from train."""
@@ -185,26 +184,15 @@ class TextClassificationDataModule(TransformerDataModule):
         config = self.pretrained_config()
         given = known.get("labels") or (pretrained_labels(config, SEQUENCE_HEAD) if config else None)
         if "train" not in raw and given:
+            scored = every_set({which: sets for which, sets in raw.items() if which != "predict"})
             kind = self._label_columns.problem_type or pretrained_problem_type(config)
-            scored = [rows for which, sets in raw.items() if which != "predict" for rows in sets.values()]
-            vectors = self._label_columns.holds_vectors(kind, self._label_columns.cells(scored), given)
-            return {"labels": given, "problem_type": kind, "multi_hot": vectors}
+            return self._label_columns.describe_known(scored, given, kind)
         train = list((raw.get("train") or self.load_rows("train")).values())
         if not self.description["label_columns"]:  # rows to predict do not say which column it is
             self.description["label_columns"] = require_label_column(train[0].data.column_names, train[0].place)
         if self.hparams["streaming"]:
-            self._require_names(train, given)
+            self._label_columns.check_streamed(train, given)
         return self._label_columns.describe(train, given, "labels" in known, self.notes)
-
-    def _require_names(self, first_rows: list[RawRows], given: list[str] | None) -> None:
-        columns = self._label_columns
-        if given or len(columns.columns) > 1 or columns.own_names(first_rows):
-            return
-        if (columns.problem_type or columns.infer(first_rows)) != "regression":
-            raise UserError(
-                f"{first_rows[0].place}: streaming does not read all rows in advance, so their labels are not known: "
-                "set label_names"
-            )
 
     @property
     def _coder(self) -> LabelCoder:
