@@ -123,16 +123,16 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
         given = self.hparams[self.length_option] or self.known.get("length")
         return check_length(self.length_option, given or usual_length(config, self.tokenizer, LONGEST), config)
 
-    def texts_of(self, rows: RawRows) -> Iterator[list[str]]:
+    def texts_in(self, rows: RawRows) -> Iterator[list[str]]:
         """The text; see the base."""
         name = string_column(rows.data.features, self.hparams["text_column_name"], rows.place)
         for batch in rows.batches([name], 1024):
             yield [str(text) for text in batch[name] if text is not None]
 
-    def texts_to_learn(self) -> Iterator[list[str]]:
+    def training_texts(self) -> Iterator[list[str]]:
         """Those of all rows; of each stream, of its first ones; see the base."""
         if not self.hparams["streaming"]:
-            yield from super().texts_to_learn()
+            yield from super().training_texts()
         for source in self.source.streams:
             yield from self._streamed_texts(source.stream)
 
@@ -140,7 +140,7 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
         seen = 0
         for part in range(stream.parts):
             for _, table in stream.chunks(part):
-                yield from self.texts_of(RawRows(Dataset(table), stream.name))
+                yield from self.texts_in(RawRows(Dataset(table), stream.name))
                 seen += len(table)
                 if seen >= STREAMED_ROWS:
                     log.info(f"{stream.name}: train_tokenizer reads the first {seen:,} rows of the stream")

@@ -4,11 +4,10 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from lit_ft.data.batching.collators import Batch, Feature, pad_labels
 from lit_ft.data.batching.masking import Masking
-from lit_ft.data.batching.permutation import Permutation
+from lit_ft.data.batching.permutation import Permutation, labels_at_tokens
 from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.grouping.blocks import TextBlocks
 from lit_ft.data.grouping.cutting import Wrapped
@@ -59,10 +58,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
 
     masked, length_option = True, "max_seq_length"
     cut_advice = "raise max_seq_length"
-    loading_options = LanguageModelingDataModule.loading_options | {
-        "mlm_probability", "mask_replace_prob", "random_replace_prob", "span_geometric_p", "max_span_length",
-        "plm_probability", "whole_word_mask", "span_mask",
-    }  # fmt: skip
+    loading_options = LanguageModelingDataModule.loading_options | {*OF_MASKS, *OF_PERMUTATIONS, "max_span_length"}
 
     def __init__(
         self,
@@ -164,18 +160,8 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         """Tokens, those to be guessed with what they are; see the base."""
         if "labels" not in batch:
             return super().sequences(batch)
-        labels = batch["labels"]
-        if "target_mapping" in batch:  # labels of a permutation stand by themselves
-            known = labels[0] != IGNORED
-            places = batch["target_mapping"][0, known].argmax(-1)
-            labels = torch.full_like(batch["input_ids"], IGNORED).index_put_(
-                (torch.tensor(0), places), labels[0, known]
-            )
-        return [
-            labelled_part(
-                self.tokenizer, batch, labels, ("plain", "masked"), lambda label: str(self.tokenizer.decode([label]))
-            )
-        ]
+        labels = labels_at_tokens(batch) if self.permuted else batch["labels"]
+        return [labelled_part(self.tokenizer, batch, labels, ("plain", "masked"))]
 
     @cached_property
     def permuted(self) -> bool:
@@ -186,30 +172,15 @@ class MaskedLMDataModule(LanguageModelingDataModule):
 
     def _chance(self, split: Split) -> Masking | Permutation:
         """Returns what decides which tokens are predicted."""
-        options, tokenizer = self.hparams, self.tokenizer
-        seed, longest = self.seed if split == "train" else EVALUATION[0], options["max_span_length"]
+        tokenizer, names = self.tokenizer, OF_PERMUTATIONS if self.permuted else OF_MASKS
+        options = {name: self.hparams[name] for name in names}
+        options["seed"] = self.seed if split == "train" else EVALUATION[0]
+        if self.hparams["max_span_length"] is not None:  # of either, the usual one is another
+            options["max_span_length"] = self.hparams["max_span_length"]
+        mask, special = tokenizer.mask_token_id, tokenizer.all_special_ids
         if self.permuted:
-            return Permutation(
-                mask_token_id=tokenizer.mask_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-                special_ids=tokenizer.all_special_ids,
-                plm_probability=options["plm_probability"],
-                max_span_length=5 if longest is None else longest,
-                seed=seed,
-            )
-        return Masking(
-            mask_token_id=tokenizer.mask_token_id,
-            vocab_size=len(tokenizer),
-            special_ids=tokenizer.all_special_ids,
-            mlm_probability=options["mlm_probability"],
-            mask_replace_prob=options["mask_replace_prob"],
-            random_replace_prob=options["random_replace_prob"],
-            whole_word=options["whole_word_mask"],
-            span=options["span_mask"],
-            span_geometric_p=options["span_geometric_p"],
-            max_span_length=10 if longest is None else longest,
-            seed=seed,
-        )
+            return Permutation(mask, tokenizer.pad_token_id, special, **options)
+        return Masking(mask, len(tokenizer), special, **options)
 
     def _with_words(self, features: list[Feature]) -> list[Feature]:
         if not (self.hparams["whole_word_mask"] or self.hparams["span_mask"]):

@@ -27,18 +27,18 @@ class OwnTokenizerDataModule(TransformerDataModule):
     """Options of the task that decide which texts of its rows a tokenizer is trained on."""
 
     @abstractmethod
-    def texts_of(self, rows: RawRows) -> Iterator[list[str]]:
+    def texts_in(self, rows: RawRows) -> Iterator[list[str]]:
         """Yields what a tokenizer learns of a set of training rows, in batches.
 
         Raises:
             UserError: the rows do not hold the columns.
         """
 
-    def texts_to_learn(self) -> Iterator[list[str]]:
+    def training_texts(self) -> Iterator[list[str]]:
         """Yields what a tokenizer is trained on, in batches."""
         with self.scratch():
             for rows in self.load_rows("train").values():
-                yield from self.texts_of(rows)
+                yield from self.texts_in(rows)
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Trains the tokenizer, once per machine, or loads it; see the base."""
@@ -48,5 +48,5 @@ class OwnTokenizerDataModule(TransformerDataModule):
         root = preparation_root(self.hparams["preparation_dir"])
         decide = {name: self.hparams[name] for name in (*self.options_of_texts, *OF_ROWS)}
         rows = [self.source.fingerprint("train", root), decide]
-        folder = trained_folder(options, self.masked, rows, root, self.texts_to_learn)
+        folder = trained_folder(options, self.masked, rows, root, self.training_texts)
         return AutoTokenizer.from_pretrained(folder)  # type: ignore[no-any-return]

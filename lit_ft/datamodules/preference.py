@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lit_ft.data.batching.collators import Batch, Feature, pad_labels, pad_sequences
+from lit_ft.data.chats.encoding import cut_to, end_to_end
 from lit_ft.data.chats.formats import Conversation
 from lit_ft.data.chats.preferences import LABEL, Preference, PreferenceFormat, find_preferences
 from lit_ft.data.features.ragged import Array, Ragged
@@ -73,19 +74,17 @@ class PreferenceDataModule(ChatDataModule):
 
     def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Renders and encodes both conversations of each row, laid end to end; see the base."""
-        found, most, shape = self.read_rows(rows, split), self.longest_feature, self.find_format(list(rows), split)
+        found, shape = self.read_rows(rows, split), self.find_format(list(rows), split)
         sides = [each for row in found for each in (row.chosen, row.rejected) if each is not None]
         size = 2 if shape.paired else 1
-        ids, learned = self._encoded(sides, size)
-        part = slice(-most, None) if self.hparams["truncation_side"] == "last" else slice(most)
-        kept, marks = [each[part] for each in ids], [each[part].astype(int) for each in learned]
-        cut = [len(whole) - len(rest) for whole, rest in zip(ids, kept, strict=True)]
+        encoded = self._encoded(sides, size)
+        kept, marks, cut = cut_to(self.longest_feature, self.hparams["truncation_side"], *encoded)
         features: dict[str, Any] = {
-            "input_ids": Ragged.of(_joined(kept, size)),
-            "learned": Ragged.of(_joined(marks, size)),
+            "input_ids": end_to_end(kept, size),
+            "learned": end_to_end(marks, size),
             "sequences": Ragged.of(np.array([len(each) for each in kept]).reshape(-1, size).tolist()),
             "row": np.arange(len(found)),
-            "tokens_cut": np.array(cut, np.int64).reshape(-1, size).sum(1),
+            "tokens_cut": cut.reshape(-1, size).sum(1),
             "equal_replies": np.array([row.equal for row in found]),
         }
         if LABEL in shape.columns:
@@ -145,8 +144,3 @@ class PreferenceDataModule(ChatDataModule):
 def _sides(feature: Feature, column: str) -> list[Array]:
     """Takes what is laid end to end apart."""
     return np.split(feature[column], np.cumsum(feature["sequences"])[:-1])
-
-
-def _joined(sides: list[Any], size: int) -> list[list[int]]:
-    """Lays the sides of each row end to end."""
-    return [np.concatenate(sides[at : at + size]).tolist() for at in range(0, len(sides), size)]

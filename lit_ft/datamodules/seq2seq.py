@@ -15,11 +15,11 @@ from lit_ft.data.labels import IGNORED
 from lit_ft.data.ordering.samplers import FILLER, Key
 from lit_ft.data.pairs.columns import PairColumns, find_columns
 from lit_ft.data.pairs.encoding import PairEncoder
-from lit_ft.data.pairs.languages import decoder_begin, set_languages, token_of
+from lit_ft.data.pairs.languages import decoder_begin, set_languages
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import Names, as_list
 from lit_ft.data.reading.parallel import side_of
-from lit_ft.data.reading.raw import RawRows, Split
+from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.viewing.row_views import SequenceView, sequence
 from lit_ft.datamodules.own_tokenizer import OwnTokenizerDataModule
 from lit_ft.errors import UserError
@@ -117,21 +117,13 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; says how targets begin and how long they become; see the base."""
-        options, first = self.hparams, next(rows for sets in raw.values() for rows in sets.values())
-        columns = self._find_columns(first, known, labelled="predict" not in raw)
+        options = self.hparams
+        columns = self._find_columns(every_set(raw)[0], known, labelled="predict" not in raw)
         for kind, sets in raw.items():
-            for rows in sets.values():
-                columns.check(rows.data.column_names, kind != "predict", rows.place)
-            needed = {tuple(columns.needed(rows.data.column_names, kind != "predict")) for rows in sets.values()}
-            if len(needed) > 1:
-                raise UserError(f"the {kind} sets have their texts in different columns: {sorted(needed)}")
-            self._columns_of[kind] = list(*needed)
+            self._columns_of[kind] = columns.needed_of(kind, sets.values())
         prefix = options["source_prefix"]
         if prefix is None and (prefix := known.get("source_prefix", "")) == "" and self._wants_prefix:
             self.notes.append("T5 was trained with a prefix for each task: set source_prefix, such as 'summarize: '")
-        begin = decoder_begin(self.tokenizer, self.tokenizer.init_kwargs.get("tgt_lang"))
-        if options["forced_bos_token"] is not None:
-            begin = {**begin, "forced_bos_token_id": token_of(self.tokenizer, options["forced_bos_token"])}
         of_run = known.get("val_max_target_length") if "predict" in raw else None
         self.description = {
             **known,
@@ -140,7 +132,7 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
             "max_source_length": self.longest_feature,
             "max_target_length": options["max_target_length"],
             "val_max_target_length": options["val_max_target_length"] or of_run or options["max_target_length"],
-            "decoder_begin": begin,
+            "decoder_begin": decoder_begin(self.tokenizer, options["forced_bos_token"]),
         }
         return self.description
 
@@ -155,7 +147,7 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
     def info_columns(self, present: list[str], split: Split) -> list[str]:
         """The references in evaluation, all columns in prediction; see the base."""
         if split in ("train", "predict"):
-            return present if split == "predict" else []
+            return super().info_columns(present, split)
         columns = self._columns
         return [columns.nested] if columns.nested in present else columns.references_among(present)
 
@@ -219,7 +211,7 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
             self._spoken = found
         return found
 
-    def texts_of(self, rows: RawRows) -> Iterator[list[str]]:
+    def texts_in(self, rows: RawRows) -> Iterator[list[str]]:
         """Sources and targets; see the base."""
         columns = self._find_columns(rows, {}, labelled=True)
         columns.check(rows.data.column_names, True, rows.place)

@@ -46,6 +46,29 @@ def causal_batch(
     return batch
 
 
+def batch_to_go_on(
+    features: list[Feature],
+    keys: list[Key],
+    prompts: bool,
+    tokenizer: PreTrainedTokenizerBase,
+    static_length: int | None,
+    multiple: int | None,
+) -> Batch:
+    """Makes a batch of prompts, padded on the left where nothing is to be added, or one to learn from.
+
+    Args:
+        features: as of `causal_batch`.
+        keys: as of `causal_batch`.
+        prompts: whether they are to be gone on from.
+        tokenizer: as of `causal_batch`.
+        static_length: as of `causal_batch`; prompts are as long as the longest.
+        multiple: as of `causal_batch`.
+    """
+    if prompts:
+        return pad(features, tokenizer, None, multiple, "left")
+    return causal_batch(features, keys, tokenizer, static_length, multiple)
+
+
 def positions(documents: list[np.ndarray], width: int) -> torch.Tensor:
     """Returns position ids that begin anew at every document, `[batch, width]`; 0 at padding.
 

@@ -10,6 +10,7 @@ from datasets import Translation
 
 from lit_ft.data.labels import class_names
 from lit_ft.data.reading.columns import Names, as_list, check_columns
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.errors import RowError, UserError, did_you_mean
 
 NESTED = "translation"
@@ -62,6 +63,20 @@ class PairColumns:
         if self.nested and self.nested in present:
             return [self.nested]
         return list(dict.fromkeys([*self.of_source, *(self.references_among(present) if labelled else [])]))
+
+    def needed_of(self, kind: Split, sets: Iterable[RawRows]) -> list[str]:
+        """Returns the columns that are read of all sets of a kind of split.
+
+        Raises:
+            UserError: they are not there, or not the same in all.
+        """
+        labelled, needed = kind != "predict", set[tuple[str, ...]]()
+        for rows in sets:
+            self.check(rows.data.column_names, labelled, rows.place)
+            needed.add(tuple(self.needed(rows.data.column_names, labelled)))
+        if len(needed) > 1:
+            raise UserError(f"the {kind} sets have their texts in different columns: {sorted(needed)}")
+        return list(*needed)
 
     @property
     def of_source(self) -> list[str]:

@@ -199,7 +199,7 @@ def labelled_part(
     batch: Mapping[str, Any],
     labels: torch.Tensor,
     roles: tuple[Role, Role],
-    said: Callable[[int], str | None],
+    said: Callable[[int], str | None] | None = None,
 ) -> SequenceView:
     """Makes a part of a batch of one row, each token with its label.
 
@@ -208,12 +208,13 @@ def labelled_part(
         batch: `input_ids` and `attention_mask` `[1, seq]`.
         labels: `[1, seq]`; -100 = none.
         roles: of tokens without a label, and with one.
-        said: what is shown of a label.
+        said: what is shown of a label; `None` = labels are tokens.
     """
     real = batch["attention_mask"][0].bool()
     ids, known = batch["input_ids"][0][real].tolist(), labels[0][real].tolist()
     each = [roles[label != IGNORED] for label in known]
-    return sequence(tokenizer, ids, each, [None if label == IGNORED else said(label) for label in known])
+    shown = said or (lambda label: str(tokenizer.decode([label])))
+    return sequence(tokenizer, ids, each, [None if label == IGNORED else shown(label) for label in known])
 
 
 def tokens_and_answer(tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any]) -> tuple[list[int], slice]:
