@@ -100,7 +100,8 @@ class QuestionAnsweringDataModule(TransformerDataModule):
 
     def info_columns(self, present: list[str], split: Split) -> list[str]:
         """The context, which answers are cut from, and the gold answers; in prediction all columns."""
-        return {"train": [], "predict": present}.get(split, self.input_columns(split))
+        evaluated = split not in ("train", "predict")
+        return self.input_columns(split) if evaluated else super().info_columns(present, split)
 
     def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """Question and context, and the different answers; see the base."""
@@ -161,11 +162,10 @@ class QuestionAnsweringDataModule(TransformerDataModule):
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """Says how many windows hold an answer; see the base."""
-        parts = [part for store in train for part in store.parts("holds_answer", "windows_made")]
-        kept, holding = sum(len(part[0]) for part in parts), sum(int(part[0].sum()) for part in parts)
+        kept, holding = sum(map(len, train)), sum(store.total("holds_answer") for store in train)
         if not kept:
             raise UserError("no training row has its answer in the context: on_bad_answer drops them all")
-        left_out = sum(int(part[1].sum()) for part in parts) - kept
+        left_out = sum(store.total("windows_made") for store in train) - kept
         chosen = f", {left_out:,} are left out (negative_window_ratio)" if left_out else ""
         self.notes.append(f"train: {kept:,} windows, {holding:,} of them with an answer{chosen}")
         return {}

@@ -13,7 +13,7 @@ from lit_ft.data.batching.collators import Batch, Feature, pad, pad_targets
 from lit_ft.data.features.store import TARGETS, FeatureStore
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.ordering.samplers import FILLER, Key
-from lit_ft.data.pairs.columns import PairColumns, find_columns
+from lit_ft.data.pairs.columns import AskedPairs, PairColumns, find_columns
 from lit_ft.data.pairs.encoding import PairEncoder
 from lit_ft.data.pairs.languages import decoder_begin, set_languages
 from lit_ft.data.preparing.featurizing import RowContent
@@ -118,7 +118,7 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; says how targets begin and how long they become; see the base."""
         options = self.hparams
-        columns = self._find_columns(every_set(raw)[0], known, labelled="predict" not in raw)
+        columns = find_columns(every_set(raw)[0], self._asked, known, labelled="predict" not in raw)
         for kind, sets in raw.items():
             self._columns_of[kind] = columns.needed_of(kind, sets.values())
         prefix = options["source_prefix"]
@@ -165,7 +165,7 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """Says how many targets are cut, which teaches a model to stop early; see the base."""
-        cut = sum(int(part[0].sum()) for store in train for part in store.parts("target_cut"))
+        cut = sum(store.total("target_cut") for store in train)
         if cut:
             self.notes.append(
                 f"train: {cut:,} targets are cut to max_target_length {self.hparams['max_target_length']}"
@@ -213,23 +213,18 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
 
     def texts_in(self, rows: RawRows) -> Iterator[list[str]]:
         """Sources and targets; see the base."""
-        columns = self._find_columns(rows, {}, labelled=True)
+        columns = find_columns(rows, self._asked, {}, labelled=True)
         columns.check(rows.data.column_names, True, rows.place)
         for batch in rows.batches(columns.needed(rows.data.column_names, True), 1024):
             yield [text for text in columns.sources(batch) if text]
             yield [text for texts in columns.references(batch) for text in texts]
 
-    def _find_columns(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> PairColumns:
-        options, template = self.hparams, self.hparams["source_template"]
-        given = options["source_column_name"] or options["target_column_names"] or template
-        lines = self.parallel_sides[0]
-        if not labelled and rows.data.column_names == [lines] and not template:
-            return PairColumns(lines, ["target"])  # a text file to predict, whatever train's columns are called
-        if "columns" in known and not given:
-            return PairColumns(**known["columns"])
+    @property
+    def _asked(self) -> AskedPairs:
+        options = self.hparams
+        source, targets = options["source_column_name"], as_list(options["target_column_names"])
         languages = (options["source_lang"], options["target_lang"])
-        columns = (options["source_column_name"], options["target_column_names"])
-        return find_columns(rows.data.features, rows.place, *columns, languages, labelled, template)
+        return AskedPairs(source, targets, options["source_template"], languages, self.parallel_sides[0])
 
     @property
     def _columns(self) -> PairColumns:
