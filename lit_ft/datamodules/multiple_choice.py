@@ -76,7 +76,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         """Finds the columns, counts the choices of each row, and finds out how labels are written; see the base."""
         every = every_set(raw)
         labelled = "predict" not in raw
-        layout, guessed = self._find_layout(every[0], known, labelled)
+        layout, guessed = find_layout(every[0], self._asked, known, labelled)
         if guessed:
             self.notes.append(f"{every[0].place}: reading {layout.inputs} as context, question and choices")
         for rows in every:
@@ -149,7 +149,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
 
     def groups(self, rows: RawRows) -> Rows | None:
         """Keeps the rows about a context together; see the base."""
-        name = self._find_layout(rows, self.known, labelled=False)[0].context
+        name = find_layout(rows, self._asked, self.known, labelled=False)[0].context
         return rows.numbered_by(name) if name else None
 
     @cached_property
@@ -165,15 +165,13 @@ class MultipleChoiceDataModule(TransformerDataModule):
         known = self.description
         return ChoiceLabels(known["label_column"], known["label_kind"], known["first_label"])
 
-    def _find_layout(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> tuple[ChoiceLayout, bool]:
+    @property
+    def _asked(self) -> ChoiceLayout:
         options = self.hparams
-        given = ChoiceLayout(
-            options["context_column_name"],
-            options["question_column_name"],
-            as_list(options["choice_column_names"]),
-            options["label_column_name"],
+        choices = as_list(options["choice_column_names"])
+        return ChoiceLayout(
+            options["context_column_name"], options["question_column_name"], choices, options["label_column_name"]
         )
-        return find_layout(rows, given, known, labelled)
 
     def _texts(self, rows: dict[str, list[Any]], which: str) -> list[str] | None:
         name = self.description[f"{which}_column"]

@@ -24,8 +24,8 @@ from lit_ft.data.reading.columns import (
     Names,
     as_list,
     check_columns,
+    find_text_columns,
     guess_label_column,
-    guess_text_columns,
     is_plain,
     require_label_column,
     texts_of,
@@ -151,15 +151,9 @@ class TextClassificationDataModule(TransformerDataModule):
     def _columns(self, every: list[RawRows], known: dict[str, Any], labels_needed: bool) -> dict[str, Any]:
         options, first = self.hparams, every[0]
         present = first.data.column_names
-        labels = as_list(options["label_column_name"]) or known.get("label_columns") or guess_label_column(present)
-        if options["text_column_names"]:
-            texts, pairs = as_list(options["text_column_names"]), as_list(options["text_pair_column_names"])
-        elif "text_columns" in known:
-            texts, pairs = known["text_columns"], known["pair_columns"]
-        else:
-            pairs = as_list(options["text_pair_column_names"])
-            texts, guessed = guess_text_columns(present, labels + pairs, first.place)
-            pairs = pairs or guessed
+        asked = options["text_column_names"], options["text_pair_column_names"], options["label_column_name"]
+        texts, pairs, labels, guessed = find_text_columns(present, first.place, *asked, known)
+        if guessed:
             self.notes.append(f"{first.place}: reading {' and '.join(map(repr, texts + pairs))} as text")
         if labels_needed and not labels:
             labels = require_label_column(present, first.place)

@@ -4,6 +4,7 @@ from datasets import Value
 from lit_ft.data.reading.columns import (
     as_list,
     check_columns,
+    find_text_columns,
     guess_label_column,
     guess_text_columns,
     string_column,
@@ -83,3 +84,14 @@ def test_the_column_of_strings() -> None:
             string_column(features, given, "here")
     with pytest.raises(UserError, match=r"here: no column of text; columns: \{'n': 'int64'\}"):
         string_column({"n": features["n"]}, None, "here")
+
+
+def test_columns_are_as_asked_for_as_known_or_as_guessed() -> None:
+    present, known = (
+        ["text", "other", "label"],
+        {"text_columns": ["other"], "pair_columns": [], "label_columns": ["text"]},
+    )
+    assert find_text_columns(present, "x", "other", "text", "", {}) == (["other"], ["text"], ["label"], False)
+    assert find_text_columns(present, "x", "", "", "", known) == (["other"], [], ["text"], False)
+    assert find_text_columns(present, "x", "", "", "", {}) == (["text"], [], ["label"], True)
+    assert find_text_columns(present, "x", "", ["other"], "text", {})[1:] == (["other"], ["text"], True)

@@ -1,7 +1,7 @@
 """Which columns hold the text, the second text and the label: given by name, or guessed where there is one reading."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets import ClassLabel, Value
 
@@ -101,6 +101,47 @@ def guess_text_columns(present: Sequence[str], label_columns: Sequence[str], pla
     if len(rest) == 1:
         return rest, []
     raise UserError(f"{place}: which column is the text? columns: {list(present)}; set text_column_names")
+
+
+class TextColumns(NamedTuple):
+    """Columns of a text, or of a pair of texts, and of what is to be said of it.
+
+    Attributes:
+        texts: those that make the text.
+        pairs: those that make the second text; empty = there is none.
+        labels: those of the label; empty = none is known.
+        guessed: whether the texts are read off the names of columns.
+    """
+
+    texts: list[str]
+    pairs: list[str]
+    labels: list[str]
+    guessed: bool
+
+
+def find_text_columns(
+    present: Sequence[str], place: str, texts: Names, pairs: Names, labels: Names, known: Mapping[str, Any]
+) -> TextColumns:
+    """Takes the columns that are asked for, else those that a checkpoint knows, else guesses.
+
+    Args:
+        present: the columns that there are.
+        place: how messages name the rows.
+        texts: the user's columns of the text.
+        pairs: the user's columns of the second text.
+        labels: the user's columns of the label.
+        known: description of a checkpoint, or nothing.
+
+    Raises:
+        UserError: the text can be read in more than one way.
+    """
+    of_labels = as_list(labels) or known.get("label_columns") or guess_label_column(present)
+    if texts:
+        return TextColumns(as_list(texts), as_list(pairs), of_labels, False)
+    if "text_columns" in known:
+        return TextColumns(known["text_columns"], known["pair_columns"], of_labels, False)
+    guessed, beside = guess_text_columns(present, of_labels + as_list(pairs), place)
+    return TextColumns(guessed, as_list(pairs) or beside, of_labels, True)
 
 
 def guess_label_column(present: Sequence[str]) -> list[str]:
