@@ -117,7 +117,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         if split != "predict" and not self.hparams["line_by_line"]:
             return self.documents(rows, split)
         encoded = self.encoder(self.texts(rows))
-        features = token_columns(encoded, ["input_ids"])  # a text is one segment
+        features = token_columns(encoded, ())  # the model sets segments itself
         if split != "predict":
             return features
         masks = encoded.input_ids.sums(encoded.input_ids.values == self.tokenizer.mask_token_id)
