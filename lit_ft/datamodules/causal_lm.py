@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from lit_ft.data.batching.causal import batch_to_go_on
+from lit_ft.data.batching.causal import causal_batch
 from lit_ft.data.batching.collators import Batch, Feature
 from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.grouping.blocks import TextBlocks
@@ -121,7 +121,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
     def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads blocks on the right, prompts on the left; makes labels and positions; see the base."""
         multiple = self.hparams["pad_to_multiple_of"]
-        return batch_to_go_on(features, keys, split == "predict", self.tokenizer, self.static_length, multiple)
+        return causal_batch(features, keys, self.tokenizer, self.static_length, multiple, split == "predict")
 
     def _grouper(self, split: Split) -> Grouper:
         options, size = self.hparams, self.longest_feature

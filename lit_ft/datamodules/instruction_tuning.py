@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from lit_ft.data.batching.causal import batch_to_go_on
+from lit_ft.data.batching.causal import causal_batch
 from lit_ft.data.batching.collators import Batch, Feature
 from lit_ft.data.chats.encoding import cut_to, end_to_end
 from lit_ft.data.chats.formats import ChatFormat, find_format
@@ -86,4 +86,4 @@ class InstructionTuningDataModule(ChatDataModule):
     def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads conversations on the right, those to reply to on the left; see the base."""
         multiple = self.hparams["pad_to_multiple_of"]
-        return batch_to_go_on(features, keys, split == "predict", self.tokenizer, self.static_length, multiple)
+        return causal_batch(features, keys, self.tokenizer, self.static_length, multiple, split == "predict")

@@ -15,8 +15,9 @@ def causal_batch(
     tokenizer: PreTrainedTokenizerBase,
     static_length: int | None,
     multiple: int | None,
+    prompts: bool = False,
 ) -> Batch:
-    """Pads on the right; makes labels, and positions where a feature has several documents.
+    """Pads on the right; makes labels, and positions where a feature has several documents. Prompts are padded alone.
 
     Args:
         features: with `input_ids`; maybe `learned` (which of them are to be predicted), `context` (how many at the
@@ -25,11 +26,14 @@ def causal_batch(
         tokenizer: says what padding is.
         static_length: pad to this.
         multiple: pad to a multiple of this.
+        prompts: the features are to be gone on from: padding goes before them, and no further than the longest.
 
     Returns:
         `input_ids`, `labels` (-100 = nothing is to be predicted) and `attention_mask`, or `position_ids` instead of it;
         `[batch, seq]` each.
     """
+    if prompts:
+        return pad(features, tokenizer, None, multiple, "left")
     batch = pad(features, tokenizer, static_length, multiple, "right")
     real = batch["attention_mask"].bool()
     labels = torch.where(real, batch["input_ids"], IGNORED)
@@ -44,29 +48,6 @@ def causal_batch(
         batch["position_ids"] = positions([feature["documents"] for feature in features], real.shape[1])
         labels[batch["position_ids"] == 0] = IGNORED
     return batch
-
-
-def batch_to_go_on(
-    features: list[Feature],
-    keys: list[Key],
-    prompts: bool,
-    tokenizer: PreTrainedTokenizerBase,
-    static_length: int | None,
-    multiple: int | None,
-) -> Batch:
-    """Makes a batch of prompts, padded on the left where nothing is to be added, or one to learn from.
-
-    Args:
-        features: as of `causal_batch`.
-        keys: as of `causal_batch`.
-        prompts: whether they are to be gone on from.
-        tokenizer: as of `causal_batch`.
-        static_length: as of `causal_batch`; prompts are as long as the longest.
-        multiple: as of `causal_batch`.
-    """
-    if prompts:
-        return pad(features, tokenizer, None, multiple, "left")
-    return causal_batch(features, keys, tokenizer, static_length, multiple)
 
 
 def positions(documents: list[np.ndarray], width: int) -> torch.Tensor:
