@@ -44,7 +44,7 @@ SHARED = {
     "__init__", "base", "tokenizing", "preparing", "streaming", "adamw", "padding", "normaliser", "standalone",
     "evaluation", "language_modeling", "candidate_labels", "pooled", "seq2seq", "causal_lm", "chats",
     "replying", "reference", "batch_notes", "viewing", "agreements", "place", "labelled", "building", "rows", "loaders",
-    "reply_rewards", "encoder_decoder", "generating",
+    "reply_rewards", "encoder_decoder", "generating", "own_tokenizer",
 }  # fmt: skip
 """Files of the wings that are no task."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))

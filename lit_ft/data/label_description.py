@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lit_ft.data.features.ragged import Array
+from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import (
     LabelEncoder,
     LabelReader,
@@ -16,6 +17,7 @@ from lit_ft.data.labels import (
     class_names,
     infer_problem_type,
     is_multi_hot,
+    names_not_streamed,
     sorted_names,
 )
 from lit_ft.data.reading.columns import check_columns
@@ -98,6 +100,32 @@ class LabelColumns:
                 raise UserError(f"{cells.where(number)}, column {self.columns}: {error}") from None
         return {"problem_type": kind, "multi_hot": multi_hot, "labels": names}
 
+    def describe_known(self, sets: Sequence[RawRows], given: list[str], kind: str) -> Description:
+        """Describes the labels of a head that is there, where there are no training rows.
+
+        Args:
+            sets: rows to score, if there are any.
+            given: the head's labels.
+            kind: its problem type.
+        """
+        cells = DistinctCells(self.columns[:1], sets).columns[self.columns[0]] if self.columns else []
+        return {"labels": given, "problem_type": kind, "multi_hot": self.holds_vectors(kind, cells, given)}
+
+    def check_streamed(self, first_rows: Sequence[RawRows], given: list[str] | None) -> None:
+        """Makes sure that names are known without reading all rows.
+
+        Args:
+            first_rows: of the stream.
+            given: label names of a head that is there already.
+
+        Raises:
+            UserError: they are not.
+        """
+        if given or len(self.columns) > 1 or self.own_names(first_rows):
+            return
+        if (self.problem_type or self.infer(first_rows)) != "regression":
+            raise names_not_streamed(first_rows[0].place, "labels")
+
     def infer(self, sets: Sequence[RawRows], cells: "DistinctCells | None" = None) -> ProblemType:
         """Reads the problem type off the labels.
 
@@ -117,12 +145,6 @@ class LabelColumns:
         found = [names for rows in sets if (names := class_names(rows.data.features, self.columns[0]))]
         # ids of other sets are meant in the first order; names that only a later one has come behind
         return list(dict.fromkeys(name for names in found for name in names)) or None
-
-    def cells(self, sets: Sequence[RawRows]) -> list[Any]:
-        """Returns the different cells of the first label column; none where no column holds labels."""
-        if not self.columns:
-            return []
-        return DistinctCells(self.columns[:1], sets).columns[self.columns[0]]
 
     def holds_vectors(self, kind: str, cells: Sequence[Any], names: list[str] | None) -> bool:
         """Says whether the one column of a multi-label set holds 0/1 vectors."""
@@ -291,6 +313,18 @@ def count_labels(labels: Array, description: Description, total: Description) ->
     before = total.get("label_counts", [0] * len(counts))
     total["label_counts"] = [one + other for one, other in zip(before, counts, strict=True)]
     total["num_train_rows"] = total.get("num_train_rows", 0) + len(labels)
+
+
+def count_labelled_rows(stores: Sequence[FeatureStore], description: Description) -> Description:
+    """Counts the rows of each label in prepared sets; see `count_labels`."""
+    total: Description = {}
+    for store in stores:
+        last = -1
+        for row, labels in store.parts("row", "labels"):
+            begins = np.diff(row, prepend=last) > 0  # the windows of a row count once
+            last = row[-1] if len(row) else last
+            count_labels(labels[begins], description, total)
+    return total
 
 
 def label_name(label: Array, description: Description) -> str | None:

@@ -30,6 +30,13 @@ def class_names(features: Features, column: str) -> list[str] | None:
     return list(inner.names) if isinstance(inner, ClassLabel) and inner.names else None
 
 
+def names_not_streamed(place: str, what: str) -> UserError:
+    """Returns the error that labels, or tags, of a stream have no names."""
+    return UserError(
+        f"{place}: streaming does not read all rows in advance, so their {what} are not known: set label_names"
+    )
+
+
 def is_list_column(features: Features, column: str) -> bool:
     """Says whether each cell of the column is a list."""
     return isinstance(features.get(column), (SequenceFeature, list)) or hasattr(features.get(column), "feature")

@@ -7,8 +7,8 @@ import numpy as np
 from lit_ft.data.batching.collators import Batch
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.columns import Names, as_list, check_columns, guess_label_column, guess_text_columns
-from lit_ft.data.reading.raw import RawRows, Split
+from lit_ft.data.reading.columns import Names, as_list, check_columns, find_text_columns, texts_of
+from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError, did_you_mean
 
@@ -45,12 +45,10 @@ class CandidateLabelDataModule(TransformerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; see the base."""
-        every = [rows for sets in raw.values() for rows in sets.values()]
+        every = every_set(raw)
         first, labelled = every[0], "predict" not in raw
-        present = first.data.column_names
-        labels = as_list(self.hparams["label_column_name"]) or guess_label_column(present)
-        texts = as_list(self.hparams["text_column_names"])
-        texts = texts or guess_text_columns(present, labels, first.place)[0]
+        asked = self.hparams["text_column_names"], "", self.hparams["label_column_name"]
+        texts, _, labels, _ = find_text_columns(first.data.column_names, first.place, *asked, {})
         if labelled and not labels:
             raise UserError(f"{first.place}: which column is the label? set label_column_name, or use predict")
         for rows in every:
@@ -90,8 +88,7 @@ class CandidateLabelDataModule(TransformerDataModule):
 
     def texts(self, rows: dict[str, list[Any]]) -> list[str]:
         """Returns the text of each row."""
-        columns = [rows[name] for name in self.description["text_columns"]]
-        return [" ".join("" if cell is None else str(cell) for cell in cells) for cells in zip(*columns, strict=True)]
+        return texts_of(rows, self.description["text_columns"])
 
     def label_features(self, rows: dict[str, list[Any]], split: Split) -> dict[str, np.ndarray]:
         """Returns the number of each row's label, and whether it is none of `candidate_labels`; nothing to predict.

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from lit_ft.data.batching.causal import causal_batch
-from lit_ft.data.batching.collators import Batch, Feature, pad
+from lit_ft.data.batching.collators import Batch, Feature
 from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.grouping.blocks import TextBlocks
 from lit_ft.data.grouping.cutting import Grouper, Separate, Sliding, Wrapped
@@ -16,6 +16,7 @@ from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ops.building.positions import longest_input
 
 Packing = Literal["wrapped", "best_fit", "none"]
 OF_FIM = ("fim_rate", "fim_spm_rate", "fim_prefix_token", "fim_middle_token", "fim_suffix_token")
@@ -120,9 +121,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
     def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads blocks on the right, prompts on the left; makes labels and positions; see the base."""
         multiple = self.hparams["pad_to_multiple_of"]
-        if split == "predict":
-            return pad(features, self.tokenizer, None, multiple, "left")
-        return causal_batch(features, keys, self.tokenizer, self.static_length, multiple)
+        return causal_batch(features, keys, self.tokenizer, self.static_length, multiple, split == "predict")
 
     def _grouper(self, split: Split) -> Grouper:
         options, size = self.hparams, self.longest_feature
@@ -165,8 +164,9 @@ class CausalLMDataModule(LanguageModelingDataModule):
 
     def _prompts(self, rows: dict[str, list[Any]]) -> dict[str, Any]:
         """Encodes prompts; of one that the model cannot take as a whole, the end is kept."""
-        limit, begin = self.longest_input, len(self.document_encoder.prefix)
-        whole = self.document_encoder.prompts(self._texts(rows))
+        limit = longest_input(self.pretrained_config(), self.tokenizer)
+        begin = len(self.document_encoder.prefix)
+        whole = self.document_encoder.prompts(self.texts(rows))
         kept = whole
         if limit is not None:  # one token at least is to come
             ends = np.maximum(whole.lengths - (limit - 1 - begin), begin)

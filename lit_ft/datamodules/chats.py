@@ -15,7 +15,7 @@ from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.reading.raw import TEXT, RawRows, Split
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError
-from lit_ft.ops.building.positions import hard_limit, longest_input
+from lit_ft.ops.building.positions import check_length, usual_length
 
 LONGEST = 2048
 """Tokens of a conversation where nobody says."""
@@ -158,13 +158,9 @@ class ChatDataModule(TransformerDataModule):
         Raises:
             UserError: the model cannot take so many.
         """
-        config, run = self.pretrained_config(), self.known.get("length")
-        most = None if config is None else hard_limit(config)
-        known = self.tokenizer.model_max_length if config is None else longest_input(config, self.tokenizer)
-        size = int(self.hparams["max_seq_length"] or run or min(known or LONGEST, LONGEST))
-        if most is not None and size > most:
-            raise UserError(f"max_seq_length {size} is above the model's {most} positions")
-        return size
+        config = self.pretrained_config()
+        given = self.hparams["max_seq_length"] or self.known.get("length")
+        return check_length("max_seq_length", given or usual_length(config, self.tokenizer, LONGEST), config)
 
 
 def least_learned(columns: dict[str, Column]) -> Array:

@@ -5,6 +5,7 @@ from typing import Any
 from lit_ft.data.batching.collators import Batch, Feature, stack_labels
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.reading.raw import RawRows, Split
+from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.datamodules.candidate_labels import CandidateLabelDataModule
 from lit_ft.errors import UserError
 
@@ -38,10 +39,7 @@ class EmbeddingZeroShotDataModule(CandidateLabelDataModule):
     def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes the texts; see the base."""
         encoded = self.encoder([self.hparams["prompt"] + text for text in self.texts(rows)])
-        features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            features["token_type_ids"] = encoded.token_type_ids
-        return {**features, **self.label_features(rows, split)}
+        return {**token_columns(encoded, self.tokenizer.model_input_names), **self.label_features(rows, split)}
 
     def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads the texts, and stacks the labels; see the base."""

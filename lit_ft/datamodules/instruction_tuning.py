@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from lit_ft.data.batching.causal import causal_batch
-from lit_ft.data.batching.collators import Batch, Feature, pad
+from lit_ft.data.batching.collators import Batch, Feature
+from lit_ft.data.chats.encoding import cut_to, end_to_end
 from lit_ft.data.chats.formats import ChatFormat, find_format
 from lit_ft.data.chats.rendering import TrainOn
-from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.grouping.blocks import TextBlocks
 from lit_ft.data.grouping.packing import BestFit
 from lit_ft.data.ordering.samplers import Key
@@ -69,19 +69,13 @@ class InstructionTuningDataModule(ChatDataModule):
         """Renders and encodes conversations, cut to their length; see the base."""
         conversations, most = self.read_rows(rows, split), self.longest_feature
         if split == "predict":
-            prompts = self.encoder.prompts(conversations)
-            kept = [ids[-most:] for ids in prompts]
-            features: dict[str, Any] = {"input_ids": Ragged.of([each.tolist() for each in kept])}
+            kept, _, cut = cut_to(most, "last", self.encoder.prompts(conversations))
+            features = {}
         else:
-            prompts, learned = self.encoder(conversations, self.hparams["train_on"])
-            part = slice(-most, None) if self.hparams["truncation_side"] == "last" else slice(most)
-            kept, marks = [ids[part] for ids in prompts], [each[part].astype(int) for each in learned]
-            features = {
-                "input_ids": Ragged.of([each.tolist() for each in kept]),
-                "learned": Ragged.of([each.tolist() for each in marks]),
-            }
-        cut = np.array([len(whole) - len(rest) for whole, rest in zip(prompts, kept, strict=True)], np.int64)
-        return {**features, "row": np.arange(len(kept)), "tokens_cut": cut}
+            encoded = self.encoder(conversations, self.hparams["train_on"])
+            kept, marks, cut = cut_to(most, self.hparams["truncation_side"], *encoded)
+            features = {"learned": end_to_end(marks)}
+        return {"input_ids": end_to_end(kept), **features, "row": np.arange(len(kept)), "tokens_cut": cut}
 
     def grouping(self, split: Split) -> TextBlocks | None:
         """Packs whole conversations; see the base."""
@@ -92,6 +86,4 @@ class InstructionTuningDataModule(ChatDataModule):
     def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads conversations on the right, those to reply to on the left; see the base."""
         multiple = self.hparams["pad_to_multiple_of"]
-        if split == "predict":
-            return pad(features, self.tokenizer, None, multiple, "left")
-        return causal_batch(features, keys, self.tokenizer, self.static_length, multiple)
+        return causal_batch(features, keys, self.tokenizer, self.static_length, multiple, split == "predict")

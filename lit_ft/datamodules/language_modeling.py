@@ -7,37 +7,29 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from datasets import Dataset, Value
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from datasets import Dataset
 
-from lit_ft.data.caching.cache import preparation_root
 from lit_ft.data.grouping.blocks import PART
 from lit_ft.data.grouping.documents import DocumentEncoder
 from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.columns import check_columns
-from lit_ft.data.reading.raw import RawRows, Split
+from lit_ft.data.reading.columns import string_column, texts_of
+from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.reading.readers import ReadOptions
 from lit_ft.data.streaming.streams import Stream
 from lit_ft.data.tokenizing.texts import TextEncoder
-from lit_ft.data.tokenizing.training import trained_folder
-from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.datamodules.own_tokenizer import OwnTokenizerDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.building.positions import hard_limit, longest_input
+from lit_ft.ops.building.positions import check_length, usual_length
 
 LONGEST = 1024
 """Tokens of a block where nobody says; the scripts' own limit."""
 STREAMED_ROWS = 200_000
 """Rows of a stream that a tokenizer is trained on."""
-OF_TEXTS = (
-    "text_column_name", "column_mapping", "sample_by", "keep_linebreaks", "column_names", "quoting", "delimiter",
-    "sources", "validation_split_percentage", "max_train_samples", "sample_head", "streaming",
-)  # fmt: skip
-"""Options that decide which texts a tokenizer is trained on."""
 
 log = logging.getLogger("lit_ft")
 
 
-class LanguageModelingDataModule(TransformerDataModule):
+class LanguageModelingDataModule(OwnTokenizerDataModule):
     """Documents of text -> blocks of tokens. Use a task's own class, not this one.
 
     Args:
@@ -52,8 +44,7 @@ class LanguageModelingDataModule(TransformerDataModule):
         kwargs: options of every data module.
     """
 
-    masked: ClassVar[bool]
-    """Whether the tokenizer to be trained is one for masked language modelling."""
+    options_of_texts = ("text_column_name", "sample_by", "keep_linebreaks", "streaming")
     length_option: ClassVar[str]
     """Name of the option that says how long a feature may be."""
 
@@ -80,10 +71,10 @@ class LanguageModelingDataModule(TransformerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the text column; see the base."""
-        every = [rows for sets in raw.values() for rows in sets.values()]
-        name = self._text_column(every[0], self.hparams["text_column_name"] or known.get("text_column"))
+        every = every_set(raw)
+        name = self.hparams["text_column_name"] or known.get("text_column")
         for rows in every:
-            check_text_column(rows, name)
+            name = string_column(rows.data.features, name, rows.place)
         pieces = any(PART in rows.data.column_names for rows in every)
         self.description = {**known, "text_column": name, "pieces": pieces, "length": self.longest_feature}
         return self.description
@@ -105,7 +96,7 @@ class LanguageModelingDataModule(TransformerDataModule):
 
     def documents(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes texts whole, without special tokens; keeps which of them are pieces of a longer one."""
-        ids = self.document_encoder(self._texts(rows))
+        ids = self.document_encoder(self.texts(rows))
         features: dict[str, Any] = {"input_ids": ids, "row": np.arange(len(ids))}
         if PART in rows and not (self.hparams["streaming"] and split == "train"):  # streamed pieces are documents
             features[PART] = np.array(rows[PART], np.int64)
@@ -128,39 +119,20 @@ class LanguageModelingDataModule(TransformerDataModule):
         Raises:
             UserError: the model cannot take so many.
         """
-        run = self.known.get("length")
-        size: int = self.hparams[self.length_option] or run or min(self.longest_input or LONGEST, LONGEST)
         config = self.pretrained_config()
-        most = hard_limit(config) if config is not None else None
-        if most is not None and size > most:
-            raise UserError(f"{self.length_option} {size} is above the model's {most} positions")
-        return size
+        given = self.hparams[self.length_option] or self.known.get("length")
+        return check_length(self.length_option, given or usual_length(config, self.tokenizer, LONGEST), config)
 
-    @cached_property
-    def longest_input(self) -> int | None:
-        """The most tokens that the model takes; `None` where nothing says so."""
-        config = self.pretrained_config()
-        limit = self.tokenizer.model_max_length if config is None else longest_input(config, self.tokenizer)
-        return limit if limit is not None and limit < 10**9 else None
+    def texts_in(self, rows: RawRows) -> Iterator[list[str]]:
+        """The text; see the base."""
+        name = string_column(rows.data.features, self.hparams["text_column_name"], rows.place)
+        for batch in rows.batches([name], 1024):
+            yield [str(text) for text in batch[name] if text is not None]
 
-    def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Trains the tokenizer, once per machine, or loads it; see the base."""
-        options = self.hparams["train_tokenizer"]
-        if options is None:
-            return super().load_tokenizer()
-        root = preparation_root(self.hparams["preparation_dir"])
-        rows = [self.source.fingerprint("train", root), {name: self.hparams[name] for name in OF_TEXTS}]
-        return AutoTokenizer.from_pretrained(  # type: ignore[no-any-return]
-            trained_folder(options, self.masked, rows, root, self._training_texts)
-        )
-
-    def _training_texts(self) -> Iterator[list[str]]:
-        with self.scratch():
-            for rows in self.load_rows("train").values():
-                name = self._text_column(rows, self.hparams["text_column_name"])
-                check_text_column(rows, name)
-                for batch in rows.batches([name], 1024) if not self.hparams["streaming"] else ():
-                    yield [str(text) for text in batch[name] if text is not None]
+    def training_texts(self) -> Iterator[list[str]]:
+        """Those of all rows; of each stream, of its first ones; see the base."""
+        if not self.hparams["streaming"]:
+            yield from super().training_texts()
         for source in self.source.streams:
             yield from self._streamed_texts(source.stream)
 
@@ -168,48 +140,12 @@ class LanguageModelingDataModule(TransformerDataModule):
         seen = 0
         for part in range(stream.parts):
             for _, table in stream.chunks(part):
-                rows = RawRows(Dataset(table), stream.name)
-                texts = table[self._text_column(rows, self.hparams["text_column_name"])].to_pylist()
-                yield [str(text) for text in texts if text is not None]
-                seen += len(texts)
+                yield from self.texts_in(RawRows(Dataset(table), stream.name))
+                seen += len(table)
                 if seen >= STREAMED_ROWS:
                     log.info(f"{stream.name}: train_tokenizer reads the first {seen:,} rows of the stream")
                     return
 
-    def _text_column(self, rows: RawRows, given: str | None) -> str:
-        """Returns the column that is given, or else `text`, or else the only column of strings."""
-        if given:
-            return given
-        strings = [name for name, feature in rows.data.features.items() if is_text(feature)]
-        if "text" in strings or len(strings) == 1:
-            return "text" if "text" in strings else strings[0]
-        if not strings:
-            held = {name: str(getattr(feature, "dtype", feature)) for name, feature in rows.data.features.items()}
-            raise UserError(f"{rows.place}: no column of text; columns: {held}")
-        raise UserError(
-            f"{rows.place}: which column is the text? columns: {rows.data.column_names}; set text_column_name"
-        )
-
-    def _texts(self, rows: dict[str, list[Any]]) -> list[str]:
-        return ["" if cell is None else str(cell) for cell in rows[self.description["text_column"]]]
-
-
-def is_text(feature: Any) -> bool:
-    """Says whether a column holds strings."""
-    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
-
-
-def check_text_column(rows: RawRows, name: str) -> None:
-    """Makes sure that a column is there and holds text.
-
-    Raises:
-        UserError: it does not.
-    """
-    check_columns([name], rows.data.column_names, rows.place)
-    feature = rows.data.features[name]
-    if not is_text(feature):
-        strings = [column for column, each in rows.data.features.items() if is_text(each)]
-        raise UserError(
-            f"{rows.place}: column {name!r} holds {getattr(feature, 'dtype', feature)}, not text; columns of text: "
-            f"{strings}"
-        )
+    def texts(self, rows: dict[str, list[Any]]) -> list[str]:
+        """Returns the text of each row."""
+        return texts_of(rows, [self.description["text_column"]])

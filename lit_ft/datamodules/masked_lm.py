@@ -4,20 +4,20 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from lit_ft.data.batching.collators import Batch, Feature, pad_labels
 from lit_ft.data.batching.masking import Masking
-from lit_ft.data.batching.permutation import Permutation
+from lit_ft.data.batching.permutation import Permutation, labels_at_tokens
 from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.grouping.blocks import TextBlocks
 from lit_ft.data.grouping.cutting import Wrapped
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.ordering.samplers import FILLER, Key
+from lit_ft.data.ordering.samplers import Key, fillers
 from lit_ft.data.preparing.prepare import Prepared
 from lit_ft.data.reading.raw import Split
+from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.tokenizing.word_starts import WordStarts
-from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
+from lit_ft.data.viewing.row_views import SequenceView, labelled_part
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import RowError, UserError
 from lit_ft.ops.building.objectives import is_permutation
@@ -58,10 +58,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
 
     masked, length_option = True, "max_seq_length"
     cut_advice = "raise max_seq_length"
-    loading_options = LanguageModelingDataModule.loading_options | {
-        "mlm_probability", "mask_replace_prob", "random_replace_prob", "span_geometric_p", "max_span_length",
-        "plm_probability", "whole_word_mask", "span_mask",
-    }  # fmt: skip
+    loading_options = LanguageModelingDataModule.loading_options | {*OF_MASKS, *OF_PERMUTATIONS, "max_span_length"}
 
     def __init__(
         self,
@@ -119,8 +116,8 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         """Encodes documents, lines, or texts to fill in; see the base."""
         if split != "predict" and not self.hparams["line_by_line"]:
             return self.documents(rows, split)
-        encoded = self.encoder(self._texts(rows))
-        features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
+        encoded = self.encoder(self.texts(rows))
+        features = token_columns(encoded, ())  # the model sets segments itself
         if split != "predict":
             return features
         masks = encoded.input_ids.sums(encoded.input_ids.values == self.tokenizer.mask_token_id)
@@ -156,24 +153,15 @@ class MaskedLMDataModule(LanguageModelingDataModule):
             masked = chance(self._with_words(features), chances)
             batch = super().collate(masked, split, keys)
             batch["labels"] = pad_labels(batch["attention_mask"], [feature["labels"] for feature in masked])
-        batch["labels"][torch.tensor([index == FILLER for _, index in keys])] = IGNORED
+        batch["labels"][fillers(keys)] = IGNORED
         return batch
 
     def sequences(self, batch: Batch) -> list[SequenceView]:
         """Tokens, those to be guessed with what they are; see the base."""
         if "labels" not in batch:
             return super().sequences(batch)
-        real, labels = batch["attention_mask"][0].bool(), batch["labels"]
-        if "target_mapping" in batch:  # labels of a permutation stand by themselves
-            known = labels[0] != IGNORED
-            places = batch["target_mapping"][0, known].argmax(-1)
-            labels = torch.full_like(batch["input_ids"], IGNORED).index_put_(
-                (torch.tensor(0), places), labels[0, known]
-            )
-        ids, labels = (each[0][real].tolist() for each in (batch["input_ids"], labels))
-        roles: list[Role] = ["plain" if label == IGNORED else "masked" for label in labels]
-        hidden = [None if label == IGNORED else self.tokenizer.decode([label]) for label in labels]
-        return [sequence(self.tokenizer, ids, roles, hidden)]
+        labels = labels_at_tokens(batch) if self.permuted else batch["labels"]
+        return [labelled_part(self.tokenizer, batch, labels, ("plain", "masked"))]
 
     @cached_property
     def permuted(self) -> bool:
@@ -184,30 +172,15 @@ class MaskedLMDataModule(LanguageModelingDataModule):
 
     def _chance(self, split: Split) -> Masking | Permutation:
         """Returns what decides which tokens are predicted."""
-        options, tokenizer = self.hparams, self.tokenizer
-        seed, longest = self.seed if split == "train" else EVALUATION[0], options["max_span_length"]
+        tokenizer, names = self.tokenizer, OF_PERMUTATIONS if self.permuted else OF_MASKS
+        options = {name: self.hparams[name] for name in names}
+        options["seed"] = self.seed if split == "train" else EVALUATION[0]
+        if self.hparams["max_span_length"] is not None:  # of either, the usual one is another
+            options["max_span_length"] = self.hparams["max_span_length"]
+        mask, special = tokenizer.mask_token_id, tokenizer.all_special_ids
         if self.permuted:
-            return Permutation(
-                mask_token_id=tokenizer.mask_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-                special_ids=tokenizer.all_special_ids,
-                plm_probability=options["plm_probability"],
-                max_span_length=5 if longest is None else longest,
-                seed=seed,
-            )
-        return Masking(
-            mask_token_id=tokenizer.mask_token_id,
-            vocab_size=len(tokenizer),
-            special_ids=tokenizer.all_special_ids,
-            mlm_probability=options["mlm_probability"],
-            mask_replace_prob=options["mask_replace_prob"],
-            random_replace_prob=options["random_replace_prob"],
-            whole_word=options["whole_word_mask"],
-            span=options["span_mask"],
-            span_geometric_p=options["span_geometric_p"],
-            max_span_length=10 if longest is None else longest,
-            seed=seed,
-        )
+            return Permutation(mask, tokenizer.pad_token_id, special, **options)
+        return Masking(mask, len(tokenizer), special, **options)
 
     def _with_words(self, features: list[Feature]) -> list[Feature]:
         if not (self.hparams["whole_word_mask"] or self.hparams["span_mask"]):

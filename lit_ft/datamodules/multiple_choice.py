@@ -8,15 +8,15 @@ import numpy as np
 from lit_ft.data.batching.collators import Batch, Feature, pad_sequences, stack_labels
 from lit_ft.data.choices.columns import ChoiceLayout, find_layout
 from lit_ft.data.choices.encoding import ChoiceEncoder
-from lit_ft.data.choices.rows import ChoiceLabels, LabelKind, LabelVotes, check_enough, is_missing, read_choices
+from lit_ft.data.choices.rows import ChoiceLabels, LabelKind, LabelVotes, check_enough, read_choices
 from lit_ft.data.choices.survey import survey_choices
 from lit_ft.data.choices.texts import choice_texts
 from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.columns import Names, as_list, check_columns
-from lit_ft.data.reading.raw import RawRows, Rows, Split
-from lit_ft.data.reading.splits import same_texts
+from lit_ft.data.reading.columns import Names, as_list, texts_of
+from lit_ft.data.reading.raw import RawRows, Rows, Split, every_set
+from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError, did_you_mean
@@ -74,9 +74,9 @@ class MultipleChoiceDataModule(TransformerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns, counts the choices of each row, and finds out how labels are written; see the base."""
-        every = [rows for sets in raw.values() for rows in sets.values()]
+        every = every_set(raw)
         labelled = "predict" not in raw
-        layout, guessed = self._find_layout(every[0], known, labelled)
+        layout, guessed = find_layout(every[0], self._asked, known, labelled)
         if guessed:
             self.notes.append(f"{every[0].place}: reading {layout.inputs} as context, question and choices")
         for rows in every:
@@ -92,10 +92,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
             self.notes.append(f"{every[0].place}: labels in {layout.label!r} read as {kind}")
         return {
             **known,
-            "context_column": layout.context,
-            "question_column": layout.question,
-            "choice_columns": layout.choices,
-            "label_column": layout.label,
+            **layout.plain(),
             "label_kind": kind,
             "first_label": self.hparams["first_label"] or known.get("first_label", 0),
             "choice_counts": sorted(counts),
@@ -115,13 +112,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         texts: list[list[str | None]] = [list(questions), ["\n".join(each.texts) for each in choices]]
         if split == "predict":
             return RowContent(texts, None)
-        cells = rows[self._layout.label]
-        places = self._labels.encode(cells, choices, strict=False)[0]
-        chosen = [
-            each.texts[place] if place >= 0 else None if is_missing(cell) or str(cell).strip() == "-1" else str(cell)
-            for cell, each, place in zip(cells, choices, places, strict=True)
-        ]
-        return RowContent(texts, chosen)
+        return RowContent(texts, self._labels.chosen(rows[self._layout.label], choices))
 
     def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes each row's choices, laid end to end, and its label; see the base."""
@@ -129,10 +120,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         check_enough(choices)
         contexts, questions = (self._texts(rows, name) for name in ("context", "question"))
         encoded = self._choice_encoder(choice_texts(contexts, questions, choices, self.description["blank"]))
-        features = {"input_ids": encoded.input_ids, "sequences": encoded.lengths, "row": np.arange(len(choices))}
-        features["tokens_cut"] = encoded.tokens_cut
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            features["token_type_ids"] = encoded.token_type_ids
+        features = {**token_columns(encoded, self.tokenizer.model_input_names), "sequences": encoded.lengths}
         if split != "predict":
             strict = self.on_bad_rows["unknown_label"] == "error"
             labels, unknown = self._labels.encode(rows[self._layout.label], choices, strict)
@@ -161,12 +149,8 @@ class MultipleChoiceDataModule(TransformerDataModule):
 
     def groups(self, rows: RawRows) -> Rows | None:
         """Keeps the rows about a context together; see the base."""
-        known = self.known
-        name = self._find_layout(rows, known, labelled=False)[0].context
-        if not name:
-            return None
-        check_columns([name], rows.data.column_names, rows.place)
-        return same_texts(cell for batch in rows.batches([name]) for cell in batch[name])
+        name = find_layout(rows, self._asked, self.known, labelled=False)[0].context
+        return rows.numbered_by(name) if name else None
 
     @cached_property
     def _choice_encoder(self) -> ChoiceEncoder:
@@ -174,30 +158,25 @@ class MultipleChoiceDataModule(TransformerDataModule):
 
     @property
     def _layout(self) -> ChoiceLayout:
-        known = self.description
-        return ChoiceLayout(
-            known["context_column"], known["question_column"], known["choice_columns"], known["label_column"]
-        )
+        return ChoiceLayout.of(self.description)
 
     @property
     def _labels(self) -> ChoiceLabels:
         known = self.description
         return ChoiceLabels(known["label_column"], known["label_kind"], known["first_label"])
 
-    def _find_layout(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> tuple[ChoiceLayout, bool]:
+    @property
+    def _asked(self) -> ChoiceLayout:
         options = self.hparams
-        given = ChoiceLayout(
-            options["context_column_name"],
-            options["question_column_name"],
-            as_list(options["choice_column_names"]),
-            options["label_column_name"],
+        choices = as_list(options["choice_column_names"])
+        return ChoiceLayout(
+            options["context_column_name"], options["question_column_name"], choices, options["label_column_name"]
         )
-        return find_layout(rows, given, known, labelled)
 
     def _texts(self, rows: dict[str, list[Any]], which: str) -> list[str] | None:
         name = self.description[f"{which}_column"]
         if not name:
             return None
-        texts = ["" if cell is None else str(cell) for cell in rows[name]]
+        texts = texts_of(rows, [name])
         instead = self.description["question_texts"] if which == "question" else None
         return [instead.get(text, text) for text in texts] if instead else texts

@@ -9,12 +9,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from lit_ft.data.batching.collators import Batch, Feature, pad_labels, pad_sequences
+from lit_ft.data.chats.encoding import cut_to, end_to_end
 from lit_ft.data.chats.formats import Conversation
 from lit_ft.data.chats.preferences import LABEL, Preference, PreferenceFormat, find_preferences
 from lit_ft.data.features.ragged import Array, Ragged
 from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.ordering.samplers import FILLER, Key, LengthSortedSampler
+from lit_ft.data.ordering.samplers import Key, LengthSortedSampler, fillers
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.quality.kinds import BadRows
 from lit_ft.data.reading.raw import RawRows, Split
@@ -78,19 +79,17 @@ class PreferenceDataModule(ChatDataModule):
 
     def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Renders and encodes both conversations of each row, laid end to end; see the base."""
-        found, most, shape = self.read_rows(rows, split), self.longest_feature, self.find_format(list(rows), split)
+        found, shape = self.read_rows(rows, split), self.find_format(list(rows), split)
         sides = [each for row in found for each in (row.chosen, row.rejected) if each is not None]
         size = 2 if shape.paired else 1
-        ids, learned = self._encoded(sides, size)
-        part = slice(-most, None) if self.hparams["truncation_side"] == "last" else slice(most)
-        kept, marks = [each[part] for each in ids], [each[part].astype(int) for each in learned]
-        cut = [len(whole) - len(rest) for whole, rest in zip(ids, kept, strict=True)]
+        encoded = self._encoded(sides, size)
+        kept, marks, cut = cut_to(self.longest_feature, self.hparams["truncation_side"], *encoded)
         features: dict[str, Any] = {
-            "input_ids": Ragged.of(_joined(kept, size)),
-            "learned": Ragged.of(_joined(marks, size)),
+            "input_ids": end_to_end(kept, size),
+            "learned": end_to_end(marks, size),
             "sequences": Ragged.of(np.array([len(each) for each in kept]).reshape(-1, size).tolist()),
             "row": np.arange(len(found)),
-            "tokens_cut": np.array(cut, np.int64).reshape(-1, size).sum(1),
+            "tokens_cut": cut.reshape(-1, size).sum(1),
             "equal_replies": np.array([row.equal for row in found]),
         }
         if LABEL in shape.columns:
@@ -104,7 +103,7 @@ class PreferenceDataModule(ChatDataModule):
         batch = {name: value.transpose(0, 1).flatten(0, 1) for name, value in batch.items()}
         marks = [mark for side in zip(*(_sides(each, "learned") for each in features), strict=True) for mark in side]
         learned = pad_labels(batch["attention_mask"], marks) > 0
-        learned[torch.tensor([key[1] == FILLER for key in keys]).repeat(len(learned) // len(features))] = False
+        learned[fillers(keys).repeat(len(learned) // len(features))] = False
         batch["labels"] = torch.where(learned, batch["input_ids"], IGNORED)
         if "desirable" in features[0]:
             batch["desirable"] = torch.tensor([bool(feature["desirable"]) for feature in features])
@@ -150,8 +149,3 @@ class PreferenceDataModule(ChatDataModule):
 def _sides(feature: Feature, column: str) -> list[Array]:
     """Takes what is laid end to end apart."""
     return np.split(feature[column], np.cumsum(feature["sequences"])[:-1])
-
-
-def _joined(sides: list[Any], size: int) -> list[list[int]]:
-    """Lays the sides of each row end to end."""
-    return [np.concatenate(sides[at : at + size]).tolist() for at in range(0, len(sides), size)]

@@ -6,29 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from lit_ft.data.answers.places import OnBadAnswer, Spans, State, answer_spans, count_states, note_on_states
+from lit_ft.data.answers.columns import USUAL, AnswerColumns, column_of, find_columns
+from lit_ft.data.answers.places import OnBadAnswer, Spans, State, count_states, note_on_states
 from lit_ft.data.answers.span_labels import span_labels, windows_to_keep
 from lit_ft.data.answers.windows import ContextWindows
 from lit_ft.data.batching.collators import Batch, Feature, place_spans
-from lit_ft.data.features.ragged import Array
 from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.columns import check_columns, check_texts
-from lit_ft.data.reading.formats.answers import answer_key, text_of, with_starts
+from lit_ft.data.reading.formats.answers import answer_key
 from lit_ft.data.reading.raw import RawRows, Rows, Split
-from lit_ft.data.reading.splits import same_texts
-from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
+from lit_ft.data.tokenizing.texts import token_columns
+from lit_ft.data.viewing.row_views import Role, SequenceView, sequence, tokens_and_answer
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
-
-COLUMNS = {
-    "question": ("question",), "context": ("context",), "answer": ("answers", "answer"),
-    "answer_start": ("answer_start",), "id": ("id",),
-}  # fmt: skip
-"""Names that each column has where nobody says otherwise."""
-OPTIONAL, OF_ANSWERS = ("answer_start", "id"), ("answer", "answer_start")
-
 
 NOTHING = "no answer here"
 
@@ -90,32 +81,37 @@ class QuestionAnsweringDataModule(TransformerDataModule):
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; verifies and counts the answers; see the base."""
         self.description = {**known, "max_seq_length": self.longest_feature, "doc_stride": self.hparams["doc_stride"]}
-        every = [(kind, rows) for kind, sets in raw.items() for rows in sets.values()]
-        self.description |= self._columns(every, known)
+        every = [(rows, kind != "predict") for kind, sets in raw.items() for rows in sets.values()]
+        self.description |= find_columns(every, self._asked, known).plain()
         _ = self.windows  # options that leave no room are named before all rows are read
         unanswerable = bool(known.get("unanswerable"))
-        for kind, rows in every:
-            if kind != "predict":
-                unanswerable |= bool(self._count(rows)[State.UNANSWERABLE])
+        for rows, answered in every:
+            states = np.zeros(len(State), np.int64)
+            for spans in rows.read(self._spans, self.input_columns("validation")) if answered else ():
+                states += count_states(spans)
+            unanswerable |= bool(states[State.UNANSWERABLE])
+            if note := note_on_states(states):
+                self.notes.append(f"{rows.place}: {note}")
         return {**self.description, "unanswerable": unanswerable}
 
     def input_columns(self, split: Split) -> list[str]:
         """Question, context, answers and id; see the base."""
-        names = [self.description.get(f"{name}_column") for name in _needed(split)]
-        return list(dict.fromkeys(filter(None, names)))
+        return self._columns.needed(answered=split != "predict")
 
     def info_columns(self, present: list[str], split: Split) -> list[str]:
         """The context, which answers are cut from, and the gold answers; in prediction all columns."""
-        return {"train": [], "predict": present}.get(split, self.input_columns(split))
+        evaluated = split not in ("train", "predict")
+        return self.input_columns(split) if evaluated else super().info_columns(present, split)
 
     def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """Question and context, and the different answers; see the base."""
-        texts: list[list[str | None]] = [[*self._texts(rows, name)] for name in ("question", "context")]
-        return RowContent(texts, None if split == "predict" else list(map(answer_key, self._cells(rows))))
+        columns = self._columns
+        answers = None if split == "predict" else list(map(answer_key, rows[columns.answer]))
+        return RowContent([[*texts] for texts in columns.texts(rows)], answers)
 
     def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Makes the windows and their labels; see the base."""
-        questions, contexts = (self._texts(rows, name) for name in ("question", "context"))
+        questions, contexts = self._columns.texts(rows)
         windows = self.windows(questions, contexts)
         features: dict[str, Any] = {}
         if split != "predict":
@@ -132,9 +128,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
             features |= {"holds_answer": inside, "windows_made": made}
         if split != "predict":
             features["labels"] = labels
-        features |= {"input_ids": windows.input_ids, "row": windows.row, "tokens_cut": windows.tokens_cut}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            features["token_type_ids"] = windows.token_type_ids
+        features |= token_columns(windows, self.tokenizer.model_input_names)
         if split != "train":
             features |= {name: getattr(windows, name) for name in ("cls_index", "char_starts", "char_ends")}
         return features
@@ -145,28 +139,17 @@ class QuestionAnsweringDataModule(TransformerDataModule):
 
     def sequences(self, batch: Batch) -> list[SequenceView]:
         """Question and context, in which the answer is marked; see the base."""
-        ids = batch["input_ids"][0][batch["attention_mask"][0].bool()].tolist()
+        ids, span = tokens_and_answer(self.tokenizer, batch)
         roles: list[Role] = ["plain"] * len(ids)
-        if (span := self._span(batch)) is not None:
-            roles[span] = ["answer"] * len(roles[span])
+        roles[span] = ["answer"] * len(ids[span])
         return [sequence(self.tokenizer, ids, roles)]
 
     def label_of(self, batch: Batch) -> str | None:
         """The answer; see the base."""
         if "start_positions" not in batch:
             return None
-        span = self._span(batch)
-        ids = batch["input_ids"][0][batch["attention_mask"][0].bool()]
-        return NOTHING if span is None else repr(self.tokenizer.decode(ids[span]).strip())
-
-    def _span(self, batch: Batch) -> slice | None:
-        """Returns where the answer lies among the tokens of a batch of one window; `None` = not in it."""
-        if "start_positions" not in batch:
-            return None
-        before = int((batch["attention_mask"][0].cumsum(0) == 0).sum())
-        start, stop = (int(batch[name][0]) - before for name in ("start_positions", "end_positions"))
-        special = batch["input_ids"][0][start + before] in self.tokenizer.all_special_ids if start >= 0 else True
-        return None if special else slice(start, stop + 1)
+        ids, span = tokens_and_answer(self.tokenizer, batch)
+        return repr(self.tokenizer.decode(ids[span]).strip()) if ids[span] else NOTHING
 
     def label_counts(self, store: FeatureStore) -> dict[str, int]:
         """Counts the windows with an answer, and those without; see the base."""
@@ -179,20 +162,17 @@ class QuestionAnsweringDataModule(TransformerDataModule):
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """Says how many windows hold an answer; see the base."""
-        parts = [part for store in train for part in store.parts("holds_answer", "windows_made")]
-        kept, holding = sum(len(part[0]) for part in parts), sum(int(part[0].sum()) for part in parts)
+        kept, holding = sum(map(len, train)), sum(store.total("holds_answer") for store in train)
         if not kept:
             raise UserError("no training row has its answer in the context: on_bad_answer drops them all")
-        left_out = sum(int(part[1].sum()) for part in parts) - kept
+        left_out = sum(store.total("windows_made") for store in train) - kept
         chosen = f", {left_out:,} are left out (negative_window_ratio)" if left_out else ""
         self.notes.append(f"train: {kept:,} windows, {holding:,} of them with an answer{chosen}")
         return {}
 
     def groups(self, rows: RawRows) -> Rows | None:
         """Keeps the questions about a context together; see the base."""
-        name = self._column("context", rows.data.column_names, self.known)
-        check_columns([name], rows.data.column_names, rows.place)
-        return same_texts(cell for batch in rows.batches([name]) for cell in batch[name])
+        return rows.numbered_by(column_of("context", self._asked, self.known, rows.data.column_names))
 
     @cached_property
     def windows(self) -> ContextWindows:
@@ -203,49 +183,13 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         """
         return ContextWindows(self.tokenizer, self.longest_feature, self.hparams["doc_stride"])
 
-    def _columns(self, every: list[tuple[Split, RawRows]], known: dict[str, Any]) -> dict[str, str]:
-        present = every[0][1].data.column_names
-        found = {f"{name}_column": self._column(name, present, known) for name in COLUMNS}
-        for name in OPTIONAL:  # what nobody asked for may be missing
-            sets = [rows.data.column_names for kind, rows in every if name in _needed(kind)]
-            if not self.hparams[f"{name}_column_name"] and not all(found[f"{name}_column"] in each for each in sets):
-                found[f"{name}_column"] = ""
-        texts = [found["question_column"], found["context_column"]]
-        if texts[0] == texts[1]:
-            raise UserError(f"column {texts[0]!r} cannot be both question and context")
-        for kind, rows in every:
-            needed = filter(None, (found[f"{name}_column"] for name in _needed(kind)))
-            check_columns(needed, rows.data.column_names, rows.place)
-            check_texts(texts, rows.data.features, rows.place)
-        return found
+    @property
+    def _columns(self) -> AnswerColumns:
+        return AnswerColumns.of(self.description)
 
-    def _column(self, name: str, present: list[str], known: dict[str, Any]) -> str:
-        usual = [column for column in COLUMNS[name] if column in present]
-        given = self.hparams[f"{name}_column_name"] or known.get(f"{name}_column")
-        return given or (usual or ["" if name in OPTIONAL else COLUMNS[name][0]])[0]
-
-    def _count(self, rows: RawRows) -> Array:
-        """Verifies the answers of a set; says what was repaired."""
-        total = np.zeros(len(State), np.int64)
-        for spans in rows.read(self._spans, self.input_columns("validation")):
-            total += count_states(spans)
-        if note := note_on_states(total):
-            self.notes.append(f"{rows.place}: {note}")
-        return total
+    @property
+    def _asked(self) -> dict[str, str]:
+        return {name: self.hparams[f"{name}_column_name"] for name in USUAL}
 
     def _spans(self, rows: dict[str, list[Any]]) -> Spans:
-        names = self._cells(rows, "id") or [None] * len(rows[self.description["context_column"]])
-        cells = self._cells(rows)
-        if starts := self._cells(rows, "answer_start"):
-            cells = with_starts(cells, starts)
-        return answer_spans(self._texts(rows, "context"), cells, names, self.hparams["on_bad_answer"])
-
-    def _cells(self, rows: dict[str, list[Any]], name: str = "answer") -> list[Any]:
-        return rows.get(self.description.get(f"{name}_column", ""), [])
-
-    def _texts(self, rows: dict[str, list[Any]], name: str) -> list[str]:
-        return [text_of(cell) for cell in self._cells(rows, name)]
-
-
-def _needed(split: Split) -> list[str]:
-    return [name for name in COLUMNS if not (split == "predict" and name in OF_ANSWERS)]
+        return self._columns.spans(rows, self.hparams["on_bad_answer"])

@@ -5,33 +5,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from datasets import Value
-from xxhash import xxh3_64_intdigest
 
 from lit_ft.data.batching.collators import Batch, Feature, pad_sequences, stack, stack_labels
 from lit_ft.data.features.store import FeatureStore
-from lit_ft.data.label_description import DistinctCells
-from lit_ft.data.labels import IGNORED, natural_key
+from lit_ft.data.likeness.columns import find_mark, find_texts
+from lit_ft.data.likeness.numbers import label_names, label_numbers, number_of, scores
 from lit_ft.data.ordering.orders import in_twos
-from lit_ft.data.ordering.samplers import FILLER, Key
+from lit_ft.data.ordering.samplers import Key, fillers
 from lit_ft.data.ordering.training_order import OwnOrder
 from lit_ft.data.preparing.featurizing import RowContent
-from lit_ft.data.reading.columns import check_columns, guess_label_column
-from lit_ft.data.reading.raw import RawRows, Split
+from lit_ft.data.reading.columns import check_columns, texts_of
+from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
-from lit_ft.errors import RowError, UserError
-
-ROLES = (
-    ("anchor", "positive", "negative"), ("query", "positive", "negative"), ("query", "pos", "neg"),
-    ("question", "answer"), ("sentence1", "sentence2"), ("text1", "text2"), ("premise", "hypothesis"),
-)  # fmt: skip
-"""Names of columns that say what they are for, in the order in which they are read."""
-SCORES = ("score", "similarity", "similarity_score", "label", "labels")
-TEXTS = ("text", "sentence", "content")
-MOST_NAMES = 1000
-"""Labels whose names are kept, for people to look at; of more there are only numbers."""
+from lit_ft.errors import UserError
 
 
 class SentenceEmbeddingDataModule(TransformerDataModule):
@@ -74,14 +61,15 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; see the base."""
-        every = [rows for sets in raw.values() for rows in sets.values()]
-        first, predicting = every[0], "predict" in raw
-        texts = self.hparams["text_column_names"] or _texts(first, known, predicting)
+        options, every, predicting = self.hparams, every_set(raw), "predict" in raw
+        first = every[0]
+        texts = options["text_column_names"] or find_texts(first, known, predicting)
         check_columns(texts, first.data.column_names, first.place)
-        marks = {} if predicting else self._marks(first, texts)
+        given = options["score_column_name"], options["label_column_name"]
+        marks = {} if predicting else find_mark(first, texts, *given)
         for rows in every:
             check_columns([*texts, *marks.values()], rows.data.column_names, rows.place)
-        for name in (self.hparams["prompts"] or {}).keys() - {*texts, *known.get("columns", [])}:
+        for name in (options["prompts"] or {}).keys() - {*texts, *known.get("columns", [])}:
             raise UserError(f"prompts: {name!r} is none of the columns of text {texts}")
         by = "".join(f", {kind} {name!r}" for kind, name in marks.items())
         self.notes.append(f"{first.place}: reading {', '.join(map(repr, texts))}{by}")
@@ -91,35 +79,12 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
             **known,
             **{f"{kind}_column": name for kind, name in marks.items()},
             "columns": texts,
-            "prompts": self.hparams["prompts"] or known.get("prompts") or {},
+            "prompts": options["prompts"] or known.get("prompts") or {},
             "length": self.longest_feature,
         }
-        if "label" in marks and "train" in raw and not self.hparams["streaming"]:
-            cells = DistinctCells([marks["label"]], [*raw["train"].values()]).columns[marks["label"]]
-            names = sorted({str(cell) for cell in cells if cell not in (None, "")}, key=natural_key)
-            self.description["label_names"] = names if len(names) <= MOST_NAMES else None
+        if "label" in marks and "train" in raw and not options["streaming"]:
+            self.description["label_names"] = label_names(raw["train"], marks["label"])
         return self.description
-
-    def _marks(self, rows: RawRows, texts: list[str]) -> dict[str, str]:
-        """Returns the column of what is known of the texts, as `score` or `label`; empty of pairs.
-
-        Raises:
-            UserError: there is one text a row, and nothing is known of it.
-        """
-        given, label = self.hparams["score_column_name"], self.hparams["label_column_name"]
-        if len(texts) == 1:
-            names = [label] if label else guess_label_column(rows.data.column_names)
-            if not names:
-                raise UserError(
-                    f"{rows.place}: one column of text alone is like nothing; columns: {rows.data.column_names}; set "
-                    "text_column_names to two or more, or label_column_name"
-                )
-            return {"label": names[0]}
-        if label:
-            raise UserError(f"label_column_name is for rows of one text, but there are {texts}: set text_column_names")
-        if given is None:
-            given = next((name for name in SCORES if name in rows.data.column_names and name not in texts), "")
-        return {"score": given} if given else {}
 
     def input_columns(self, split: Split) -> list[str]:
         """Texts, and score or label; see the base."""
@@ -133,23 +98,18 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
     def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes the texts of a row, laid end to end; see the base."""
         names, prompts = self.description["columns"], self.description["prompts"]
-        columns = [
-            [prompts.get(name, "") + ("" if cell is None else str(cell)) for cell in rows[name]] for name in names
-        ]
+        columns = [[prompts.get(name, "") + text for text in texts_of(rows, [name])] for name in names]
         texts = [text for row in zip(*columns, strict=True) for text in row]
         encoded, size = self.encoder(texts), len(names)
         features: dict[str, Any] = {
             **encoded.together(size, self.tokenizer.model_input_names),
-            "text_ids": np.array([_hash(text) for text in texts], np.int64).reshape(-1, size),
+            "text_ids": np.array([number_of(text) for text in texts], np.int64).reshape(-1, size),
             "row": np.arange(len(columns[0])),
             "tokens_cut": encoded.tokens_cut.reshape(-1, size).sum(1),
         }
         for name in self._mark(split):
-            if name == self.description["label_column"]:
-                features["labels"] = np.array([_label(cell) for cell in rows[name]], np.int64)
-            else:
-                scores = [_number(cell, row, name) for row, cell in enumerate(rows[name])]
-                features["labels"] = np.array(scores, np.float32)
+            labelled = name == self.description["label_column"]
+            features["labels"] = label_numbers(rows[name]) if labelled else scores(rows[name], name)
         return features
 
     def train_order(self) -> OwnOrder | None:
@@ -172,7 +132,7 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         """Pads the texts; see the base."""
         batch = pad_sequences(features, self.tokenizer, 0, self.static_length, self.hparams["pad_to_multiple_of"])
         batch["text_ids"] = stack([feature["text_ids"] for feature in features])
-        batch["real"] = torch.tensor([key[1] != FILLER for key in keys])
+        batch["real"] = ~fillers(keys)
         return stack_labels(batch, features)
 
     def sequences(self, batch: Batch) -> list[SequenceView]:
@@ -194,54 +154,9 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
 
     @property
     def _names(self) -> dict[int, str]:
-        return {_hash(name): name for name in self.description.get("label_names") or []}
+        return {number_of(name): name for name in self.description.get("label_names") or []}
 
     def _mark(self, split: Split) -> list[str]:
         known = self.description
         names = [] if split == "predict" else [known["score_column"], known["label_column"]]
         return [name for name in names if name is not None]
-
-
-def _texts(rows: RawRows, known: dict[str, Any], predicting: bool) -> list[str]:
-    """Returns the columns of text, in their order.
-
-    Raises:
-        UserError: their names do not say it.
-    """
-    present = rows.data.column_names
-    trained = [name for name in known.get("columns", []) if name in present]
-    if trained:
-        return trained
-    for roles in ROLES:
-        found = [name for name in roles if name in present]
-        if len(found) > 1:
-            return found + sorted(name for name in present if name.startswith(f"{roles[-1]}_") and name != roles[-1])
-    labels = [] if predicting else guess_label_column(present)
-    others = [name for name in present if name not in labels]
-    single = [name for name in others if name in TEXTS] or [name for name in others if _is_text(rows, name)]
-    if len(single) == 1 and (predicting or labels):
-        return single
-    raise UserError(
-        f"{rows.place}: which columns are anchor and positive, or which one is the text? columns: {present}; set "
-        "text_column_names, such as [anchor, positive], or [text] with label_column_name"
-    )
-
-
-def _is_text(rows: RawRows, name: str) -> bool:
-    feature = rows.data.features[name]
-    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
-
-
-def _hash(text: str) -> int:
-    return xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) >> 1
-
-
-def _label(cell: Any) -> int:
-    return IGNORED if cell is None or not str(cell).strip() else _hash(str(cell))
-
-
-def _number(cell: Any, row: int, name: str) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        raise RowError(row, f"{name} is {cell!r}, not a number") from None

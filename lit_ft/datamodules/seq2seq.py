@@ -7,40 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from lit_ft.data.batching.collators import Batch, Feature, pad, pad_targets
-from lit_ft.data.caching.cache import preparation_root
 from lit_ft.data.features.store import TARGETS, FeatureStore
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.ordering.samplers import FILLER, Key
-from lit_ft.data.pairs.columns import PairColumns, find_columns
+from lit_ft.data.pairs.columns import AskedPairs, PairColumns, find_columns
 from lit_ft.data.pairs.encoding import PairEncoder
-from lit_ft.data.pairs.languages import decoder_begin, set_languages, token_of
+from lit_ft.data.pairs.languages import decoder_begin, set_languages
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import Names, as_list
 from lit_ft.data.reading.parallel import side_of
-from lit_ft.data.reading.raw import RawRows, Split
-from lit_ft.data.tokenizing.training import trained_folder
+from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.viewing.row_views import SequenceView, sequence
-from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.datamodules.own_tokenizer import OwnTokenizerDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.building.positions import longest_input
+from lit_ft.ops.building.positions import usual_length
 from lit_ft.ops.building.seq2seq import length_limit
 
 LONGEST = 1024
 """Tokens of a source where nobody says; the scripts' own limit."""
 DROPPED = {"empty_text": "drop", "unlabelled": "drop"}
 """Rows without a source or a target: left out and counted, as the scripts leave them out."""
-OF_TEXTS = (
-    "source_column_name", "source_template", "target_column_names", "source_lang", "target_lang", "column_mapping",
-    "column_names", "quoting", "delimiter", "sources", "validation_split_percentage", "max_train_samples",
-    "sample_head",
-)  # fmt: skip
-"""Options that decide which texts a tokenizer is trained on."""
 
 
-class Seq2SeqDataModule(TransformerDataModule):
+class Seq2SeqDataModule(OwnTokenizerDataModule):
     """Pairs of texts -> batches of `input_ids`, `attention_mask` `[batch, seq]` and `labels` `[batch, target seq]`.
 
     Rows hold source and target as two columns, as a nested column (`{"en": ..., "ro": ...}`), or line by line in two
@@ -72,7 +64,11 @@ class Seq2SeqDataModule(TransformerDataModule):
     """
 
     parallel_sides: tuple[str, str]
-    loading_options = TransformerDataModule.loading_options | {"ignore_pad_token_for_loss"}
+    masked = True
+    options_of_texts = (
+        "source_column_name", "source_template", "target_column_names", "source_lang", "target_lang",
+    )  # fmt: skip
+    loading_options = OwnTokenizerDataModule.loading_options | {"ignore_pad_token_for_loss"}
     language_options = ("source_lang", "target_lang")
     too_long = "longer than max_source_length or max_target_length"
     cut_advice = "raise the one that is short"
@@ -121,21 +117,13 @@ class Seq2SeqDataModule(TransformerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; says how targets begin and how long they become; see the base."""
-        options, first = self.hparams, next(rows for sets in raw.values() for rows in sets.values())
-        columns = self._find_columns(first, known, labelled="predict" not in raw)
+        options = self.hparams
+        columns = find_columns(every_set(raw)[0], self._asked, known, labelled="predict" not in raw)
         for kind, sets in raw.items():
-            for rows in sets.values():
-                columns.check(rows.data.column_names, kind != "predict", rows.place)
-            needed = {tuple(columns.needed(rows.data.column_names, kind != "predict")) for rows in sets.values()}
-            if len(needed) > 1:
-                raise UserError(f"the {kind} sets have their texts in different columns: {sorted(needed)}")
-            self._columns_of[kind] = list(*needed)
+            self._columns_of[kind] = columns.needed_of(kind, sets.values())
         prefix = options["source_prefix"]
         if prefix is None and (prefix := known.get("source_prefix", "")) == "" and self._wants_prefix:
             self.notes.append("T5 was trained with a prefix for each task: set source_prefix, such as 'summarize: '")
-        begin = decoder_begin(self.tokenizer, self.tokenizer.init_kwargs.get("tgt_lang"))
-        if options["forced_bos_token"] is not None:
-            begin = {**begin, "forced_bos_token_id": token_of(self.tokenizer, options["forced_bos_token"])}
         of_run = known.get("val_max_target_length") if "predict" in raw else None
         self.description = {
             **known,
@@ -144,7 +132,7 @@ class Seq2SeqDataModule(TransformerDataModule):
             "max_source_length": self.longest_feature,
             "max_target_length": options["max_target_length"],
             "val_max_target_length": options["val_max_target_length"] or of_run or options["max_target_length"],
-            "decoder_begin": begin,
+            "decoder_begin": decoder_begin(self.tokenizer, options["forced_bos_token"]),
         }
         return self.description
 
@@ -159,7 +147,7 @@ class Seq2SeqDataModule(TransformerDataModule):
     def info_columns(self, present: list[str], split: Split) -> list[str]:
         """The references in evaluation, all columns in prediction; see the base."""
         if split in ("train", "predict"):
-            return present if split == "predict" else []
+            return super().info_columns(present, split)
         columns = self._columns
         return [columns.nested] if columns.nested in present else columns.references_among(present)
 
@@ -177,7 +165,7 @@ class Seq2SeqDataModule(TransformerDataModule):
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """Says how many targets are cut, which teaches a model to stop early; see the base."""
-        cut = sum(int(part[0].sum()) for store in train for part in store.parts("target_cut"))
+        cut = sum(store.total("target_cut") for store in train)
         if cut:
             self.notes.append(
                 f"train: {cut:,} targets are cut to max_target_length {self.hparams['max_target_length']}"
@@ -206,12 +194,10 @@ class Seq2SeqDataModule(TransformerDataModule):
     @property
     def longest_feature(self) -> int:
         """Most tokens of a source: by option, as the checkpoint's run had it, or what the model takes, up to 1,024."""
-        run = self.known.get("max_source_length")
         config = self.pretrained_config()
-        known = [self.tokenizer.model_max_length, LONGEST]
-        if config is not None:
-            known += filter(None, [longest_input(config, self.tokenizer), length_limit(config, "source")])
-        return int(self.hparams["max_source_length"] or run or min(known))
+        most = None if config is None else length_limit(config, "source")
+        given = self.hparams["max_source_length"] or self.known.get("max_source_length")
+        return int(given or usual_length(config, self.tokenizer, min(most or LONGEST, LONGEST)))
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -225,35 +211,20 @@ class Seq2SeqDataModule(TransformerDataModule):
             self._spoken = found
         return found
 
-    def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Trains the tokenizer, once per machine, or loads it; see the base."""
-        options = self.hparams["train_tokenizer"]
-        if options is None:
-            return super().load_tokenizer()
-        root = preparation_root(self.hparams["preparation_dir"])
-        rows = [self.source.fingerprint("train", root), {name: self.hparams[name] for name in OF_TEXTS}]
-        return AutoTokenizer.from_pretrained(trained_folder(options, True, rows, root, self._training_texts))  # type: ignore[no-any-return]
+    def texts_in(self, rows: RawRows) -> Iterator[list[str]]:
+        """Sources and targets; see the base."""
+        columns = find_columns(rows, self._asked, {}, labelled=True)
+        columns.check(rows.data.column_names, True, rows.place)
+        for batch in rows.batches(columns.needed(rows.data.column_names, True), 1024):
+            yield [text for text in columns.sources(batch) if text]
+            yield [text for texts in columns.references(batch) for text in texts]
 
-    def _training_texts(self) -> Iterator[list[str]]:
-        with self.scratch():
-            for rows in self.load_rows("train").values():
-                columns = self._find_columns(rows, {}, labelled=True)
-                columns.check(rows.data.column_names, True, rows.place)
-                for batch in rows.batches(columns.needed(rows.data.column_names, True), 1024):
-                    yield [text for text in columns.sources(batch) if text]
-                    yield [text for texts in columns.references(batch) for text in texts]
-
-    def _find_columns(self, rows: RawRows, known: dict[str, Any], labelled: bool) -> PairColumns:
-        options, template = self.hparams, self.hparams["source_template"]
-        given = options["source_column_name"] or options["target_column_names"] or template
-        lines = self.parallel_sides[0]
-        if not labelled and rows.data.column_names == [lines] and not template:
-            return PairColumns(lines, ["target"])  # a text file to predict, whatever train's columns are called
-        if "columns" in known and not given:
-            return PairColumns(**known["columns"])
+    @property
+    def _asked(self) -> AskedPairs:
+        options = self.hparams
+        source, targets = options["source_column_name"], as_list(options["target_column_names"])
         languages = (options["source_lang"], options["target_lang"])
-        columns = (options["source_column_name"], options["target_column_names"])
-        return find_columns(rows.data.features, rows.place, *columns, languages, labelled, template)
+        return AskedPairs(source, targets, options["source_template"], languages, self.parallel_sides[0])
 
     @property
     def _columns(self) -> PairColumns:

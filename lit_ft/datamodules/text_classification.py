@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from datasets import ClassLabel, Value
 
 from lit_ft.data.batching.collators import Batch, Feature, stack_labels
 from lit_ft.data.features.store import FeatureStore
-from lit_ft.data.label_description import LabelCoder, LabelColumns, count_labels, label_name, numbered_labels
+from lit_ft.data.label_description import (
+    LabelCoder,
+    LabelColumns,
+    count_labelled_rows,
+    label_name,
+    numbered_labels,
+)
 from lit_ft.data.labels import ProblemType
 from lit_ft.data.ordering.orders import weighted
 from lit_ft.data.ordering.samplers import Key, balanced_weights
@@ -20,11 +24,14 @@ from lit_ft.data.reading.columns import (
     Names,
     as_list,
     check_columns,
+    find_text_columns,
     guess_label_column,
-    guess_text_columns,
+    is_plain,
     require_label_column,
+    texts_of,
 )
-from lit_ft.data.reading.raw import RawRows, Rows, Split
+from lit_ft.data.reading.raw import RawRows, Rows, Split, every_set
+from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.building.models import SEQUENCE_HEAD, pretrained_labels, pretrained_problem_type
@@ -73,7 +80,7 @@ class TextClassificationDataModule(TransformerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds columns, problem type and label names; see the base."""
-        every = [rows for sets in raw.values() for rows in sets.values()]
+        every = every_set(raw)
         self.description = {**known, **self._columns(every, known, labels_needed="predict" not in raw)}
         if "train" in raw or not {"labels", "problem_type", "multi_hot"} <= set(known):
             self.description = {**self.description, **self._labels(raw, known)}
@@ -99,9 +106,7 @@ class TextClassificationDataModule(TransformerDataModule):
         """Encodes text (or pair) and label; see the base."""
         texts, pairs = (self._joined(rows, which) for which in ("text_columns", "pair_columns"))
         encoded = self.encoder(texts or [], pairs)
-        features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            features["token_type_ids"] = encoded.token_type_ids
+        features = token_columns(encoded, self.tokenizer.model_input_names)
         if split != "predict":
             strict = self.on_bad_rows["unknown_label"] == "error"
             labels, unknown = self._coder.encode(self._coder.read(rows), strict)
@@ -110,14 +115,7 @@ class TextClassificationDataModule(TransformerDataModule):
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """Counts the rows of each label; see the base."""
-        total: dict[str, Any] = {}
-        for store in train:
-            last = -1
-            for row, labels in store.parts("row", "labels"):
-                begins = np.diff(row, prepend=last) > 0  # the windows of a row count once
-                last = row[-1] if len(row) else last
-                count_labels(labels[begins], self.description, total)
-        return total
+        return count_labelled_rows(train, self.description)
 
     def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads the features and stacks the labels; see the base."""
@@ -131,7 +129,8 @@ class TextClassificationDataModule(TransformerDataModule):
         """Counts the rows of each label; see the base."""
         if "labels" not in store.column_names or self.description["problem_type"] == "regression":
             return {}
-        return dict(zip(self.description["labels"], self.summarise([store])["label_counts"], strict=True))
+        counts = count_labelled_rows([store], self.description)["label_counts"]
+        return dict(zip(self.description["labels"], counts, strict=True))
 
     def strata(self, rows: RawRows) -> Rows | None:
         """Keeps the proportions of the labels in a validation split cut from train."""
@@ -152,22 +151,16 @@ class TextClassificationDataModule(TransformerDataModule):
     def _columns(self, every: list[RawRows], known: dict[str, Any], labels_needed: bool) -> dict[str, Any]:
         options, first = self.hparams, every[0]
         present = first.data.column_names
-        labels = as_list(options["label_column_name"]) or known.get("label_columns") or guess_label_column(present)
-        if options["text_column_names"]:
-            texts, pairs = as_list(options["text_column_names"]), as_list(options["text_pair_column_names"])
-        elif "text_columns" in known:
-            texts, pairs = known["text_columns"], known["pair_columns"]
-        else:
-            pairs = as_list(options["text_pair_column_names"])
-            texts, guessed = guess_text_columns(present, labels + pairs, first.place)
-            pairs = pairs or guessed
+        asked = options["text_column_names"], options["text_pair_column_names"], options["label_column_name"]
+        texts, pairs, labels, guessed = find_text_columns(present, first.place, *asked, known)
+        if guessed:
             self.notes.append(f"{first.place}: reading {' and '.join(map(repr, texts + pairs))} as text")
         if labels_needed and not labels:
             labels = require_label_column(present, first.place)
         for rows in every:
             check_columns(texts + pairs + (labels if labels_needed else []), rows.data.column_names, rows.place)
             for name in texts + pairs:
-                if not isinstance(feature := rows.data.features[name], (Value, ClassLabel)):
+                if not is_plain(feature := rows.data.features[name]):
                     raise UserError(
                         f"{rows.place}: column {name!r} is nested ({feature}), not text; name another column, or "
                         "flatten it in the file"
@@ -185,26 +178,15 @@ class TextClassificationDataModule(TransformerDataModule):
         config = self.pretrained_config()
         given = known.get("labels") or (pretrained_labels(config, SEQUENCE_HEAD) if config else None)
         if "train" not in raw and given:
+            scored = every_set({which: sets for which, sets in raw.items() if which != "predict"})
             kind = self._label_columns.problem_type or pretrained_problem_type(config)
-            scored = [rows for which, sets in raw.items() if which != "predict" for rows in sets.values()]
-            vectors = self._label_columns.holds_vectors(kind, self._label_columns.cells(scored), given)
-            return {"labels": given, "problem_type": kind, "multi_hot": vectors}
+            return self._label_columns.describe_known(scored, given, kind)
         train = list((raw.get("train") or self.load_rows("train")).values())
         if not self.description["label_columns"]:  # rows to predict do not say which column it is
             self.description["label_columns"] = require_label_column(train[0].data.column_names, train[0].place)
         if self.hparams["streaming"]:
-            self._require_names(train, given)
+            self._label_columns.check_streamed(train, given)
         return self._label_columns.describe(train, given, "labels" in known, self.notes)
-
-    def _require_names(self, first_rows: list[RawRows], given: list[str] | None) -> None:
-        columns = self._label_columns
-        if given or len(columns.columns) > 1 or columns.own_names(first_rows):
-            return
-        if (columns.problem_type or columns.infer(first_rows)) != "regression":
-            raise UserError(
-                f"{first_rows[0].place}: streaming does not read all rows in advance, so their labels are not known: "
-                "set label_names"
-            )
 
     @property
     def _coder(self) -> LabelCoder:
@@ -215,11 +197,4 @@ class TextClassificationDataModule(TransformerDataModule):
 
     def _joined(self, rows: dict[str, list[Any]], which: str) -> list[str] | None:
         names = self.description[which]
-        if not names:
-            return None
-        texts = [["" if cell is None else str(cell) for cell in rows[name]] for name in names]
-        return (
-            texts[0]
-            if len(texts) == 1
-            else [self.hparams["text_column_delimiter"].join(row) for row in zip(*texts, strict=True)]
-        )
+        return texts_of(rows, names, self.hparams["text_column_delimiter"]) if names else None

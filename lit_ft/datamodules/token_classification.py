@@ -9,24 +9,23 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from lit_ft.data.batching.collators import Batch, Feature, pad_labels
-from lit_ft.data.features.ragged import Ragged
+from lit_ft.data.batching.collators import Batch, Feature, pad_labels, padding_before
 from lit_ft.data.features.store import FeatureStore
-from lit_ft.data.labels import IGNORED, class_names
+from lit_ft.data.labels import class_names, names_not_streamed
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.quality.kinds import BadRows
-from lit_ft.data.reading.raw import RawRows, Split
+from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.reading.readers import ReadOptions
-from lit_ft.data.tags.coding import TagCoder, piece_labels
-from lit_ft.data.tags.columns import column_of, guess_tags, guess_words
+from lit_ft.data.tags.coding import TagCoder, count_tags, piece_labels
+from lit_ft.data.tags.columns import find_columns
 from lit_ft.data.tags.description import describe_known, describe_tags, scheme_of_rows, survey
 from lit_ft.data.tags.rows import TagReader, reading_of
 from lit_ft.data.tags.schemes import OUTSIDE, TagScheme, check_scheme
+from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.tokenizing.words import WordEncoder, needs_prefix_space, takes_prefix_space
-from lit_ft.data.viewing.row_views import Role, SequenceView, sequence
+from lit_ft.data.viewing.row_views import SequenceView, labelled_part
 from lit_ft.datamodules.base import TransformerDataModule
-from lit_ft.errors import UserError
 from lit_ft.ops.building.models import TOKEN_HEAD, pretrained_labels
 
 SCHEMES = ("tag_scheme", "data_scheme")
@@ -101,7 +100,7 @@ class TokenClassificationDataModule(TransformerDataModule):
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns, and the tags and their scheme; see the base."""
-        every = [rows for sets in raw.values() for rows in sets.values()]
+        every = every_set(raw)
         tagged = "predict" not in raw
         self.description = {**known, **self._columns(every, known, tagged)}
         if "train" in raw or "labels" not in known:
@@ -132,9 +131,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         """Encodes words and tags, in windows; see the base."""
         words = self._reader.words(rows)
         encoded = self.words(words)
-        features = {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            features["token_type_ids"] = encoded.token_type_ids
+        features = token_columns(encoded, self.tokenizer.model_input_names)
         if split != "train":
             features["first"] = encoded.first
         if split != "predict":
@@ -154,7 +151,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         if "labels" in features[0]:
             batch["labels"] = pad_labels(mask, [feature["labels"] for feature in features])
         if "first" in features[0]:
-            before = (mask.cumsum(1) == 0).sum(1).tolist()  # padding on the left
+            before = padding_before(mask).tolist()
             firsts = [torch.from_numpy(each["first"] + left) for each, left in zip(features, before, strict=True)]
             batch["first_tokens"] = torch.nn.utils.rnn.pad_sequence(firsts, batch_first=True, padding_value=-1).long()
         return batch
@@ -163,26 +160,12 @@ class TokenClassificationDataModule(TransformerDataModule):
         """Tokens with their tags, but for `O`; see the base."""
         if "labels" not in batch:
             return super().sequences(batch)
-        real, names = batch["attention_mask"][0].bool(), self.description["labels"]
-        ids, labels = (batch[name][0][real].tolist() for name in ("input_ids", "labels"))
-        roles: list[Role] = ["ignored" if label == IGNORED else "learned" for label in labels]
-        tags = [None if label == IGNORED or names[label] == OUTSIDE else names[label] for label in labels]
-        return [sequence(self.tokenizer, ids, roles, tags)]
+        said = [None if name == OUTSIDE else name for name in self.description["labels"]]
+        return [labelled_part(self.tokenizer, batch, batch["labels"], ("ignored", "learned"), said.__getitem__)]
 
     def label_counts(self, store: FeatureStore) -> dict[str, int]:
         """Counts the labelled tokens of each tag, of entities those of each type; see the base."""
-        names = self.description["labels"]
-        counts = np.zeros(len(names), np.int64)
-        for piece in store.pieces() if "labels" in store.column_names else ():
-            labels = piece["labels"]
-            assert isinstance(labels, Ragged)
-            found = labels.values[labels.offsets[0] : labels.offsets[-1]]
-            counts += np.bincount(found[found >= 0], minlength=len(names))
-        kinds = [name.partition("-")[2] or name if self.description["tag_scheme"] else name for name in names]
-        total = dict.fromkeys(kinds, 0)
-        for kind, count in zip(kinds, counts.tolist(), strict=True):
-            total[kind] += count
-        return total if counts.any() else {}
+        return count_tags(store, self.description["labels"], self.description["tag_scheme"])
 
     @cached_property
     def words(self) -> WordEncoder:
@@ -199,20 +182,14 @@ class TokenClassificationDataModule(TransformerDataModule):
         return TagReader(names["text_column"], names["tag_column"], names["words"], self.hparams["label_names"])
 
     def _columns(self, every: list[RawRows], known: dict[str, Any], tagged: bool) -> dict[str, Any]:
-        options, first = self.hparams, every[0]
-        given = options["text_column_name"] or known.get("text_column")
-        text = column_of(given, first) if given else guess_words(first)
-        tags = options["label_column_name"] or known.get("tag_column") or ""
-        if tagged:
-            tags = column_of(tags, first) if tags else guess_tags(first, text)
-        for rows in every:
-            for name in [text, tags] if tagged else [text]:
-                column_of(name, rows)
+        options = self.hparams
+        text, tags = find_columns(every, options["text_column_name"], options["label_column_name"], known, tagged)
         reading = known.get("words")
         if reading is None and (tagged or not self.source.sets("train")):
-            cells = next(first.batches([text, tags] if tagged else [text]))
+            cells = next(every[0].batches([text, tags] if tagged else [text]))
             reading = reading_of(cells[text], cells[tags] if tagged else None)
-        self.notes.append(f"{first.place}: reading {text!r} as words" + (f" and {tags!r} as tags" if tagged else ""))
+        said = f"{every[0].place}: reading {text!r} as words"
+        self.notes.append(f"{said} and {tags!r} as tags" if tagged else said)
         return {"text_column": text, "tag_column": tags, "words": reading or "list"}
 
     def _tags(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
@@ -226,14 +203,10 @@ class TokenClassificationDataModule(TransformerDataModule):
         if "train" not in raw:  # rows to predict do not say how train is read
             self.description |= self._columns(train, known, tagged=True)
         column = self.description["tag_column"]
-        own = self.hparams["label_names"] or next(
-            filter(None, (class_names(rows.data.features, column) for rows in train)), None
-        )
+        named = (class_names(rows.data.features, column) for rows in train)
+        own = self.hparams["label_names"] or next(filter(None, named), None)
         if self.hparams["streaming"] and not own and not given:
-            raise UserError(
-                f"{train[0].place}: streaming does not read all rows in advance, so their tags are not known: "
-                "set label_names"
-            )
+            raise names_not_streamed(train[0].place, "tags")
         described, notes = describe_tags(
             survey(train, self._reader), own, given, "labels" in known, self.hparams["tag_scheme"]
         )

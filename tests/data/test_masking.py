@@ -118,8 +118,8 @@ def test_what_holds_for_every_feature(data: st.DataObject) -> None:
         st.fixed_dictionaries(
             {
                 "mlm_probability": st.sampled_from([0.01, 0.15, 0.5, 1.0]),
-                "whole_word": st.booleans(),
-                "span": st.booleans(),
+                "whole_word_mask": st.booleans(),
+                "span_mask": st.booleans(),
                 "max_span_length": st.sampled_from([1, 3, 10]),
                 "seed": st.integers(-5, 2**40),
             }
@@ -144,11 +144,11 @@ def test_what_holds_for_every_feature(data: st.DataObject) -> None:
         assert (after[~predicted] == before[~predicted]).all()
         assert (labels[predicted] == before[predicted]).all()
         assert not predicted[np.isin(before, SPECIALS)].any()
-        if options["whole_word"] or options["span"]:
+        if options["whole_word_mask"] or options["span_mask"]:
             assert all(len({bool(predicted[place]) for place in word}) == 1 for word in words)
         if options["mlm_probability"] == 1:
             assert predicted.sum() == maskable
-        if options["span"]:
+        if options["span_mask"]:
             wanted = math.ceil(options["mlm_probability"] * maskable)
             longest = max(map(len, words), default=0)
             assert wanted <= predicted.sum() <= wanted + max(longest - 1, 0)
@@ -156,7 +156,7 @@ def test_what_holds_for_every_feature(data: st.DataObject) -> None:
 
 def test_words_are_predicted_whole_and_as_often_as_tokens() -> None:
     features = features_of(800, 128)
-    masked = masking(whole_word=True)(features, keys_of(features))
+    masked = masking(whole_word_mask=True)(features, keys_of(features))
     chosen, sizes, mixed = [], [], 0
     for feature, found in zip(features, masked, strict=True):
         for word in words_of(feature):
@@ -193,7 +193,7 @@ def spanbert_runs(length: int, rng: np.random.Generator) -> tuple[list[int], int
 def test_spans_are_as_long_and_as_many_as_spanberts() -> None:
     rng, length = np.random.default_rng(5), 128
     features = [{"input_ids": np.full(length, 9, np.int32), "word_starts": np.ones(length, np.uint8)}] * 1000
-    masked = masking(span=True)(features, keys_of(features))
+    masked = masking(span_mask=True)(features, keys_of(features))
     ours = [runs_of(feature["labels"] != -100) for feature in masked]
     theirs = [spanbert_runs(length, rng) for _ in range(len(features))]
     assert {sum(runs) for runs in ours} == {covered for _, covered in theirs} == {20}
@@ -210,7 +210,7 @@ def test_spans_are_as_long_and_as_many_as_spanberts() -> None:
 
 def test_spans_are_whole_words_with_one_replacement() -> None:
     features = features_of(500, 128)
-    masked = masking(span=True)(features, keys_of(features))
+    masked = masking(span_mask=True)(features, keys_of(features))
     before = np.concatenate([feature["input_ids"] for feature in features])
     after = np.concatenate([feature["input_ids"] for feature in masked])
     kinds, lengths = [], []
@@ -229,11 +229,11 @@ def test_spans_are_whole_words_with_one_replacement() -> None:
 
 def test_a_short_feature_has_a_span_all_the_same() -> None:
     features = [{"input_ids": np.array([2, 9, 3], np.int32), "word_starts": np.ones(3, np.uint8)}] * 50
-    masked = masking(span=True)(features, keys_of(features))
+    masked = masking(span_mask=True)(features, keys_of(features))
     assert all(feature["labels"].tolist() == [-100, 9, -100] for feature in masked)
 
 
-@pytest.mark.parametrize("options", [{}, {"whole_word": True}, {"span": True}])
+@pytest.mark.parametrize("options", [{}, {"whole_word_mask": True}, {"span_mask": True}])
 def test_masks_follow_from_seed_epoch_and_row_alone(options: dict[str, Any]) -> None:
     features, chance = features_of(80, 60), masking(**options, mlm_probability=0.4, mask_replace_prob=0.4)
     # without special tokens at their ends nothing but the row itself keeps them apart

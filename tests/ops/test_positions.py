@@ -1,12 +1,14 @@
 """How long an input may be, against models that are given inputs of that length and one token more."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from lit_ft.ops.building.positions import hard_limit, is_rotary, longest_input
+from lit_ft.errors import UserError
+from lit_ft.ops.building.positions import check_length, hard_limit, is_rotary, longest_input, usual_length
 from tests.ops.architectures import CAUSAL, MASKED, VOCABULARY, tiny_language_model
 
 DEBERTA_V3 = {
@@ -78,3 +80,13 @@ def test_what_a_model_was_made_for(tiny: Any) -> None:
     composite = AutoConfig.for_model("gemma3")
     assert longest_input(composite, tokenizer) == composite.text_config.max_position_embeddings
     assert hard_limit(AutoConfig.for_model("t5")) is None
+
+
+def test_lengths_by_option_and_by_the_model() -> None:
+    config, tokenizer = AutoConfig.for_model("gpt2", n_positions=160), SimpleNamespace(model_max_length=10**30)
+    assert usual_length(config, tokenizer, 1024) == 160
+    assert usual_length(config, tokenizer, 100) == usual_length(None, tokenizer, 100) == 100
+    assert check_length("block_size", 160, config) == 160
+    assert check_length("block_size", 161, None) == 161
+    with pytest.raises(UserError, match="block_size 161 is above the model's 160 positions"):
+        check_length("block_size", 161, config)

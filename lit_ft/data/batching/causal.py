@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_ft.data.batching.collators import Batch, Feature, pad
 from lit_ft.data.labels import IGNORED
-from lit_ft.data.ordering.samplers import FILLER, Key
+from lit_ft.data.ordering.samplers import Key, fillers
 
 
 def causal_batch(
@@ -15,8 +15,9 @@ def causal_batch(
     tokenizer: PreTrainedTokenizerBase,
     static_length: int | None,
     multiple: int | None,
+    prompts: bool = False,
 ) -> Batch:
-    """Pads on the right; makes labels, and positions where a feature has several documents.
+    """Pads on the right; makes labels, and positions where a feature has several documents. Prompts are padded alone.
 
     Args:
         features: with `input_ids`; maybe `learned` (which of them are to be predicted), `context` (how many at the
@@ -25,20 +26,22 @@ def causal_batch(
         tokenizer: says what padding is.
         static_length: pad to this.
         multiple: pad to a multiple of this.
+        prompts: the features are to be gone on from: padding goes before them, and no further than the longest.
 
     Returns:
         `input_ids`, `labels` (-100 = nothing is to be predicted) and `attention_mask`, or `position_ids` instead of it;
         `[batch, seq]` each.
     """
+    if prompts:
+        return pad(features, tokenizer, None, multiple, "left")
     batch = pad(features, tokenizer, static_length, multiple, "right")
     real = batch["attention_mask"].bool()
     labels = torch.where(real, batch["input_ids"], IGNORED)
-    for row, (feature, key) in enumerate(zip(features, keys, strict=True)):
+    for row, feature in enumerate(features):
         if "learned" in feature:
             labels[row, : len(feature["learned"])][torch.from_numpy(feature["learned"] == 0)] = IGNORED
         labels[row, : feature.get("context", 0)] = IGNORED
-        if key[1] == FILLER:
-            labels[row] = IGNORED
+    labels[fillers(keys)] = IGNORED
     batch["labels"] = labels
     if "documents" in features[0]:
         batch.pop("attention_mask")

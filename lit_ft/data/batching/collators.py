@@ -113,6 +113,11 @@ def pad_labels(attention_mask: torch.Tensor, labels: Sequence[Array]) -> torch.T
     return _spread(labels, attention_mask.numpy().astype(bool), IGNORED)
 
 
+def padding_before(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Returns how much padding stands before the tokens of each row, `[batch]`."""
+    return (attention_mask.cumsum(1) == 0).sum(1)
+
+
 def place_spans(batch: Batch, features: Sequence[Feature]) -> Batch:
     """Adds what is known of the tokens of windows to a padded batch, wherever padding is.
 
@@ -126,7 +131,7 @@ def place_spans(batch: Batch, features: Sequence[Feature]) -> Batch:
         `[batch, seq]`.
     """
     mask = batch["attention_mask"]
-    before = (mask.cumsum(1) == 0).sum(1)
+    before = padding_before(mask)
     if "labels" in features[0]:
         labels = stack([feature["labels"] for feature in features]).long()
         labels = torch.where(labels == IGNORED, IGNORED, labels + before[:, None])

@@ -23,10 +23,10 @@ _NEVER = np.uint64(2**64 - 1)
 class Masking:
     """Masks features for masked language modeling; a pure function of seed, epoch and row.
 
-    Each token (each word with `whole_word`) is predicted with `mlm_probability`, and so chance may pick none of a short
-    feature. With `span`, spans of words are (Joshi et al. 2020, SpanBERT): a start among the feature's words, a length
-    from a geometric distribution, until `mlm_probability` of the tokens are covered, at least one word. The last span
-    ends with the word that reaches this, where SpanBERT's own code cuts the word.
+    Each token (each word with `whole_word_mask`) is predicted with `mlm_probability`, and so chance may pick none of a
+    short feature. With `span_mask`, spans of words are (Joshi et al. 2020, SpanBERT): a start among the feature's
+    words, a length from a geometric distribution, until `mlm_probability` of the tokens are covered, at least one word.
+    The last span ends with the word that reaches this, where SpanBERT's own code cuts the word.
 
     What is predicted becomes the mask token, a random token or stays, drawn for each token, also within a word (as in
     BERT's whole word masking), but once for a whole span. Random tokens come from the whole vocabulary, special tokens
@@ -39,8 +39,8 @@ class Masking:
         mlm_probability: share of tokens to predict.
         mask_replace_prob: share of these that become the mask token.
         random_replace_prob: share of these that become a random token; the rest stays as it is.
-        whole_word: predict all tokens of a word or none.
-        span: predict spans of whole words (`whole_word` adds nothing to it).
+        whole_word_mask: predict all tokens of a word or none.
+        span_mask: predict spans of whole words (`whole_word_mask` adds nothing to it).
         span_geometric_p: parameter of the geometric distribution of the spans' lengths.
         max_span_length: most words in a span; the distribution is cut there and scaled up to 1.
         seed: the same seed gives the same masks.
@@ -55,8 +55,8 @@ class Masking:
     mlm_probability: float = 0.15
     mask_replace_prob: float = 0.8
     random_replace_prob: float = 0.1
-    whole_word: bool = False
-    span: bool = False
+    whole_word_mask: bool = False
+    span_mask: bool = False
     span_geometric_p: float = 0.2
     max_span_length: int = 10
     seed: int = 42
@@ -86,17 +86,17 @@ class Masking:
         """Returns the features with masked `input_ids`, and `labels`: the token where it is predicted, else -100.
 
         Args:
-            features: with `input_ids` `[n]`, and with `whole_word` or `span` also `word_starts` `[n]`, 1 where a token
-                begins a word.
+            features: with `input_ids` `[n]`, and with `whole_word_mask` or `span_mask` also `word_starts` `[n]`, 1
+                where a token begins a word.
             keys: epoch and index of each feature.
         """
         tokens = _Tokens.of(features, row_states(self.seed, keys), self.special_ids)
-        if self.span:
+        if self.span_mask:
             predicted = self._in_spans(tokens, _word_firsts(tokens, features))
             units = _run_firsts(tokens, predicted)
         else:
             places = np.arange(len(tokens.ids))
-            chosen_by = _word_owners(tokens, features) if self.whole_word else places
+            chosen_by = _word_owners(tokens, features) if self.whole_word_mask else places
             predicted = (tokens.uniform(places, _PREDICTED) < self.mlm_probability)[chosen_by] & tokens.maskable
             units = np.flatnonzero(predicted)
         labels = np.where(predicted, tokens.ids, IGNORED)

@@ -1,6 +1,6 @@
 """Permutation language modeling, as XLNet is trained: which tokens are predicted, and what each of them may see."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,3 +122,11 @@ class Permutation:
         order = second + uniform(states[:, None], np.where(second, places - half, places), _ORDER)
         order = np.where(given, -1.0, order)
         return np.asarray((order[:, :, None] <= order[:, None, :]) & targets[:, None, :])
+
+
+def labels_at_tokens(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Lays the labels of a batch of one permuted row where their tokens are, `[1, seq]`; they stand by themselves."""
+    known = batch["labels"][0] != IGNORED
+    labels = torch.full_like(batch["input_ids"], IGNORED)
+    labels[0, batch["target_mapping"][0, known].argmax(-1)] = batch["labels"][0, known]
+    return labels

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_ft.data.chats.formats import Conversation
 from lit_ft.data.chats.rendering import ChatRenderer, Span, TrainOn
-from lit_ft.data.features.ragged import Array
+from lit_ft.data.features.ragged import Array, Ragged
 from lit_ft.data.reading.sources import resolve_path
 from lit_ft.data.tokenizing.texts import own_backend
 from lit_ft.errors import RowError, UserError, did_you_mean
@@ -112,6 +112,30 @@ class ChatEncoder:
         if begin is not None and ids[:1] != [begin] and begin != end:
             ids, marks = [begin, *ids], np.concatenate([[False], marks])
         return ([*ids, end], np.concatenate([marks, [True]])) if end is not None else (ids, marks)
+
+
+def cut_to(
+    most: int, side: str, ids: Sequence[Array], learned: Sequence[Array] = ()
+) -> tuple[list[Array], list[Array], Array]:
+    """Cuts conversations that are longer than a row may be.
+
+    Args:
+        most: tokens of a row.
+        side: what is kept: the `first` tokens, or the `last`.
+        ids: tokens of each conversation.
+        learned: which of them are learned.
+
+    Returns:
+        The tokens that are left, which of them are learned (0 or 1), and how many each conversation lost.
+    """
+    part = slice(-most, None) if side == "last" else slice(most)
+    kept, marks = [each[part] for each in ids], [each[part].astype(int) for each in learned]
+    return kept, marks, np.array([len(whole) - len(rest) for whole, rest in zip(ids, kept, strict=True)], np.int64)
+
+
+def end_to_end(parts: Sequence[Array], size: int = 1) -> Ragged:
+    """Lays what belongs to the conversations of a row, so many each, one after the other."""
+    return Ragged.of([np.concatenate(parts[at : at + size]).tolist() for at in range(0, len(parts), size)])
 
 
 def within(offsets: Array, spans: Sequence[Span]) -> Array:

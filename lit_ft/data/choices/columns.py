@@ -24,6 +24,7 @@ LAYOUTS = (
     ("", "goal", "sol"),  # PIQA
 )
 """Columns of context and question, and one of lists or what comes before the number of each choice's column."""
+IN_DESCRIPTION = ("context_column", "question_column", "choice_columns", "label_column")
 ANSWER_NAMES = (*LABEL_NAMES, "answer", "answerKey")
 
 
@@ -42,6 +43,15 @@ class ChoiceLayout:
     question: str
     choices: list[str]
     label: str
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> "ChoiceLayout":
+        """Returns the columns that a description names."""
+        return cls(*(description[name] for name in IN_DESCRIPTION))
+
+    def plain(self) -> dict[str, Any]:
+        """Returns plain values for a description."""
+        return dict(zip(IN_DESCRIPTION, (self.context, self.question, self.choices, self.label), strict=True))
 
     @property
     def inputs(self) -> list[str]:
@@ -118,8 +128,7 @@ def find_layout(
         raise UserError(f"{rows.place}: which column is the label? columns: {present}; set label_column_name")
     if not given.inputs:
         if "choice_columns" in known:
-            columns = known["context_column"], known["question_column"], known["choice_columns"]
-            return ChoiceLayout(*columns, label), False
+            return replace(ChoiceLayout.of({"label_column": label, **known}), label=label), False
         return replace(guess_layout(present, rows.place), label=label), True
     if not given.choices or not (given.context or given.question):
         lacking = "neither context_column_name nor question_column_name" if given.choices else "no choice_column_names"

@@ -33,6 +33,11 @@ class EncodedChoices:
     lengths: Ragged
     tokens_cut: Array
 
+    @property
+    def row(self) -> Array:
+        """Index of the row each feature belongs to: a row is one, `[rows]`."""
+        return np.arange(len(self.lengths))
+
 
 class ChoiceEncoder:
     """Encodes choices with a tokenizer; what is too long loses tokens of its context, then of its question.

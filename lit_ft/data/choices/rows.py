@@ -160,6 +160,17 @@ class ChoiceLabels:
             unknown.append(lost)
         return labels, unknown
 
+    def chosen(self, cells: Sequence[Any], choices: Sequence[Choices]) -> list[str | None]:
+        """Returns the text of the right choice of each row, by which rows are compared.
+
+        A label that is none of the choices stands for itself; `None` = no label.
+        """
+        places = self.encode(cells, choices, strict=False)[0]
+        return [
+            each.texts[place] if place >= 0 else None if is_missing(cell) or str(cell).strip() == "-1" else str(cell)
+            for cell, each, place in zip(cells, choices, places, strict=True)
+        ]
+
     def said(self, place: int, choices: Choices) -> Any:
         """Returns the choice at a place as the label column would say it."""
         if self.kind == "index":

@@ -141,6 +141,10 @@ class FeatureStore:
                 columns = [column[self.kept[first:last] - start] for column in columns]
             yield columns
 
+    def total(self, name: str) -> int:
+        """Returns the sum of a column of whole numbers."""
+        return sum(int(part.sum()) for (part,) in self.parts(name))
+
     def pieces(self) -> Iterator[dict[str, Column]]:
         """Yields all columns piece by piece, the features that count only."""
         for start, chunk in zip(self.starts, self.chunks, strict=False):

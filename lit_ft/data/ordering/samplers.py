@@ -4,7 +4,7 @@ All derive from `DistributedSampler` because that is the only sampler Lightning 
 They yield keys `(epoch, index)`: what depends on chance (masks) can be a pure function of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +20,11 @@ FILLER = -1
 RUN = 64
 """Batches whose rows are sorted together in evaluation: enough for little padding, few enough to wait in memory."""
 Item = TypeVar("Item", covariant=True)
+
+
+def fillers(keys: Sequence[Key]) -> torch.Tensor:
+    """Says which rows of a batch only fill it up, `[batch]`; `keys` are the (epoch, index) of each."""
+    return torch.tensor([index == FILLER for _, index in keys])
 
 
 class StepSampler(DistributedSampler[Item]):

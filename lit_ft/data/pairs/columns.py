@@ -9,7 +9,8 @@ from typing import Any
 from datasets import Translation
 
 from lit_ft.data.labels import class_names
-from lit_ft.data.reading.columns import Names, as_list, check_columns
+from lit_ft.data.reading.columns import check_columns
+from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.errors import RowError, UserError, did_you_mean
 
 NESTED = "translation"
@@ -62,6 +63,20 @@ class PairColumns:
         if self.nested and self.nested in present:
             return [self.nested]
         return list(dict.fromkeys([*self.of_source, *(self.references_among(present) if labelled else [])]))
+
+    def needed_of(self, kind: Split, sets: Iterable[RawRows]) -> list[str]:
+        """Returns the columns that are read of all sets of a kind of split.
+
+        Raises:
+            UserError: they are not there, or not the same in all.
+        """
+        labelled, needed = kind != "predict", set[tuple[str, ...]]()
+        for rows in sets:
+            self.check(rows.data.column_names, labelled, rows.place)
+            needed.add(tuple(self.needed(rows.data.column_names, labelled)))
+        if len(needed) > 1:
+            raise UserError(f"the {kind} sets have their texts in different columns: {sorted(needed)}")
+        return list(*needed)
 
     @property
     def of_source(self) -> list[str]:
@@ -118,30 +133,43 @@ class PairColumns:
         return [_references(row, cells, self.names) for row, cells in enumerate(zip(*columns, strict=True))]
 
 
-def find_columns(
-    features: Mapping[str, Any],
-    place: str,
-    source: str,
-    target: Names,
-    languages: tuple[str | None, str | None],
-    labelled: bool = True,
-    template: str = "",
-) -> PairColumns:
-    """Finds the columns: as named, else nested by language, else called as languages, else known pairs.
+@dataclass(frozen=True)
+class AskedPairs:
+    """What a user says of the columns.
+
+    Attributes:
+        source: name of the column of sources; `""` = not said.
+        targets: name of the column of targets, or of several; empty = not said.
+        template: what makes the sources of several columns; `""` = nothing.
+        languages: codes of source and target, such as `en_XX`.
+        lines: what the column of lines of a text file of sources is called.
+    """
+
+    source: str
+    targets: list[str]
+    template: str
+    languages: tuple[str | None, str | None]
+    lines: str
+
+
+def find_columns(rows: RawRows, asked: AskedPairs, known: Mapping[str, Any], labelled: bool) -> PairColumns:
+    """Finds the columns: as named, else known, nested by language, called as languages, or known pairs.
 
     Args:
-        features: of the first rows, by column.
-        place: how messages name them.
-        source: name of the column of sources, if given.
-        target: name of the column of targets, or of several, if given.
-        languages: codes of source and target, such as `en_XX`.
+        rows: the first ones.
+        asked: what the user says.
+        known: description of a checkpoint, or nothing.
         labelled: whether there have to be targets.
-        template: what makes the sources of several columns, if given.
 
     Raises:
         UserError: there is more than one reading, or none.
     """
-    present, targets = list(features), as_list(target)
+    source, targets, template, languages = asked.source, asked.targets, asked.template, asked.languages
+    features, place, present = rows.data.features, rows.place, list(rows.data.features)
+    if not labelled and present == [asked.lines] and not template:
+        return PairColumns(asked.lines, ["target"])  # a text file to predict, whatever train's columns are called
+    if "columns" in known and not (source or targets or template):
+        return PairColumns(**known["columns"])
     if template:
         check_columns(template_fields(template), present, place)
         rest = [name for name in present if name not in template_fields(template)]
@@ -159,8 +187,8 @@ def find_columns(
     if not labelled:
         return _source_only(present, source, targets, languages, place)
     if source or targets:
-        known = PairColumns(source or _other(present, targets, place), targets or [_other(present, [source], place)])
-        return _with_names(known, features)
+        both = source or _other(present, targets, place), targets or [_other(present, [source], place)]
+        return _with_names(PairColumns(*both), features)
     if all(languages) and None not in (found := [_key_of(code, present) for code in languages]):
         if found[0] == found[1]:
             raise UserError(f"{place}: source_lang and target_lang are both read from {found[0]!r}: set the columns")

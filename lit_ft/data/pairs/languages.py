@@ -74,14 +74,26 @@ def token_of(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     return int(words[token])
 
 
-def decoder_begin(tokenizer: PreTrainedTokenizerBase, target: str | None) -> dict[str, int]:
+def decoder_begin(tokenizer: PreTrainedTokenizerBase, forced: str | None) -> dict[str, int]:
     """Returns how a decoder is told the target's language, by where the tokenizer puts its code around targets.
+
+    Args:
+        tokenizer: its languages are set.
+        forced: token or language code that generated text begins with, whatever the target's language.
 
     Returns:
         `forced_bos_token_id` where targets begin with it (mBART-50, M2M100, NLLB), `decoder_start_token_id` where they
         end with it and are wrapped around (mBART); nothing for other tokenizers.
+
+    Raises:
+        UserError: the tokenizer has no token `forced`.
     """
-    code = language_codes(tokenizer).get(str(target))
+    begin = _begin_of_language(tokenizer)
+    return begin if forced is None else {**begin, "forced_bos_token_id": token_of(tokenizer, forced)}
+
+
+def _begin_of_language(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    code = language_codes(tokenizer).get(str(tokenizer.init_kwargs.get("tgt_lang")))
     if code is None:
         return {}
     with as_target(tokenizer):

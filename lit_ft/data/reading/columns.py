@@ -1,7 +1,7 @@
 """Which columns hold the text, the second text and the label: given by name, or guessed where there is one reading."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets import ClassLabel, Value
 
@@ -33,6 +33,18 @@ def check_columns(wanted: Iterable[str], present: Sequence[str], place: str) -> 
             raise UserError(f"{place} has no column {name!r}; columns: {list(present)}{did_you_mean(name, present)}")
 
 
+def texts_of(rows: Mapping[str, Sequence[Any]], names: Sequence[str], delimiter: str = " ") -> list[str]:
+    """Returns the text of each row, of one column, or of several joined; of a number, as it is written.
+
+    Args:
+        rows: cells by column.
+        names: the columns.
+        delimiter: what joins several.
+    """
+    columns = [["" if cell is None else str(cell) for cell in rows[name]] for name in names]
+    return columns[0] if len(columns) == 1 else [delimiter.join(cells) for cells in zip(*columns, strict=True)]
+
+
 def check_texts(wanted: Iterable[str], features: Mapping[str, Any], place: str) -> None:
     """Raises a `UserError` for the first column that holds lists or the like where a text is expected."""
     for name in wanted:
@@ -43,6 +55,31 @@ def check_texts(wanted: Iterable[str], features: Mapping[str, Any], place: str) 
 def is_plain(feature: Any) -> bool:
     """Says whether a column holds single values: texts, numbers or names of classes."""
     return isinstance(feature, (Value, ClassLabel))
+
+
+def is_text(feature: Any) -> bool:
+    """Says whether a column holds strings."""
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def string_column(features: Mapping[str, Any], given: str | None, place: str) -> str:
+    """Returns the column of strings that is given, or else `text`, or else the only one.
+
+    Raises:
+        UserError: there is no such column, it holds something else, or there is more than one reading.
+    """
+    strings = [name for name, feature in features.items() if is_text(feature)]
+    held = {name: str(getattr(feature, "dtype", feature)) for name, feature in features.items()}
+    if given:
+        check_columns([given], list(features), place)
+        if given not in strings:
+            raise UserError(f"{place}: column {given!r} holds {held[given]}, not text; columns of text: {strings}")
+        return given
+    if "text" in strings or len(strings) == 1:
+        return "text" if "text" in strings else strings[0]
+    if not strings:
+        raise UserError(f"{place}: no column of text; columns: {held}")
+    raise UserError(f"{place}: which column is the text? columns: {list(features)}; set text_column_name")
 
 
 def guess_text_columns(present: Sequence[str], label_columns: Sequence[str], place: str) -> tuple[list[str], list[str]]:
@@ -64,6 +101,47 @@ def guess_text_columns(present: Sequence[str], label_columns: Sequence[str], pla
     if len(rest) == 1:
         return rest, []
     raise UserError(f"{place}: which column is the text? columns: {list(present)}; set text_column_names")
+
+
+class TextColumns(NamedTuple):
+    """Columns of a text, or of a pair of texts, and of what is to be said of it.
+
+    Attributes:
+        texts: those that make the text.
+        pairs: those that make the second text; empty = there is none.
+        labels: those of the label; empty = none is known.
+        guessed: whether the texts are read off the names of columns.
+    """
+
+    texts: list[str]
+    pairs: list[str]
+    labels: list[str]
+    guessed: bool
+
+
+def find_text_columns(
+    present: Sequence[str], place: str, texts: Names, pairs: Names, labels: Names, known: Mapping[str, Any]
+) -> TextColumns:
+    """Takes the columns that are asked for, else those that a checkpoint knows, else guesses.
+
+    Args:
+        present: the columns that there are.
+        place: how messages name the rows.
+        texts: the user's columns of the text.
+        pairs: the user's columns of the second text.
+        labels: the user's columns of the label.
+        known: description of a checkpoint, or nothing.
+
+    Raises:
+        UserError: the text can be read in more than one way.
+    """
+    of_labels = as_list(labels) or known.get("label_columns") or guess_label_column(present)
+    if texts:
+        return TextColumns(as_list(texts), as_list(pairs), of_labels, False)
+    if "text_columns" in known:
+        return TextColumns(known["text_columns"], known["pair_columns"], of_labels, False)
+    guessed, beside = guess_text_columns(present, of_labels + as_list(pairs), place)
+    return TextColumns(guessed, as_list(pairs) or beside, of_labels, True)
 
 
 def guess_label_column(present: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from lit_ft.data.reading.columns import check_columns
 from lit_ft.data.reading.files import FileRows, read_files
 from lit_ft.data.reading.readers import ReadOptions, extension, read_chunks
 from lit_ft.data.reading.sources import Files, HubSource, NamedFiles, expand_files, in_memory, pick_split
-from lit_ft.data.reading.splits import cut_validation, rows_kept
+from lit_ft.data.reading.splits import cut_validation, rows_kept, same_texts
 from lit_ft.errors import RowError, UserError
 
 log = logging.getLogger("lit_ft")
@@ -115,6 +115,20 @@ class RawRows:
                 raise error.at(lambda row, first=first: self.where(first + row)) from None  # type: ignore[misc]
             yield made
             first += len(next(iter(batch.values())))
+
+    def numbered_by(self, column: str) -> Rows:
+        """Numbers the rows so that those of the same text have the same number; see `same_texts`.
+
+        Raises:
+            UserError: there is no such column.
+        """
+        check_columns([column], self.data.column_names, self.place)
+        return same_texts(cell for batch in self.batches([column]) for cell in batch[column])
+
+
+def every_set(raw: Mapping[Split, Mapping[str, RawRows]]) -> list[RawRows]:
+    """Returns the sets of all kinds of split, one after the other."""
+    return [rows for sets in raw.values() for rows in sets.values()]
 
 
 def _in_parts(data: Dataset, part_bytes: int = 1 << 26) -> Iterator[Dataset]:

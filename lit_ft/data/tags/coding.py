@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from lit_ft.data.features.ragged import Array, Ragged, offsets_of
+from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.tags.rows import Tags
 from lit_ft.data.tags.schemes import OUTSIDE, TagScheme, TagTable, are_entities, chunks, continuation, converted
@@ -111,3 +112,24 @@ def piece_labels(
     first = encoded.first.values + np.repeat(offsets[:-1], encoded.first.lengths)
     made[first] = ids[word[first]]
     return Ragged(made, offsets)
+
+
+def count_tags(store: FeatureStore, labels: Sequence[str], scheme: TagScheme | None) -> dict[str, int]:
+    """Counts the labelled tokens of each tag, of entities those of each type; empty where no token has a label.
+
+    Args:
+        store: features, maybe with the `labels` of their tokens.
+        labels: the tags by id.
+        scheme: that they are in; `None` for plain tags.
+    """
+    counts = np.zeros(len(labels), np.int64)
+    for piece in store.pieces() if "labels" in store.column_names else ():
+        found = piece["labels"]
+        assert isinstance(found, Ragged)
+        ids = found.values[found.offsets[0] : found.offsets[-1]]
+        counts += np.bincount(ids[ids >= 0], minlength=len(labels))
+    kinds = [name.partition("-")[2] or name if scheme else name for name in labels]
+    total = dict.fromkeys(kinds, 0)
+    for kind, count in zip(kinds, counts.tolist(), strict=True):
+        total[kind] += count
+    return total if counts.any() else {}

@@ -1,5 +1,8 @@
 """Which columns hold the words and the tags of sentences: by name, by number, or where there is one reading."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from lit_ft.data.labels import is_list_column
 from lit_ft.data.reading.columns import check_columns
 from lit_ft.data.reading.formats.conll import ID, OPENS_DOCUMENT
@@ -46,3 +49,28 @@ def guess_tags(rows: RawRows, words: str) -> str:
     if not others:
         raise UserError(f"{rows.place} has no column of tags beside {words!r}: set label_column_name")
     return [*others, *lists][-1]
+
+
+def find_columns(
+    sets: Sequence[RawRows], words: int | str, tags: int | str, known: Mapping[str, Any], tagged: bool
+) -> tuple[str, Any]:
+    """Returns the columns of words and tags: as given, else as a checkpoint knows them, else the only ones there are.
+
+    Args:
+        sets: what has the columns.
+        words: the user's column of words, by name or number; `""` where none is given.
+        tags: the user's column of tags, likewise.
+        known: description of a checkpoint, or nothing.
+        tagged: there have to be tags; else their column is looked up nowhere, and returned as it is given.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    first, words, tags = sets[0], words or known.get("text_column", ""), tags or known.get("tag_column", "")
+    text = column_of(words, first) if words else guess_words(first)
+    if tagged:
+        tags = column_of(tags, first) if tags else guess_tags(first, text)
+    for rows in sets:
+        for name in [text, tags] if tagged else [text]:
+            column_of(name, rows)
+    return text, tags

@@ -115,6 +115,17 @@ class Encoded:
         return {**made, "sequences": Ragged.of(lengths.tolist())}
 
 
+def token_columns(encoded: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Returns the columns that all features of tokens have.
+
+    Args:
+        encoded: what an encoder of texts, words, choices or contexts returned.
+        names: what the model takes; without `token_type_ids` among them segments are left out.
+    """
+    types = {"token_type_ids": encoded.token_type_ids} if "token_type_ids" in names else {}
+    return {"input_ids": encoded.input_ids, "row": encoded.row, "tokens_cut": encoded.tokens_cut, **types}
+
+
 class TextEncoder:
     """Encodes single texts or pairs with a tokenizer, then cuts or windows them.
 

@@ -1,6 +1,6 @@
 """Rows as the model sees them, for people: pieces of text, each with what it is for, and what is to be predicted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any, Literal
@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from lit_ft.data.batching.collators import padding_before
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.reading.formats.common import shorten
 
@@ -191,6 +192,44 @@ def several_parts(
         for at, (title, ids, mask) in enumerate(each)
         if mask.any()
     ]
+
+
+def labelled_part(
+    tokenizer: PreTrainedTokenizerBase,
+    batch: Mapping[str, Any],
+    labels: torch.Tensor,
+    roles: tuple[Role, Role],
+    said: Callable[[int], str | None] | None = None,
+) -> SequenceView:
+    """Makes a part of a batch of one row, each token with its label.
+
+    Args:
+        tokenizer: decodes.
+        batch: `input_ids` and `attention_mask` `[1, seq]`.
+        labels: `[1, seq]`; -100 = none.
+        roles: of tokens without a label, and with one.
+        said: what is shown of a label; `None` = labels are tokens.
+    """
+    real = batch["attention_mask"][0].bool()
+    ids, known = batch["input_ids"][0][real].tolist(), labels[0][real].tolist()
+    each = [roles[label != IGNORED] for label in known]
+    shown = said or (lambda label: str(tokenizer.decode([label])))
+    return sequence(tokenizer, ids, each, [None if label == IGNORED else shown(label) for label in known])
+
+
+def tokens_and_answer(tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any]) -> tuple[list[int], slice]:
+    """Takes a batch of one window apart: its tokens without padding, and where the answer is; an empty slice = nowhere.
+
+    Args:
+        tokenizer: says which tokens are special: these are no answer.
+        batch: `input_ids` and `attention_mask` `[1, seq]`; maybe `start_positions` and `end_positions` `[1]`.
+    """
+    ids = batch["input_ids"][0]
+    tokens, start = ids[batch["attention_mask"][0].bool()].tolist(), int(batch.get("start_positions", [-1])[0])
+    if start < 0 or ids[start] in tokenizer.all_special_ids:
+        return tokens, slice(0)
+    before = int(padding_before(batch["attention_mask"])[0])
+    return tokens, slice(start - before, int(batch["end_positions"][0]) + 1 - before)
 
 
 def token_parts(tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any]) -> list[SequenceView]:

@@ -4,6 +4,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from lit_ft.errors import UserError
+
 OFFSET_POSITIONS = (
     "camembert",
     "data2vec-text",
@@ -36,11 +38,29 @@ UNBOUNDED = (
 """Architectures that name a length but have no table of positions that ends there."""
 
 
-def longest_input(config: PreTrainedConfig, tokenizer: Any) -> int | None:
-    """Returns the most tokens that the model was made for, or `None` where nothing says so."""
-    known = [tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None, _positions(config)]
+def longest_input(config: PreTrainedConfig | None, tokenizer: Any) -> int | None:
+    """Returns the most tokens that a model (or its tokenizer) was made for, or `None` where nothing says so."""
+    known = [tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None]
+    known += [_positions(config)] if config is not None else []
     limits = [limit for limit in known if isinstance(limit, int) and limit > 0]
     return min(limits) if limits else None
+
+
+def usual_length(config: PreTrainedConfig | None, tokenizer: Any, most: int) -> int:
+    """Returns how many tokens features have where nobody says: as many as the model was made for, up to `most`."""
+    return min(longest_input(config, tokenizer) or most, most)
+
+
+def check_length(option: str, size: int, config: PreTrainedConfig | None) -> int:
+    """Returns the length that an option gives features.
+
+    Raises:
+        UserError: the model has not so many positions.
+    """
+    most = None if config is None else hard_limit(config)
+    if most is not None and size > most:
+        raise UserError(f"{option} {size} is above the model's {most} positions")
+    return size
 
 
 def is_rotary(config: PreTrainedConfig) -> bool:

@@ -1,0 +1,1 @@
+"""Texts that belong together, or are scored by how alike they are."""

@@ -1,0 +1,52 @@
+"""What data modules share that can train a tokenizer on their training rows instead of loading one."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from lit_ft.data.caching.cache import preparation_root
+from lit_ft.data.reading.raw import RawRows
+from lit_ft.data.tokenizing.training import trained_folder
+from lit_ft.datamodules.base import TransformerDataModule
+
+OF_ROWS = (
+    "column_mapping", "column_names", "quoting", "delimiter", "sources", "validation_split_percentage",
+    "max_train_samples", "sample_head",
+)  # fmt: skip
+"""Options of every data module that decide which rows a tokenizer is trained on."""
+
+
+class OwnTokenizerDataModule(TransformerDataModule):
+    """The tokenizer that `train_tokenizer` describes, where a task's user gives this option."""
+
+    masked: ClassVar[bool]
+    """Whether the tokenizer to be trained is one for masked language modelling."""
+    options_of_texts: ClassVar[tuple[str, ...]]
+    """Options of the task that decide which texts of its rows a tokenizer is trained on."""
+
+    @abstractmethod
+    def texts_in(self, rows: RawRows) -> Iterator[list[str]]:
+        """Yields what a tokenizer learns of a set of training rows, in batches.
+
+        Raises:
+            UserError: the rows do not hold the columns.
+        """
+
+    def training_texts(self) -> Iterator[list[str]]:
+        """Yields what a tokenizer is trained on, in batches."""
+        with self.scratch():
+            for rows in self.load_rows("train").values():
+                yield from self.texts_in(rows)
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Trains the tokenizer, once per machine, or loads it; see the base."""
+        options = self.hparams["train_tokenizer"]
+        if options is None:
+            return super().load_tokenizer()
+        root = preparation_root(self.hparams["preparation_dir"])
+        decide = {name: self.hparams[name] for name in (*self.options_of_texts, *OF_ROWS)}
+        rows = [self.source.fingerprint("train", root), decide]
+        folder = trained_folder(options, self.masked, rows, root, self.training_texts)
+        return AutoTokenizer.from_pretrained(folder)  # type: ignore[no-any-return]
