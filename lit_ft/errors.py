@@ -1,8 +1,7 @@
 """The one error a user can cause and mend: raised early, by name, with the fix."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any
 
 
 class UserError(ValueError):
@@ -44,14 +43,3 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         by_lower = {choice.lower(): choice for choice in choices}
         matches = [by_lower[low] for low in get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)]
     return f" — did you mean {matches[0]!r}?" if matches else ""
-
-
-def check_least(options: Mapping[str, Any], **least: float) -> None:
-    """Checks the options that are not `None` by the least value that each can take.
-
-    Raises:
-        UserError: one is below.
-    """
-    for name, value in least.items():
-        if options[name] is not None and options[name] < value:
-            raise UserError(f"{name} is {options[name]}; it must be at least {value:g}")

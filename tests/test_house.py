@@ -13,10 +13,11 @@ import lit_ft
 from tests.public_surface import FILE, surface
 
 ROOT = Path(lit_ft.__file__).parent
-FOUNDATION = {"errors", "objects"}
+FOUNDATION = {"errors", "objects", "ranges"}
 """What every room may use."""
 MAY_IMPORT = {
-    "errors": set(), "objects": set(), "screen": set(), "faults": set(), "standard_input": set(), "yaml_files": set(),
+    "errors": set(), "objects": set(), "ranges": set(),
+    "screen": set(), "faults": set(), "standard_input": set(), "yaml_files": set(),
     "data": set(),
     "ops": {"data"},
     "optim": set(),

@@ -103,7 +103,7 @@ class CandidateLabelDataModule(TransformerDataModule):
         missing = [cell is None or not str(cell).strip() for cell in cells]
         found = np.array([places.get(str(cell).strip(), IGNORED) for cell in cells], np.int64)
         unknown = (found == IGNORED) & ~np.array(missing)
-        if unknown.any() and self.on_bad_rows["unknown_label"] == "error":
+        if unknown.any() and self.refuses_unknown_labels:
             row = int(unknown.argmax())
             raise RowError(
                 row, f"label {cells[row]!r} is none of candidate_labels {names}{did_you_mean(str(cells[row]), names)}"

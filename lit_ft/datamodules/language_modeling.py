@@ -1,13 +1,11 @@
 """What causal and masked language modelling share: documents of one text column, whole, cut into blocks afterwards."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from datasets import Dataset
 
 from lit_ft.data.grouping.blocks import PART
 from lit_ft.data.grouping.documents import DocumentEncoder
@@ -15,7 +13,6 @@ from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import string_column, texts_of
 from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.reading.readers import ReadOptions
-from lit_ft.data.streaming.streams import Stream
 from lit_ft.data.tokenizing.texts import TextEncoder
 from lit_ft.datamodules.own_tokenizer import OwnTokenizerDataModule
 from lit_ft.errors import UserError
@@ -23,10 +20,6 @@ from lit_ft.ops.building.positions import check_length, usual_length
 
 LONGEST = 1024
 """Tokens of a block where nobody says; the scripts' own limit."""
-STREAMED_ROWS = 200_000
-"""Rows of a stream that a tokenizer is trained on."""
-
-log = logging.getLogger("lit_ft")
 
 
 class LanguageModelingDataModule(OwnTokenizerDataModule):
@@ -128,23 +121,6 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
         name = string_column(rows.data.features, self.hparams["text_column_name"], rows.place)
         for batch in rows.batches([name], 1024):
             yield [str(text) for text in batch[name] if text is not None]
-
-    def training_texts(self) -> Iterator[list[str]]:
-        """Those of all rows; of each stream, of its first ones; see the base."""
-        if not self.hparams["streaming"]:
-            yield from super().training_texts()
-        for source in self.source.streams:
-            yield from self._streamed_texts(source.stream)
-
-    def _streamed_texts(self, stream: Stream) -> Iterator[list[str]]:
-        seen = 0
-        for part in range(stream.parts):
-            for _, table in stream.chunks(part):
-                yield from self.texts_in(RawRows(Dataset(table), stream.name))
-                seen += len(table)
-                if seen >= STREAMED_ROWS:
-                    log.info(f"{stream.name}: train_tokenizer reads the first {seen:,} rows of the stream")
-                    return
 
     def texts(self, rows: dict[str, list[Any]]) -> list[str]:
         """Returns the text of each row."""

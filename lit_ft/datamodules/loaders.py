@@ -18,7 +18,8 @@ from lit_ft.datamodules.batch_notes import note_on_batches
 from lit_ft.datamodules.loader_processes import begin_loading
 from lit_ft.datamodules.place import PlacedDataModule
 from lit_ft.datamodules.streaming import stream_loader
-from lit_ft.errors import UserError, check_least, did_you_mean
+from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ranges import AT_LEAST_ONE, NOT_NEGATIVE, check_ranges
 
 log = logging.getLogger("lit_ft")
 
@@ -54,7 +55,8 @@ class LoadingDataModule(PlacedDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_least(self.hparams, eval_batch_size=1, num_workers=0, shuffle_buffer_size=0)
+        ranges = {"eval_batch_size": AT_LEAST_ONE, "num_workers": NOT_NEGATIVE, "shuffle_buffer_size": NOT_NEGATIVE}
+        check_ranges(self.hparams, ranges)
         if eval_sampling_strategy not in (known := get_args(EvaluationStrategy)):
             hint = did_you_mean(eval_sampling_strategy, known)
             raise UserError(

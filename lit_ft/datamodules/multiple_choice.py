@@ -122,7 +122,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         encoded = self._choice_encoder(choice_texts(contexts, questions, choices, self.description["blank"]))
         features = {**token_columns(encoded, self.tokenizer.model_input_names), "sequences": encoded.lengths}
         if split != "predict":
-            strict = self.on_bad_rows["unknown_label"] == "error"
+            strict = self.refuses_unknown_labels
             labels, unknown = self._labels.encode(rows[self._layout.label], choices, strict)
             features["labels"], features["unknown_label"] = np.array(labels, np.int64), np.array(unknown)
         return features

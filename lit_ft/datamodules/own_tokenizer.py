@@ -1,16 +1,23 @@
 """What data modules share that can train a tokenizer on their training rows instead of loading one."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
+from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lit_ft.data.caching.cache import preparation_root
 from lit_ft.data.reading.raw import RawRows
+from lit_ft.data.streaming.streams import Stream
 from lit_ft.data.tokenizing.training import trained_folder
 from lit_ft.datamodules.base import TransformerDataModule
 
+log = logging.getLogger("lit_ft")
+
+STREAMED_ROWS = 200_000
+"""Rows of a stream that a tokenizer is trained on."""
 OF_ROWS = (
     "column_mapping", "column_names", "quoting", "delimiter", "sources", "validation_split_percentage",
     "max_train_samples", "sample_head",
@@ -35,10 +42,24 @@ class OwnTokenizerDataModule(TransformerDataModule):
         """
 
     def training_texts(self) -> Iterator[list[str]]:
-        """Yields what a tokenizer is trained on, in batches."""
+        """Yields what a tokenizer is trained on, in batches: all rows, or of each stream the first ones."""
+        if self.hparams["streaming"]:
+            for source in self.source.streams:
+                yield from self._streamed_texts(source.stream)
+            return
         with self.scratch():
             for rows in self.load_rows("train").values():
                 yield from self.texts_in(rows)
+
+    def _streamed_texts(self, stream: Stream) -> Iterator[list[str]]:
+        seen = 0
+        for part in range(stream.parts):
+            for _, table in stream.chunks(part):
+                yield from self.texts_in(RawRows(Dataset(table), stream.name))
+                seen += len(table)
+                if seen >= STREAMED_ROWS:
+                    log.info(f"{stream.name}: train_tokenizer reads the first {seen:,} rows of the stream")
+                    return
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Trains the tokenizer, once per machine, or loads it; see the base."""

@@ -11,7 +11,8 @@ from lit_ft.data.ordering.training_order import OwnOrder, SamplingStrategy, Trai
 from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.batch_notes import note_on_change
 from lit_ft.datamodules.preparing import PreparingDataModule
-from lit_ft.errors import UserError, check_least
+from lit_ft.errors import UserError
+from lit_ft.ranges import AT_LEAST_ONE, NOT_NEGATIVE, check_ranges
 
 
 class PlacedDataModule(PreparingDataModule):
@@ -52,7 +53,9 @@ class PlacedDataModule(PreparingDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_least(self.hparams, batch_size=1, pad_to_multiple_of=1, data_seed=0)
+        check_ranges(
+            self.hparams, {"batch_size": AT_LEAST_ONE, "pad_to_multiple_of": AT_LEAST_ONE, "data_seed": NOT_NEGATIVE}
+        )
         self.features: dict[Split, dict[str, FeatureDataset]] = {}
         self.known_rows: dict[Split, dict[str, dict[int, tuple[str, int]]]] = {}
         self._train_sizes: list[int] = []

@@ -20,7 +20,8 @@ from lit_ft.data.preparing.prepare import Prepared, Work, prepare
 from lit_ft.data.quality.kinds import BadRows, check_actions, kinds_with
 from lit_ft.data.reading.raw import RawRows, Scratch, Split
 from lit_ft.datamodules.rows import RowsDataModule
-from lit_ft.errors import UserError, check_least
+from lit_ft.errors import UserError
+from lit_ft.ranges import AT_LEAST_ONE, check_ranges
 
 log = logging.getLogger("lit_ft")
 
@@ -75,7 +76,7 @@ class PreparingDataModule(RowsDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_least(self.hparams, preprocessing_num_workers=1)
+        check_ranges(self.hparams, {"preprocessing_num_workers": AT_LEAST_ONE})
         self.on_bad_rows = check_actions(on_bad_rows or {}, kinds_with(self.bad_rows))
         self.description: dict[str, Any] = {}
         self.notes: list[str] = []
@@ -179,6 +180,11 @@ class PreparingDataModule(RowsDataModule):
             rows.pop("train", None)
         check_unchanged(self._used)
         return Work(rows, self.description, self, self.notes, self.on_bad_rows, self.unknown_id)
+
+    @property
+    def refuses_unknown_labels(self) -> bool:
+        """Whether a label that is none of the names is an error, to be raised where it is found."""
+        return self.on_bad_rows["unknown_label"] == "error"
 
     @property
     def unknown_id(self) -> int | None:

@@ -108,7 +108,7 @@ class TextClassificationDataModule(TransformerDataModule):
         encoded = self.encoder(texts or [], pairs)
         features = token_columns(encoded, self.tokenizer.model_input_names)
         if split != "predict":
-            strict = self.on_bad_rows["unknown_label"] == "error"
+            strict = self.refuses_unknown_labels
             labels, unknown = self._coder.encode(self._coder.read(rows), strict)
             features["labels"], features["unknown_label"] = labels[encoded.row], unknown[encoded.row]
         return features

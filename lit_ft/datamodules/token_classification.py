@@ -135,7 +135,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         if split != "train":
             features["first"] = encoded.first
         if split != "predict":
-            strict, column = self.on_bad_rows["unknown_label"] == "error", self.description["tag_column"]
+            strict, column = self.refuses_unknown_labels, self.description["tag_column"]
             sizes = np.fromiter(map(len, words), np.int64, len(words))
             coder = TagCoder(*(self.description[name] for name in ("labels", "tag_scheme", "data_scheme")))
             ids, unknown, ill_formed = coder.encode(self._reader.tags(rows, words), sizes, strict, column)

@@ -7,9 +7,10 @@ from lightning.pytorch import LightningDataModule
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from lit_ft.data.tokenizing.texts import TextEncoder, TruncationSide, add_tokens_to, load_tokenizer
-from lit_ft.errors import UserError, check_least
+from lit_ft.errors import UserError
 from lit_ft.ops.building.models import ModelSource
 from lit_ft.ops.building.positions import longest_input
+from lit_ft.ranges import AT_LEAST_ONE, check_ranges
 
 
 class TokenizingDataModule(LightningDataModule):
@@ -64,7 +65,7 @@ class TokenizingDataModule(LightningDataModule):
         self.save_hyperparameters(ignore=["dataset", "sources"], logger=False)
         # what a task fixes for its users is on no command line, and Lightning saves only what is
         self.hparams.update(max_seq_length=max_seq_length, truncation_side=truncation_side, stride=stride)
-        check_least(self.hparams, max_seq_length=1)
+        check_ranges(self.hparams, {"max_seq_length": AT_LEAST_ONE})
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

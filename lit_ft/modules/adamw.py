@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 from lit_ft.errors import UserError
 from lit_ft.ops.embedding_gradients import lean_embedding_gradients
 from lit_ft.optim.groups import parameter_groups
-from lit_ft.optim.ranges import check_ranges
+from lit_ft.optim.ranges import RANGES
 from lit_ft.optim.schedules import apply_options, check_schedule, schedule, warmup_steps
+from lit_ft.ranges import check_ranges
 
 
 class AdamWModule(LightningModule):
@@ -39,6 +40,7 @@ class AdamWModule(LightningModule):
 
     model: PreTrainedModel | None
     monitor: str
+    _datamodule: Any
     _undo_lean: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
@@ -59,7 +61,7 @@ class AdamWModule(LightningModule):
     ) -> None:
         super().__init__(**kwargs)
         check_schedule(lr_scheduler_type)
-        check_ranges(self.hparams)
+        check_ranges(self.hparams, RANGES)
 
     def configure_optimizers(self) -> Any:
         """AdamW (fused where there is one) with linear warmup and a schedule of transformers."""
@@ -169,7 +171,3 @@ class AdamWModule(LightningModule):
         steps = math.inf if batches == math.inf else math.ceil(batches / trainer.accumulate_grad_batches)
         epochs = math.inf if trainer.max_epochs in (None, -1) else max(trainer.max_epochs, 1)
         return min(trainer.max_steps if trainer.max_steps >= 0 else math.inf, steps * epochs)
-
-    @property
-    def _datamodule(self) -> Any:
-        return getattr(self._trainer, "datamodule", None)

@@ -40,7 +40,7 @@ class TransformerModule(EvaluatingModule, AdamWModule, BuiltModule, StepwiseRand
 
     def model_inputs(self, batch: Batch) -> Batch:
         """Returns the forward's keywords: no label, so that the head's own loss is not computed beside ours."""
-        ours = (*self.label_keys, "row", "windows", "settled", "info")
+        ours = (*self.label_keys, *self.extra_keys, "row", "windows", "settled", "info")
         return {name: value for name, value in batch.items() if name not in ours}
 
     def outputs(self, batch: Batch) -> Any:
@@ -66,7 +66,7 @@ class TransformerModule(EvaluatingModule, AdamWModule, BuiltModule, StepwiseRand
 
     def setup(self, stage: str) -> None:
         """Takes what the data module says of its rows; checks, before any weights are loaded, what needs it."""
-        self.description = {**self.description, **getattr(self._datamodule, "description", {})}
+        self.description = self.known_description
         self.check_tokens()
         if stage == "fit":
             self.check_monitored()

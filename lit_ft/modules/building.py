@@ -111,7 +111,7 @@ class BuiltModule(AdapterModule, StandaloneModule):
         Raises:
             UserError: the model cannot be loaded, or nobody has named the labels.
         """
-        self.description = {**self.description, **getattr(self._datamodule, "description", {})}
+        self.description = self.known_description
         model, fresh = self._with_weights(self._configured())
         named = model.named_parameters(remove_duplicate=False)
         pretrained = self.source.model_name_or_path is not None and (self.hf_config is None or self.needs_pretrained)
@@ -179,6 +179,11 @@ class BuiltModule(AdapterModule, StandaloneModule):
             )
             self._tokenizer = add_tokens_to(tokenizer, options["add_tokens"])
         return self._tokenizer
+
+    @property
+    def trained_config(self) -> PreTrainedConfig | None:
+        """The configuration of the checkpoint, or the pretrained model, that training starts from, if from any."""
+        return self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
 
     def check_tokens(self) -> None:
         """Makes sure that the data's tokenizer has the tokens that are added to the model.

@@ -9,7 +9,7 @@ from lit_ft.modules.base import Batch
 from lit_ft.modules.candidate_labels import CandidateLabelModule
 from lit_ft.modules.pooled import PooledModule
 from lit_ft.ops.losses.embeddings import cosines
-from lit_ft.optim.ranges import POSITIVE, check_ranges
+from lit_ft.ranges import POSITIVE, check_ranges
 
 
 class EmbeddingZeroShotModule(PooledModule, CandidateLabelModule):

@@ -27,6 +27,7 @@ class EvaluatingModule(LightningModule):
         monitor: the metric that the best checkpoint is chosen by, unless the user names another.
         monitor_mode: whether more of it is better.
         label_keys: what a batch calls its labels; the model itself never sees them.
+        extra_keys: what else of a batch the model never sees.
         rows_stand_alone: whether a row scores the same whatever other rows there are, so that samples of rows say how
             sure the metrics are.
     """
@@ -35,7 +36,9 @@ class EvaluatingModule(LightningModule):
     monitor = "val_loss"
     monitor_mode: Literal["min", "max"] = "min"
     label_keys: tuple[str, ...] = ("labels",)
+    extra_keys: tuple[str, ...] = ()
     rows_stand_alone: bool = True
+    known_description: Description
     _datamodule: Any
 
     def __init__(self, *, logged_metrics: list[str] | None = None, **kwargs: Any) -> None:
@@ -187,7 +190,7 @@ class EvaluatingModule(LightningModule):
         Raises:
             UserError: it will not be; with the closest name.
         """
-        description = {**self.description, **getattr(self._datamodule, "description", {})}
+        description = self.known_description
         if not description or not hasattr(self._datamodule, "set_names"):
             return
         sets = self._datamodule.set_names("validation")

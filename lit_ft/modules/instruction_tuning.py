@@ -12,7 +12,7 @@ from lit_ft.modules.language_modeling import LabelledStates
 from lit_ft.modules.replying import ReplyingModule
 from lit_ft.ops.heads.token_loss import token_loss
 from lit_ft.ops.neftune import noisy_embeddings
-from lit_ft.optim.ranges import NOT_NEGATIVE, check_ranges
+from lit_ft.ranges import NOT_NEGATIVE, check_ranges
 
 
 class InstructionTuningModule(ReplyingModule):

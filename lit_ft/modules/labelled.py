@@ -33,9 +33,8 @@ class LabelledModule(TransformerModule):
     def setup(self, stage: str) -> None:
         """Checks the pretrained head by name before any weights are loaded; see the base."""
         super().setup(stage)
-        config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
         names = self.named(self.description)["labels"]
-        check_head(config, names, head_of(self.auto_class), self.hparams["ignore_mismatched_sizes"])
+        check_head(self.trained_config, names, head_of(self.auto_class), self.hparams["ignore_mismatched_sizes"])
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Names the labels in the configuration."""

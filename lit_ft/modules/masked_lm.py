@@ -16,7 +16,7 @@ from lit_ft.modules.language_modeling import SUMS, LabelledStates, LanguageModel
 from lit_ft.ops.building.objectives import check_masked, is_permutation
 from lit_ft.ops.decoding.filling import fillings
 from lit_ft.ops.heads.token_loss import token_scores
-from lit_ft.optim.ranges import AT_LEAST_ONE, check_ranges
+from lit_ft.ranges import AT_LEAST_ONE, check_ranges
 
 
 class MaskedLMModule(LanguageModelingModule):

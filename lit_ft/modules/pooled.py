@@ -9,7 +9,7 @@ from transformers import AutoModel, PreTrainedModel
 from lit_ft.modules.base import Batch, Description, TransformerModule
 from lit_ft.ops.pooling import POOLINGS, Pooling, pooled, read_pooling
 from lit_ft.ops.vectors import one_below_the_other
-from lit_ft.optim.ranges import check_choice
+from lit_ft.ranges import check_choice
 
 
 class PooledModule(TransformerModule):
@@ -25,6 +25,7 @@ class PooledModule(TransformerModule):
     """
 
     auto_class = AutoModel
+    extra_keys = ("text_ids", "real")
 
     def __init__(self, *, pooling: Pooling | None = None, normalize: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -53,8 +54,7 @@ class PooledModule(TransformerModule):
 
     def model_inputs(self, batch: Batch) -> Batch:
         """Lays all texts one below the other; see the base."""
-        inputs = super().model_inputs(batch)
-        return one_below_the_other({name: value for name, value in inputs.items() if name not in ("text_ids", "real")})
+        return one_below_the_other(super().model_inputs(batch))
 
     def vectors(self, inputs: dict[str, Tensor]) -> Tensor:
         """Returns the vectors of texts, `[texts, size]`.

@@ -19,7 +19,7 @@ from lit_ft.modules.reply_rewards import RewardingModule
 from lit_ft.modules.replying import ReplyingModule
 from lit_ft.ops.heads.token_log_probs import token_log_probs
 from lit_ft.ops.losses.preferences import BETA, WITHOUT_REFERENCE, Compared, LossType, Replies
-from lit_ft.optim.ranges import BELOW_ONE_HALF, NOT_NEGATIVE, POSITIVE, check_choice, check_ranges
+from lit_ft.ranges import BELOW_ONE_HALF, NOT_NEGATIVE, POSITIVE, check_choice, check_ranges
 
 
 class PreferenceModule(RewardingModule, ReferenceModule, ReplyingModule):  # type: ignore[misc]

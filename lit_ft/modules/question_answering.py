@@ -16,7 +16,7 @@ from lit_ft.metrics.question_types import question_type
 from lit_ft.modules.base import Batch, Description, TransformerModule
 from lit_ft.ops.decoding.answering import OF_WINDOWS, Candidates, of_windows
 from lit_ft.ops.decoding.spans import span_loss
-from lit_ft.optim.ranges import AT_LEAST_ONE, check_ranges
+from lit_ft.ranges import AT_LEAST_ONE, check_ranges
 
 
 class QuestionAnsweringModule(TransformerModule):
@@ -46,6 +46,7 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
     monitor = "val_f1"
     monitor_mode = "max"
     label_keys = ("start_positions", "end_positions")
+    extra_keys = OF_WINDOWS
 
     def __init__(
         self,
@@ -67,10 +68,6 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
             return {}
         threshold = self._threshold(self.source.config())
         return {"version_2_with_negative": True, "null_score_diff_threshold": threshold}
-
-    def model_inputs(self, batch: Batch) -> Batch:
-        """Returns the forward's keywords; see the base."""
-        return {name: value for name, value in super().model_inputs(batch).items() if name not in OF_WINDOWS}
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over the tokens of each row; see the base."""

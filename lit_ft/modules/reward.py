@@ -15,7 +15,7 @@ from lit_ft.metrics.preferences import means, names
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.reply_rewards import RewardingModule
 from lit_ft.ops.building.models import SEQUENCE_HEAD, check_head, padding_config
-from lit_ft.optim.ranges import NOT_NEGATIVE, check_ranges
+from lit_ft.ranges import NOT_NEGATIVE, check_ranges
 
 NAME = "reward"
 """The only label of the head."""
@@ -34,6 +34,7 @@ class RewardModule(RewardingModule):
     """
 
     auto_class = AutoModelForSequenceClassification
+    extra_keys = ("desirable",)
     pipeline_tag = "text-classification"
     card_example = """from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -52,17 +53,12 @@ reward = model(input_ids=inputs["input_ids"]).logits[0, 0]"""
         super().setup(stage)
         if self.description.get("paired") is False and stage != "predict":
             raise UserError("rewards are learned from pairs: give rows with chosen and rejected")
-        config = self.hf_config or (self.source.config() if self.source.model_name_or_path else None)
-        check_head(config, [NAME], SEQUENCE_HEAD, self.hparams["ignore_mismatched_sizes"])
+        check_head(self.trained_config, [NAME], SEQUENCE_HEAD, self.hparams["ignore_mismatched_sizes"])
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """One number for each row; see the base."""
         padding = padding_config(self.source.config(), self.tokenizer)
         return {"id2label": {0: NAME}, "label2id": {NAME: 0}, "problem_type": "regression", **padding}
-
-    def model_inputs(self, batch: Batch) -> Batch:
-        """Leaves out how replies are judged, too; see the base."""
-        return {name: value for name, value in super().model_inputs(batch).items() if name != "desirable"}
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """The chosen reply's logarithmic odds of being the better one; see the base."""

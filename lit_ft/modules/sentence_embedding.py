@@ -19,7 +19,7 @@ from lit_ft.modules.pooled import PooledModule
 from lit_ft.ops.losses.embeddings import LOSSES, Kind, Loss, check_loss, ranking_losses, summed_loss
 from lit_ft.ops.pooling import write_pooling
 from lit_ft.ops.vectors import in_mini_batches, of_all_processes
-from lit_ft.optim.ranges import POSITIVE, check_choice, check_ranges
+from lit_ft.ranges import POSITIVE, check_choice, check_ranges
 
 
 class SentenceEmbeddingModule(PooledModule):

@@ -18,7 +18,7 @@ from lit_ft.modules.language_modeling import LabelledStates
 from lit_ft.ops.building.sharding import is_sharded
 from lit_ft.ops.decoding.generation import chosen_tokens, in_groups, texts_of
 from lit_ft.ops.heads.token_loss import token_loss
-from lit_ft.optim.ranges import AT_LEAST_ONE, check_ranges
+from lit_ft.ranges import AT_LEAST_ONE, check_ranges
 
 
 class Seq2SeqModule(NowAndThenGenerating, EncoderDecoderModule):

@@ -54,6 +54,15 @@ class StandaloneModule(LightningModule):
         self.pretrained_weights: set[str] = set()
         self._normaliser = LossNormaliser()
 
+    @property
+    def known_description(self) -> dict[str, Any]:
+        """The description, with what the data at hand say over it."""
+        return {**self.description, **getattr(self._datamodule, "description", {})}
+
+    @property
+    def _datamodule(self) -> Any:
+        return getattr(self._trainer, "datamodule", None)
+
     @abstractmethod
     def build(self) -> PreTrainedModel:
         """Builds `self.model`."""

@@ -34,6 +34,7 @@ class TokenClassificationModule(LabelledModule):
     """
 
     auto_class = AutoModelForTokenClassification
+    extra_keys = ("first_tokens",)
     pipeline_tag = "token-classification"
     card_example = """from transformers import pipeline
 
@@ -56,11 +57,7 @@ tag("a text")"""
     @property
     def monitor(self) -> str:  # type: ignore[override]
         """F1 of entities; of plain tags, accuracy."""
-        return (
-            "val_accuracy"
-            if self._scheme({**self.description, **getattr(self._datamodule, "description", {})}) is None
-            else "val_f1"
-        )
+        return "val_accuracy" if self._scheme(self.known_description) is None else "val_f1"
 
     def setup(self, stage: str) -> None:
         """Makes sure that decoding has a scheme to go by; see the base."""
@@ -73,10 +70,6 @@ tag("a text")"""
         values = super().config_kwargs(description)
         scheme = self._scheme(description)
         return values if scheme is None else {**values, "tag_scheme": scheme}
-
-    def model_inputs(self, batch: Batch) -> Batch:
-        """Returns the forward's keywords; see the base."""
-        return {name: value for name, value in super().model_inputs(batch).items() if name != "first_tokens"}
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over the labelled tokens; see the base."""

@@ -1,19 +1,6 @@
-"""The values that options can take: numbers within a range, and words among those known."""
+"""The values that options of AdamW, of its schedule and of losses can take."""
 
-import math
-from collections.abc import Collection, Mapping
-from typing import Any
-
-from lit_ft.errors import UserError, did_you_mean
-
-Range = tuple[float, float]
-"""Least and greatest value; infinity itself is none."""
-NOT_NEGATIVE: Range = (0.0, math.inf)
-POSITIVE: Range = (math.nextafter(0, 1), math.inf)
-AT_LEAST_ONE: Range = (1, math.inf)
-BELOW_ONE: Range = (0.0, math.nextafter(1, 0))
-BELOW_ONE_HALF: Range = (0.0, math.nextafter(0.5, 0))
-SHARE: Range = (0.0, 1.0)
+from lit_ft.ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Range
 
 RANGES: dict[str, Range] = {
     "learning_rate": NOT_NEGATIVE,
@@ -27,35 +14,3 @@ RANGES: dict[str, Range] = {
     "loraplus_lr_ratio": POSITIVE,
     "label_smoothing_factor": SHARE,
 }
-"""Those of AdamW, of its schedule and of losses."""
-
-
-def check_ranges(options: Mapping[str, Any], ranges: Mapping[str, Range] = RANGES) -> None:
-    """Checks the options that are there; `None` is left to whoever reads them.
-
-    Args:
-        options: by name.
-        ranges: of some of them.
-
-    Raises:
-        UserError: one is out of its range, or no number.
-    """
-    for name, (least, most) in ranges.items():
-        value = options.get(name)
-        if value is None or (least <= value <= most and math.isfinite(value)):
-            continue
-        from_, to = ("above 0" if 0 < least < 1e-9 else f"at least {least:g}"), ""
-        if most != math.inf:
-            to = f" and {'at most' if most == float(f'{most:g}') else 'below'} {most:g}"
-        raise UserError(f"{name} is {value}; it must be {from_}{to}")
-
-
-def check_choice(options: Mapping[str, Any], name: str, known: Collection[str]) -> None:
-    """Checks an option that is one of some words; `None` is left to whoever reads it.
-
-    Raises:
-        UserError: it is another one; with the closest of them.
-    """
-    value = options[name]
-    if value is not None and value not in known:
-        raise UserError(f"{name} is {value!r}; choices: {', '.join(known)}{did_you_mean(str(value), known)}")

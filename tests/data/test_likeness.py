@@ -20,6 +20,8 @@ def rows(**columns: list[object]) -> RawRows:
     [
         ({"id": [1], "positive": ["b"], "anchor": ["a"]}, ["anchor", "positive"]),
         ({"query": ["a"], "pos": ["b"], "neg_2": ["d"], "neg": ["c"]}, ["query", "pos", "neg", "neg_2"]),
+        ({"query": ["a"], "positive": ["b"], "negative": ["c"]}, ["query", "positive", "negative"]),
+        ({"anchor": ["a"], "question": ["b"], "answer": ["c"]}, ["question", "answer"]),
         ({"text": ["a"], "other": ["b"], "label": ["c"]}, ["text"]),
         ({"words": ["a"], "label": ["c"]}, ["words"]),
     ],

@@ -38,6 +38,8 @@ def test_every_text_comes_back(causal: PreTrainedTokenizerFast, masked: PreTrain
     for tokenizer in (causal, masked):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text
+        if any(token in text for token in tokenizer.all_special_tokens):
+            continue  # they are left out below, whoever wrote them
         assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
 
 

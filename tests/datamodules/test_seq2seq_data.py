@@ -203,6 +203,15 @@ def test_parallel_files_from_scratch(tmp_path: Path) -> None:
     assert data.features["predict"]["val"].info[2] == {"en": pair_rows(6, 50)[2]["source"]}
 
 
+def test_a_tokenizer_learns_of_all_files_of_a_stream(tmp_path: Path) -> None:
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for file, word in zip(files, ("quixotry", "zyzzyva"), strict=True):
+        file.write_text(f'{{"source": "{word} {word}", "target": "{word}"}}\n' * 20)
+    options = {"train_file": [str(file) for file in files], "train_tokenizer": {"vocab_size": 320}, "streaming": True}
+    tokenizer = Seq2SeqDataModule(**options).tokenizer
+    assert [len(tokenizer(word, add_special_tokens=False)["input_ids"]) for word in ("quixotry", "zyzzyva")] == [1, 1]
+
+
 def test_max_tokens_per_batch_counts_both_sides_padded(folder: Callable[[str], str]) -> None:
     data = set_up(
         Seq2SeqDataModule(

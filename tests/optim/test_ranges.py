@@ -6,7 +6,7 @@ import pytest
 
 from lit_ft import TextClassificationModule
 from lit_ft.errors import UserError
-from lit_ft.optim.ranges import AT_LEAST_ONE, BELOW_ONE_HALF, POSITIVE, check_choice, check_ranges
+from lit_ft.ranges import AT_LEAST_ONE, BELOW_ONE_HALF, POSITIVE, check_choice, check_ranges
 
 
 @pytest.mark.parametrize(

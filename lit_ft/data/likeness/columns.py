@@ -11,7 +11,7 @@ ROLES = (
     ("anchor", "positive", "negative"), ("query", "positive", "negative"), ("query", "pos", "neg"),
     ("question", "answer"), ("sentence1", "sentence2"), ("text1", "text2"), ("premise", "hypothesis"),
 )  # fmt: skip
-"""Names of columns that say what they are for, in the order in which they are read."""
+"""Names of columns that say what they are for; those that are there the most of are read, else the first ones."""
 SCORES = ("score", "similarity", "similarity_score", "label", "labels")
 TEXTS = ("text", "sentence", "content")
 
@@ -26,10 +26,10 @@ def find_texts(rows: RawRows, known: Mapping[str, Any], predicting: bool) -> lis
     trained = [name for name in known.get("columns", []) if name in present]
     if trained:
         return trained
-    for roles in ROLES:
-        found = [name for name in roles if name in present]
-        if len(found) > 1:
-            return found + sorted(name for name in present if name.startswith(f"{roles[-1]}_") and name != roles[-1])
+    roles = max(ROLES, key=lambda names: len({*names} & {*present}))
+    found = [name for name in roles if name in present]
+    if len(found) > 1:
+        return found + sorted(name for name in present if name.startswith(f"{roles[-1]}_") and name != roles[-1])
     labels = [] if predicting else guess_label_column(present)
     others = [name for name in present if name not in labels]
     strings = [name for name in others if is_text(rows.data.features[name])]
