@@ -70,11 +70,9 @@ def ours(work: TextWork) -> tuple[Measured, list[float]]:
 
 def ours_padded(work: TextWork) -> tuple[Measured, list[float]]:
     """Trains with lit_ft, computing on padding."""
-    from training import padded_execution
-
     from lit_ft import CausalLMModule
 
-    module = CausalLMModule(model_name_or_path=work.model, **padded_execution())
+    module = CausalLMModule(model_name_or_path=work.model, padding_free="off")
     return by_lightning(work, module, data_module(work, isolate_documents=False))
 
 
@@ -190,10 +188,7 @@ def check_batches(data: "CausalLMDataModule", work: TextWork) -> str:
 
 def sides() -> dict[str, Side]:
     """Returns the contestants."""
-    from training import padded_execution
-
-    made: dict[str, Side] = {OURS: ours, REFERENCE: theirs, GROUPED: grouped}
-    return {**made, OURS_PADDED: ours_padded} if padded_execution() else made
+    return {OURS: ours, REFERENCE: theirs, GROUPED: grouped, OURS_PADDED: ours_padded}
 
 
 def read_options(arguments: list[str] | None) -> argparse.Namespace:

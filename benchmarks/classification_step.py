@@ -8,7 +8,6 @@ batches of 32 give it all that grouping can give, 3,200 nearly so, 1,600 not (th
 """
 
 import argparse
-import inspect
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -27,7 +26,6 @@ from training import (
     compare_losses,
     hugging_face_trainer,
     lightning_trainer,
-    padded_execution,
     without_dropout,
 )
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
@@ -46,7 +44,7 @@ from workload import (
     workload,
 )
 
-from lit_ft import TextClassificationModule, TransformerDataModule
+from lit_ft import TextClassificationModule
 from lit_ft.data.reading.sources import resolve_path
 
 DEFAULT, GROUPED, OURS_GROUPED = "Trainer", "Trainer, group_by_length", "lit_ft, group_by_length"
@@ -138,12 +136,13 @@ def by_trainer(job: Job, **settings: Any) -> tuple[Measured, list[Any]]:
 
 def sides() -> dict[str, Any]:
     """Returns the contestants, each a function of a job."""
-    made = {OURS: by_lit_ft, DEFAULT: by_trainer, GROUPED: partial(by_trainer, **GROUPING)}
-    if GROUPING.keys() <= inspect.signature(TransformerDataModule).parameters.keys():
-        made[OURS_GROUPED] = partial(by_lit_ft, sampling=GROUPING)
-    if padded := padded_execution():
-        made[OURS_PADDED] = partial(by_lit_ft, **padded)
-    return made
+    return {
+        OURS: by_lit_ft,
+        DEFAULT: by_trainer,
+        GROUPED: partial(by_trainer, **GROUPING),
+        OURS_GROUPED: partial(by_lit_ft, sampling=GROUPING),
+        OURS_PADDED: partial(by_lit_ft, padding_free="off"),
+    }
 
 
 def _memory(side: Any, job: Job) -> tuple[Measured, float]:

@@ -17,7 +17,7 @@ import torch
 from classification_step import Job, load, start_folder
 from flops import PEAK, ModelCost, gemm_peak, utilisation, with_utilisation
 from harness import OURS, Measured, Report, alternate, compare, parser, work_folder
-from training import Meter, PredictionClock, hugging_face_trainer, lightning_trainer, padded_execution
+from training import Meter, PredictionClock, hugging_face_trainer, lightning_trainer
 from transformers import DataCollatorWithPadding
 from workload import SHAPES, describe_lengths, label_names, load_rows, load_tokenizer, map_rows, workload
 
@@ -76,10 +76,8 @@ def check(ours: Scores, theirs: Scores, name: str, allowed: float) -> str:
 
 def sides() -> dict[str, Side]:
     """Returns the contestants."""
-    made: dict[str, Side] = {OURS: by_lit_ft, REFERENCE: by_trainer, SORTED: partial(by_trainer, by_length=True)}
-    if padded := padded_execution():
-        made[OURS_PADDED] = partial(by_lit_ft, **padded)
-    return made
+    padded, by_length = partial(by_lit_ft, padding_free="off"), partial(by_trainer, by_length=True)
+    return {OURS: by_lit_ft, REFERENCE: by_trainer, SORTED: by_length, OURS_PADDED: padded}
 
 
 def timed(side: Side, job: Job, features: Any, flops: float) -> Measured:

@@ -52,12 +52,10 @@ def ours(work: TextWork) -> tuple[Measured, list[float]]:
 
 def ours_padded(work: TextWork) -> tuple[Measured, list[float]]:
     """Trains with lit_ft, computing on padding."""
-    from training import padded_execution
-
     from lit_ft import InstructionTuningModule
 
     adapter = str(work.folder / "adapter")
-    module = InstructionTuningModule(model_name_or_path=work.model, peft=adapter, **padded_execution())
+    module = InstructionTuningModule(model_name_or_path=work.model, peft=adapter, padding_free="off")
     return by_lightning(work, module, data_module(work))
 
 

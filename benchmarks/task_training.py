@@ -139,9 +139,7 @@ def ours(work: TaskWork, **options: Any) -> tuple[Measured, list[float]]:
 
 def ours_padded(work: TaskWork) -> tuple[Measured, list[float]]:
     """Trains with lit_ft, computing on padding."""
-    from training import padded_execution
-
-    return ours(work, **padded_execution())
+    return ours(work, padding_free="off")
 
 
 # The scripts under Trainer
@@ -318,11 +316,9 @@ def checks(work: TaskWork, without: str, steps: int) -> list[str]:
 
 def sides(task: Task) -> dict[str, Side]:
     """Returns the contestants."""
-    from training import padded_execution
-
     of_scripts: dict[str, Any] = {REFERENCE: theirs, STATIC: theirs_static}
     made: dict[str, Any] = {OURS: ours, **{name: of_scripts[name] for name in task.scripts}}
-    return {**made, OURS_PADDED: ours_padded} if padded_execution() else made
+    return {**made, OURS_PADDED: ours_padded}
 
 
 def read_options(arguments: list[str] | None) -> argparse.Namespace:

@@ -1,6 +1,5 @@
 """Steps of lit_ft under Lightning and of Hugging Face's Trainer, counted and timed by the same meter."""
 
-import inspect
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -212,13 +211,6 @@ def usual_settings(options: Any) -> dict[str, Any]:
         "use_cpu": options.accelerator == "cpu",
         "bf16": options.precision == "bf16-mixed",
     }
-
-
-def padded_execution() -> dict[str, Any]:
-    """Returns the option of lit_ft's modules that computes on padding as others do; empty where there is none."""
-    from lit_ft import TransformerModule
-
-    return {"padding_free": "off"} if "padding_free" in inspect.signature(TransformerModule).parameters else {}
 
 
 def without_dropout(model: PreTrainedModel) -> None:

@@ -230,6 +230,15 @@ def test_what_does_not_fit_is_refused(tiny: Callable[..., str], peft: Any, messa
         module.build()
 
 
+def test_an_old_peft_is_named(tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.integrations.peft.MIN_PEFT_VERSION", "99.0")
+    module = TextClassificationModule(
+        model_name_or_path=tiny("bert"), peft={"peft_type": "LORA"}, label_names=["a", "b"]
+    )
+    with pytest.raises(UserError, match=r"version >= 99\.0, or an older transformers: pip install -U peft$"):
+        module.build()
+
+
 def test_an_adapter_of_another_model_is_refused(tiny: Callable[..., str], tmp_path: Path) -> None:
     path = fitted(
         with_adapter(classification, {"peft_type": "LORA", "target_modules": ["query"]})(tiny("bert")), tmp_path

@@ -151,6 +151,7 @@ def inject(
     made.task_type = made.task_type or TASK_TYPES.get(task)
     if getattr(made, "target_modules", "") is None and not _has_targets(made, model.config):
         made.target_modules = "all-linear"  # type: ignore[attr-defined]
+    _check_release()
     try:
         model.add_adapter(made)
     except (ValueError, TypeError) as error:
@@ -163,6 +164,16 @@ def inject(
     if made.task_type is None:
         made.auto_mapping = {"base_model_class": type(model).__name__, "parent_library": type(model).__module__}
     return plain_settings(made), saved
+
+
+def _check_release() -> None:
+    from transformers.integrations.peft import MIN_PEFT_VERSION
+    from transformers.utils.peft_utils import check_peft_version
+
+    try:
+        check_peft_version(min_version=MIN_PEFT_VERSION)
+    except ValueError as error:
+        raise UserError(f"peft: {error}, or an older transformers: pip install -U peft") from None
 
 
 def plain_settings(made: "PeftConfig") -> dict[str, Any]:
