@@ -72,9 +72,9 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
         self.description = {**known, "text_column": name, "pieces": pieces, "length": self.longest_feature}
         return self.description
 
-    def read_to_predict(self, read: ReadOptions) -> ReadOptions:
+    def reading(self, read: ReadOptions, predicting: bool) -> ReadOptions:
         """Reads txt files to predict line by line, whatever a document is in the others; see the base."""
-        return replace(read, sample_by="line", keep_linebreaks=False)
+        return replace(read, sample_by="line", keep_linebreaks=False) if predicting else read
 
     def _origin(self, kind: Split) -> Split:
         return kind  # texts to score are no texts to go on from, or to fill in

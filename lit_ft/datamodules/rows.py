@@ -68,11 +68,6 @@ class RowsDataModule(TokenizingDataModule):
         kwargs: options of the tokenizer.
     """
 
-    files_of_words: tuple[str, ...] = ()
-    """Extensions of files that hold a word a line, beside conll and conllu."""
-    parallel_sides: tuple[str, str] | None = None
-    """Names of source and target of parallel text files, where a task reads them; known when options are."""
-
     def __init__(
         self,
         *,
@@ -106,17 +101,15 @@ class RowsDataModule(TokenizingDataModule):
         super().__init__(**kwargs)
         self.hparams["sources"] = None if sources is None else {name: _plain(each) for name, each in sources.items()}
         kind = StreamedSource if streaming else RawSource
-        read = ReadOptions(
-            column_names, quoting, delimiter, sample_by, keep_linebreaks, self.files_of_words, self.parallel_sides
-        )
+        read = ReadOptions(column_names, quoting, delimiter, sample_by, keep_linebreaks)
         self.source = mixed_source(
             kind(
                 dataset=dataset,
                 hub=HubSource(dataset_name, dataset_config_name, dataset_revision) if dataset_name else None,
                 files=_by_kind(train_file, validation_file, test_file, predict_file),
                 split_names=_by_kind(train_split_name, validation_split_name, test_split_name, predict_split_name),
-                read=read,
-                read_to_predict=self.read_to_predict(read),
+                read=self.reading(read, predicting=False),
+                read_to_predict=self.reading(read, predicting=True),
                 column_mapping=column_mapping or {},
                 validation_split_percentage=validation_split_percentage,
                 limits=_by_kind(max_train_samples, max_eval_samples, max_eval_samples, max_predict_samples),
@@ -128,8 +121,8 @@ class RowsDataModule(TokenizingDataModule):
 
     # What a task writes
 
-    def read_to_predict(self, read: ReadOptions) -> ReadOptions:
-        """Returns how files of rows to predict are read, given how the others are."""
+    def reading(self, read: ReadOptions, predicting: bool) -> ReadOptions:
+        """Returns how files are read, those of rows to predict or the others, given what the options say."""
         return read
 
     def column_of_texts(self, known: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import Names, as_list
 from lit_ft.data.reading.parallel import side_of
 from lit_ft.data.reading.raw import RawRows, Split, every_set
+from lit_ft.data.reading.readers import ReadOptions
 from lit_ft.data.viewing.row_views import SequenceView, sequence
 from lit_ft.datamodules.own_tokenizer import OwnTokenizerDataModule
 from lit_ft.errors import UserError
@@ -63,7 +64,6 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
         UserError: the rows do not fit; the message names file, column and fix.
     """
 
-    parallel_sides: tuple[str, str]
     masked = True
     options_of_texts = (
         "source_column_name", "source_template", "target_column_names", "source_lang", "target_lang",
@@ -135,6 +135,10 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
             "decoder_begin": decoder_begin(self.tokenizer, options["forced_bos_token"]),
         }
         return self.description
+
+    def reading(self, read: ReadOptions, predicting: bool) -> ReadOptions:
+        """Two files may hold a side each; see the base."""
+        return replace(read, sides=self.parallel_sides)
 
     def column_of_texts(self, known: dict[str, Any]) -> str:
         """The side of the sources; see the base."""

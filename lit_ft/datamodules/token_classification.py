@@ -62,7 +62,6 @@ class TokenClassificationDataModule(TransformerDataModule):
     """
 
     cut_advice = "a word does not fit a window: raise max_seq_length"
-    files_of_words = ("tsv", "txt")
     bad_rows: Mapping[str, BadRows] = {
         "ill_formed_tags": BadRows("have tags that their scheme does not allow", "mend them")
     }
@@ -82,9 +81,9 @@ class TokenClassificationDataModule(TransformerDataModule):
         super().__init__(max_seq_length=max_seq_length, truncation_side="first", stride=stride, **kwargs)
         self.hparams["tag_scheme"] = None if tag_scheme is None else check_scheme(tag_scheme)
 
-    def read_to_predict(self, read: ReadOptions) -> ReadOptions:
-        """Texts to predict stand in txt files, one a line; see the base."""
-        return replace(read, as_conll=("tsv",))
+    def reading(self, read: ReadOptions, predicting: bool) -> ReadOptions:
+        """Files of tsv and txt hold a word a line, too; txt files to predict a text; see the base."""
+        return replace(read, as_conll=("tsv",) if predicting else ("tsv", "txt"))
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Loads a tokenizer that takes each word for one, and is exported so; see the base."""
