@@ -219,12 +219,10 @@ def test_prompts_are_cut_for_the_new_tokens(run: Run, tmp_path: Path, said: pyte
     assert any(re.search(cut, each) for each in said.messages)
 
 
-@pytest.mark.parametrize("kind", ["bloom", "gptj", "falcon"])
+@pytest.mark.parametrize("kind", ["bloom", "falcon"])
 def test_a_model_that_cannot_keep_documents_apart(kind: str, run: Run, tiny: Callable[..., str]) -> None:
     sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "hidden_size": 32, "num_hidden_layers": 1}
-    own = {"gptj": {"rotary_dim": 8, "n_positions": 64}, "falcon": {"alibi": True, "num_attention_heads": 2}}.get(
-        kind, {}
-    )
+    own = {"alibi": True, "num_attention_heads": 2} if kind == "falcon" else {}
     names = [name for name in sizes if hasattr(CONFIG_MAPPING[kind](), name)]
     overrides = {name: sizes[name] for name in names} | own
     words = ["--model.model_name_or_path=null", f"--model.model_type={kind}", "--data.block_size=32"]

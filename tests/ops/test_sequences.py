@@ -34,7 +34,7 @@ ISOLATED = [
     "granite",
     "phi",
 ]
-REFUSED = ["mamba", "falcon", "bloom", "gptj", "mpt", "xlnet"]
+REFUSED = ["mamba", "falcon", "bloom", "mpt", "xlnet"]
 LENGTHS = [10, 1, 3, 6, 6, 6, 6, 2]
 
 
