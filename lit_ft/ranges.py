@@ -28,7 +28,7 @@ def check_ranges(options: Mapping[str, Any], ranges: Mapping[str, Range]) -> Non
     """
     for name, (least, most) in ranges.items():
         value = options.get(name)
-        if value is None or (least <= value <= most and math.isfinite(value)):
+        if value is None or (isinstance(value, int | float) and least <= value <= most and value < math.inf):
             continue
         from_, to = ("above 0" if 0 < least < 1e-9 else f"at least {least:g}"), ""
         if most != math.inf:

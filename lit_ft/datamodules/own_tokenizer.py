@@ -5,12 +5,14 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
-from datasets import Dataset
+import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lit_ft.data.caching.cache import preparation_root
 from lit_ft.data.reading.raw import RawRows
-from lit_ft.data.streaming.streams import Stream
+from lit_ft.data.streaming.order import Source
+from lit_ft.data.streaming.source import data_set_of
+from lit_ft.data.streaming.streams import numbered_chunks
 from lit_ft.data.tokenizing.training import trained_folder
 from lit_ft.datamodules.base import TransformerDataModule
 
@@ -45,21 +47,21 @@ class OwnTokenizerDataModule(TransformerDataModule):
         """Yields what a tokenizer is trained on, in batches: all rows, or of each stream the first ones."""
         if self.hparams["streaming"]:
             for source in self.source.streams:
-                yield from self._streamed_texts(source.stream)
+                yield from self._streamed_texts(source)
             return
         with self.scratch():
             for rows in self.load_rows("train").values():
                 yield from self.texts_in(rows)
 
-    def _streamed_texts(self, stream: Stream) -> Iterator[list[str]]:
-        seen = 0
-        for part in range(stream.parts):
-            for _, table in stream.chunks(part):
-                yield from self.texts_in(RawRows(Dataset(table), stream.name))
-                seen += len(table)
-                if seen >= STREAMED_ROWS:
-                    log.info(f"{stream.name}: train_tokenizer reads the first {seen:,} rows of the stream")
-                    return
+    def _streamed_texts(self, source: Source) -> Iterator[list[str]]:
+        seen, stream = 0, source.stream
+        for numbers, table in numbered_chunks(stream):
+            trained_on = table.filter(pa.array(source.trained_on(numbers)))
+            yield from self.texts_in(RawRows(data_set_of(trained_on, stream), stream.name))
+            seen += len(table)
+            if seen >= STREAMED_ROWS:
+                log.info(f"{stream.name}: train_tokenizer reads the first {seen:,} rows of the stream")
+                return
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Trains the tokenizer, once per machine, or loads it; see the base."""

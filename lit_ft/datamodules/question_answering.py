@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.viewing.row_views import Role, SequenceView, sequence, tokens_and_answer
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
+from lit_ft.ranges import NOT_NEGATIVE, check_choice, check_ranges
 
 NOTHING = "no answer here"
 
@@ -73,10 +74,8 @@ class QuestionAnsweringDataModule(TransformerDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(max_seq_length=max_seq_length, truncation_side="first", stride=None, **kwargs)
-        if negative_window_ratio is not None and negative_window_ratio < 0:
-            raise UserError(f"negative_window_ratio is {negative_window_ratio}; it must be 0 or more")
-        if on_bad_answer not in ("error", "drop"):
-            raise UserError(f"on_bad_answer is {on_bad_answer!r}; it must be error or drop")
+        check_ranges(self.hparams, {"negative_window_ratio": NOT_NEGATIVE})
+        check_choice(self.hparams, "on_bad_answer", get_args(OnBadAnswer))
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; verifies and counts the answers; see the base."""

@@ -26,6 +26,7 @@ from lit_ft.datamodules.own_tokenizer import OwnTokenizerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.building.positions import usual_length
 from lit_ft.ops.building.seq2seq import length_limit
+from lit_ft.ranges import AT_LEAST_ONE, check_ranges
 
 LONGEST = 1024
 """Tokens of a source where nobody says; the scripts' own limit."""
@@ -104,9 +105,7 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
         if source_column_name and source_template:
             raise UserError("source_template makes the source, source_column_name names one: leave one out")
         lengths = ("max_source_length", "max_target_length", "val_max_target_length")
-        for option, value in zip(lengths, (max_source_length, max_target_length, val_max_target_length), strict=True):
-            if value is not None and value < 1:
-                raise UserError(f"{option} is {value}; it must be at least 1")
+        check_ranges(self.hparams, dict.fromkeys(lengths, AT_LEAST_ONE))
         files = as_list(kwargs.get("train_file") or [])
         if kwargs.get("streaming") and any(side_of(Path(name), self.parallel_sides) is not None for name in files):
             raise UserError("streaming: parallel text files are read as a whole: leave it out, or write pairs to jsonl")

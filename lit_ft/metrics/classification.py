@@ -155,8 +155,9 @@ class ClassificationScores:
         own = [*extra_metrics(extras, problem_type, size)]
         return [*NAMES[problem_type], *own, *(["combined_score"] if len(own) > 1 else [])]
 
-    def __iter__(self) -> Iterator[MetricCollection]:
-        yield self.metrics  # whoever looks for one of them walks through what holds them
+    def __iter__(self) -> Iterator[Metric]:
+        """All metrics, for who looks for one of a kind."""
+        yield from (*self.metrics.values(), *self.extras.values())
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
         """Adds rows, `scores` and `labels` `[batch, labels]` (ids: `[batch]`); those without a label count nowhere."""

@@ -10,8 +10,8 @@ from torchmetrics import Metric, PearsonCorrCoef
 from torchmetrics.utilities import dim_zero_cat
 
 from lit_ft.data.labels import IGNORED
+from lit_ft.data.likeness.columns import Kind
 from lit_ft.metrics.binned import Spearman
-from lit_ft.ops.losses.embeddings import Kind
 
 ROWS = 1024
 """Texts that are compared with all others at a time."""
@@ -132,13 +132,15 @@ class EmbeddingScores:
             vectors: of each row's texts, `[n, k, size]`.
             labels: scores, or numbers for labels, `[n]`; pairs are their own.
         """
-        if self.kind == "labelled" and labels is not None:
+        if self.kind == "pairs":
+            known = vectors[:, 0], vectors[:, 1]
+        elif self.kind == "labelled":
+            assert labels is not None
             there = labels != IGNORED
             known = vectors[there, 0], labels[there]
-        elif labels is not None:
-            known = F.cosine_similarity(vectors[:, 0], vectors[:, 1]), labels
         else:
-            known = vectors[:, 0], vectors[:, 1]
+            assert labels is not None
+            known = F.cosine_similarity(vectors[:, 0], vectors[:, 1]), labels
         for metric in self.metrics.values() if len(known[0]) else ():
             metric.update(*known)
 

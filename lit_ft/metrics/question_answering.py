@@ -51,7 +51,7 @@ def answer_scores(answer: str, golds: Sequence[str]) -> tuple[float, float]:
     return float(ours in theirs), max(token_f1(ours, gold) for gold in theirs)
 
 
-def missing(answer: str, golds: Sequence[str] | None) -> float:
+def lack(answer: str, golds: Sequence[str] | None) -> float:
     """Returns how much an answer lacks to a token F1 of 1; NaN where the gold answers are not known."""
     return math.nan if golds is None else 1 - answer_scores(answer, golds)[1]
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from lit_ft.data.batching.merging import Part
-from lit_ft.data.batching.parts import stacked, taken_apart
+from lit_ft.data.batching.parts import knowing, stacked, taken_apart
 from lit_ft.errors import UserError
 from lit_ft.metrics.classification import NAMES, ClassificationScores
 from lit_ft.modules.base import Batch, Description, TransformerModule
@@ -44,7 +44,7 @@ class CandidateLabelModule(TransformerModule):
 
     def update(self, metrics: ClassificationScores, rows: list[Part]) -> None:
         """Scores the labelled rows; see the base."""
-        if (found := stacked(rows, "scores", "label")) is not None:
+        if (found := stacked(knowing(rows, "label"), "scores", "label")) is not None:
             metrics.update(*found)
 
     def compute(self, metrics: ClassificationScores) -> dict[str, Tensor]:

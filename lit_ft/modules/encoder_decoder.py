@@ -32,7 +32,7 @@ class EncoderDecoderModule(GeneratingModule):
     """Reads the hyperparameter `resize_position_embeddings`; use a task's own class, not this one."""
 
     auto_class = AutoModelForSeq2SeqLM
-    _said: tuple[Any, ...] | None = None
+    _told: tuple[Any, ...] | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -79,7 +79,7 @@ class EncoderDecoderModule(GeneratingModule):
         freeze_computed(model)
         set_padding(model, self.tokenizer)
         if self._generation_of_checkpoint is None:
-            self._said = None
+            self._told = None
         self._set_generation(model)
         if model.generation_config.decoder_start_token_id is None:
             model.generation_config.decoder_start_token_id = model.config.decoder_start_token_id
@@ -87,25 +87,25 @@ class EncoderDecoderModule(GeneratingModule):
 
     def _set_generation(self, model: PreTrainedModel) -> None:
         """Applies what the data say, where they did not say so before; the options of the module win."""
-        length, begin = said = self._said_of_texts()
-        if said == self._said:
+        length, begin = told = self._told_of_texts()
+        if told == self._told:
             set_generation(model, self._generation)
             return
-        known = self._said is not None and length == self._said[0]
+        known = self._told is not None and length == self._told[0]
         if length is None and model.generation_config.max_new_tokens is not None:
             known = True  # a folder says it, such as one that a run has exported
         new = {} if known else {"max_new_tokens": self._new_tokens}
         set_generation(model, {**new, **begin, **self._generation})
-        self._said = said
+        self._told = told
 
-    def _said_of_texts(self) -> tuple[Any, dict[str, int]]:
+    def _told_of_texts(self) -> tuple[Any, dict[str, int]]:
         """What the data say of generated texts: how long they become, what they begin with."""
         return self.description.get("val_max_target_length"), self.description.get("decoder_begin", {})
 
     def restore(self, extras: dict[str, Any]) -> None:
         """What the data said of texts is part of the checkpoint's way of generating; see the base."""
         super().restore(extras)
-        self._said = self._said_of_texts()
+        self._told = self._told_of_texts()
 
     @property
     def _new_tokens(self) -> int:

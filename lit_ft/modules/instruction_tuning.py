@@ -1,18 +1,20 @@
 """Causal language models that learn replies; predicting is replying."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from lit_ft.data.batching.merging import Part
-from lit_ft.errors import UserError, did_you_mean
 from lit_ft.modules.base import Batch
 from lit_ft.modules.language_modeling import LabelledStates
 from lit_ft.modules.replying import ReplyingModule
 from lit_ft.ops.heads.token_loss import token_loss
 from lit_ft.ops.neftune import noisy_embeddings
-from lit_ft.ranges import NOT_NEGATIVE, check_ranges
+from lit_ft.ranges import NOT_NEGATIVE, check_choice, check_ranges
+
+Weighting = Literal["token", "example"]
+"""What counts alike in a batch: each token, or each conversation."""
 
 
 class InstructionTuningModule(ReplyingModule):
@@ -31,14 +33,12 @@ class InstructionTuningModule(ReplyingModule):
     def __init__(
         self,
         *,
-        loss_weighting: Literal["token", "example"] = "token",
+        loss_weighting: Weighting = "token",
         neftune_noise_alpha: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if loss_weighting not in (known := ("token", "example")):
-            hint = did_you_mean(loss_weighting, known)
-            raise UserError(f"loss_weighting is {loss_weighting!r}; it must be token or example{hint}")
+        check_choice(self.hparams, "loss_weighting", get_args(Weighting))
         check_ranges(self.hparams, {"neftune_noise_alpha": NOT_NEGATIVE})
 
     def states(self, inputs: dict[str, Any], targets: Tensor, rows: Tensor, sequences: Tensor) -> LabelledStates:

@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForMultipleChoice
 
 from lit_ft.data.batching.merging import Part
-from lit_ft.data.batching.parts import stacked, taken_apart
+from lit_ft.data.batching.parts import knowing, stacked, taken_apart
 from lit_ft.data.choices.rows import ChoiceLabels, read_choices
 from lit_ft.metrics.binned import CalibrationError
 from lit_ft.metrics.multiple_choice import ChoiceAccuracy, accuracy_names
@@ -68,6 +68,7 @@ with torch.no_grad():
 
     def update(self, metrics: tuple[ChoiceAccuracy, CalibrationError], rows: list[Part]) -> None:
         """Scores the labelled rows; see the base."""
+        rows = knowing(rows, "label")
         if (found := stacked(rows, "label", "choices")) is None:
             return
         labels, choices = found

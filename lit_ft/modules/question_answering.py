@@ -11,10 +11,10 @@ from lit_ft.data.batching.merging import Part
 from lit_ft.data.batching.parts import taken_apart
 from lit_ft.data.reading.formats.answers import read_answers, text_of
 from lit_ft.errors import UserError
-from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, missing
+from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, lack
 from lit_ft.metrics.question_types import question_type
 from lit_ft.modules.base import Batch, Description, TransformerModule
-from lit_ft.ops.decoding.answering import OF_WINDOWS, Candidates, of_windows
+from lit_ft.ops.decoding.answering import KEYS_OF_WINDOWS, Candidates, candidates_of
 from lit_ft.ops.decoding.spans import span_loss
 from lit_ft.ranges import AT_LEAST_ONE, check_ranges
 
@@ -46,7 +46,7 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
     monitor = "val_f1"
     monitor_mode = "max"
     label_keys = ("start_positions", "end_positions")
-    extra_keys = OF_WINDOWS
+    extra_keys = KEYS_OF_WINDOWS
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
             return [{}] * len(batch["input_ids"])
         context, answers, question = (self.description[f"{name}_column"] for name in ("context", "answer", "question"))
         start, end, infos = outputs.start_logits, outputs.end_logits, batch["info"]
-        found = of_windows(start, end, batch, self.hparams["n_best_size"], self.hparams["max_answer_length"])
+        found = candidates_of(start, end, batch, self.hparams["n_best_size"], self.hparams["max_answer_length"])
         return taken_apart(
             len(found),
             candidates=found,
@@ -126,7 +126,7 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
         if not rows[0]:
             return None
         said = [row["candidates"].prediction(row["context"], 1, self._known_threshold)["answer"] for row in rows]
-        return torch.tensor([missing(answer, _golds(row)) for answer, row in zip(said, rows, strict=True)])
+        return torch.tensor([lack(answer, _golds(row)) for answer, row in zip(said, rows, strict=True)])
 
     def said(self, row: Part) -> str:
         """The answer, its probability, and what it should be; see the base."""

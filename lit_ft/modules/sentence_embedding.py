@@ -12,11 +12,12 @@ from lit_ft.data.batching.merging import Part
 from lit_ft.data.batching.parts import stacked, taken_apart
 from lit_ft.data.batching.twins import on_cpu
 from lit_ft.data.labels import IGNORED
+from lit_ft.data.likeness.columns import Kind
 from lit_ft.errors import UserError
 from lit_ft.metrics.embeddings import EmbeddingScores
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.pooled import PooledModule
-from lit_ft.ops.losses.embeddings import LOSSES, Kind, Loss, check_loss, ranking_losses, summed_loss
+from lit_ft.ops.losses.embeddings import LOSSES, Loss, check_loss, ranking_losses, summed_loss
 from lit_ft.ops.pooling import write_pooling
 from lit_ft.ops.vectors import in_mini_batches, of_all_processes
 from lit_ft.ranges import POSITIVE, check_choice, check_ranges

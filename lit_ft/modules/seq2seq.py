@@ -9,7 +9,6 @@ from torch import Tensor
 from lit_ft.data.batching.merging import Part
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.pairs.columns import PairColumns
-from lit_ft.errors import UserError
 from lit_ft.metrics.texts import TextScores, check_text_metrics, text_metric_names
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.encoder_decoder import EncoderDecoderModule
@@ -18,7 +17,7 @@ from lit_ft.modules.language_modeling import LabelledStates
 from lit_ft.ops.building.sharding import is_sharded
 from lit_ft.ops.decoding.generation import chosen_tokens, in_groups, texts_of
 from lit_ft.ops.heads.token_loss import token_loss
-from lit_ft.ranges import AT_LEAST_ONE, check_ranges
+from lit_ft.ranges import AT_LEAST_ONE, BELOW_ONE, check_ranges
 
 
 class Seq2SeqModule(NowAndThenGenerating, EncoderDecoderModule):
@@ -65,10 +64,8 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0 <= label_smoothing_factor < 1:
-            raise UserError(f"label_smoothing_factor is {label_smoothing_factor}; it must be from 0 to below 1")
         counts = ("eval_generate_every_n_epochs", "max_generate_samples")
-        check_ranges(self.hparams, dict.fromkeys(counts, AT_LEAST_ONE))
+        check_ranges(self.hparams, {"label_smoothing_factor": BELOW_ONE, **dict.fromkeys(counts, AT_LEAST_ONE)})
         self._scored_by = check_text_metrics(self.usual_metrics if metrics is None else metrics)
 
     def loss(self, outputs: LabelledStates, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from lit_ft.data.batching.merging import Part
-from lit_ft.data.batching.parts import stacked, taken_apart
+from lit_ft.data.batching.parts import knowing, stacked, taken_apart
 from lit_ft.data.labels import ProblemType
 from lit_ft.errors import UserError
 from lit_ft.metrics.classification import ClassificationScores
@@ -153,7 +153,7 @@ classify("a text", truncation=True)"""
 
     def update(self, metrics: ClassificationScores, rows: list[Part]) -> None:
         """Scores the labelled rows; see the base."""
-        if (found := stacked(rows, "logits", "label")) is not None:
+        if (found := stacked(knowing(rows, "label"), "logits", "label")) is not None:
             metrics.update(probabilities(found[0], self.problem_type), found[1])
 
     def compute(self, metrics: ClassificationScores) -> dict[str, Tensor]:

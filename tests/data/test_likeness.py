@@ -22,6 +22,7 @@ def rows(**columns: list[object]) -> RawRows:
         ({"query": ["a"], "pos": ["b"], "neg_2": ["d"], "neg": ["c"]}, ["query", "pos", "neg", "neg_2"]),
         ({"query": ["a"], "positive": ["b"], "negative": ["c"]}, ["query", "positive", "negative"]),
         ({"anchor": ["a"], "question": ["b"], "answer": ["c"]}, ["question", "answer"]),
+        ({"positive": ["a"], "negative": ["b"], "text1": ["c"], "text2": ["d"]}, ["text1", "text2"]),
         ({"text": ["a"], "other": ["b"], "label": ["c"]}, ["text"]),
         ({"words": ["a"], "label": ["c"]}, ["words"]),
     ],
@@ -35,6 +36,8 @@ def test_a_checkpoint_knows_its_columns() -> None:
     assert find_texts(rows(text=["a"], mine=["b"]), known, predicting=True) == ["mine"]
     with pytest.raises(UserError, match="here: which columns are anchor and positive"):
         find_texts(rows(a=["a"], b=["b"]), {}, predicting=True)
+    with pytest.raises(UserError, match="here: which columns are anchor and positive"):
+        find_texts(rows(positive=["a"], negative=["b"]), {}, predicting=False)
 
 
 def test_what_is_known_of_texts() -> None:

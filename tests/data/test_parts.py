@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lit_ft.data.batching.parts import side_by_side, stacked, taken_apart
+from lit_ft.data.batching.parts import knowing, side_by_side, stacked, taken_apart
 
 
 def test_rows_taken_apart_are_put_together_again() -> None:
@@ -16,6 +16,9 @@ def test_rows_taken_apart_are_put_together_again() -> None:
     assert torch.equal(found[1], labels)
     assert stacked(rows, "scores", "info") is None
     assert stacked([], "scores") is None
+    other = taken_apart(2, scores=torch.rand(2, 2), label=None, info=None)
+    assert stacked([*rows, *other], "label") is None
+    assert knowing([*other, *rows], "label") == rows
     with pytest.raises(ValueError, match="zip"):
         taken_apart(2, scores=scores)
 

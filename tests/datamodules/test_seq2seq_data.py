@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features, Value
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSeq2Seq
 
 from lit_ft import Seq2SeqDataModule, SummarizationDataModule, TranslationDataModule
@@ -210,6 +211,20 @@ def test_a_tokenizer_learns_of_all_files_of_a_stream(tmp_path: Path) -> None:
     options = {"train_file": [str(file) for file in files], "train_tokenizer": {"vocab_size": 320}, "streaming": True}
     tokenizer = Seq2SeqDataModule(**options).tokenizer
     assert [len(tokenizer(word, add_special_tokens=False)["input_ids"]) for word in ("quixotry", "zyzzyva")] == [1, 1]
+
+
+def test_a_tokenizer_of_a_stream_learns_names_of_labels_and_no_row_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = Features({"source": Value("string"), "target": ClassLabel(names=["politics", "sports"])})
+    rows = [{"source": f"row {number}", "target": number % 2} for number in range(200)]
+    options = {"dataset": Dataset.from_list(rows, kinds), "streaming": True, "train_tokenizer": {"vocab_size": 300}}
+    data = Seq2SeqDataModule(validation_split_percentage=20, **options)
+    texts = [text for batch in data.training_texts() for text in batch]
+    learned = {text for text in texts if text.startswith("row ")}
+    with data.scratch():
+        (held_out,) = data.load_rows("validation").values()
+    assert learned == {row["source"] for row in rows} - {*held_out.data["source"]}
+    assert 100 < len(learned) < 190
+    assert {*texts} - learned == {"politics", "sports"}
 
 
 def test_max_tokens_per_batch_counts_both_sides_padded(folder: Callable[[str], str]) -> None:

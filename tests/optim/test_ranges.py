@@ -35,10 +35,11 @@ def test_the_ends_of_a_range_are_in_it() -> None:
 def test_ranges_and_words_of_a_task() -> None:
     ranges = {"beta": POSITIVE, "label_smoothing": BELOW_ONE_HALF, "top_k": AT_LEAST_ONE}
     check_ranges({"beta": 0.1, "label_smoothing": 0.49, "top_k": 1, "other": -1}, ranges)
-    check_ranges({"beta": None}, ranges)
+    check_ranges({"beta": None, "top_k": 10**400}, ranges)
     for name, value, wanted in (
         ("beta", 0, "above 0"),
         ("beta", math.inf, "above 0"),
+        ("beta", "much", "above 0"),
         ("label_smoothing", 0.5, "at least 0 and below 0.5"),
         ("top_k", 0, "at least 1"),
     ):

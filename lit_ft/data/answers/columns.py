@@ -47,7 +47,7 @@ class AnswerColumns:
 
     def needed(self, answered: bool) -> list[str]:
         """Returns the columns that are read of rows with or without answers."""
-        return list(dict.fromkeys(filter(None, (getattr(self, name) for name in _asked_of(answered)))))
+        return list(dict.fromkeys(filter(None, (getattr(self, name) for name in _read_of(answered)))))
 
     def texts(self, rows: Mapping[str, list[Any]]) -> tuple[list[str], list[str]]:
         """Returns question and context of each row."""
@@ -82,7 +82,7 @@ def find_columns(
     present = sets[0][0].data.column_names
     found = {name: column_of(name, asked, known, present) for name in USUAL}
     for name in OPTIONAL:  # what nobody asked for may be missing
-        needing = [rows for rows, answered in sets if name in _asked_of(answered)]
+        needing = [rows for rows, answered in sets if name in _read_of(answered)]
         if not asked[name] and not all(found[name] in rows.data.column_names for rows in needing):
             found[name] = ""
     columns = AnswerColumns(**found)
@@ -100,5 +100,5 @@ def column_of(name: str, asked: Mapping[str, str], known: Mapping[str, Any], pre
     return asked[name] or known.get(f"{name}_column") or (usual or ["" if name in OPTIONAL else USUAL[name][0]])[0]
 
 
-def _asked_of(answered: bool) -> list[str]:
+def _read_of(answered: bool) -> list[str]:
     return [name for name in USUAL if answered or name not in OF_ANSWERS]

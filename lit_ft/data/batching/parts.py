@@ -9,7 +9,7 @@ from torch import Tensor
 from lit_ft.data.batching.merging import Part
 
 
-def taken_apart(size: int, **columns: Any) -> list[Part]:
+def taken_apart(size: int, /, **columns: Any) -> list[Part]:
     """Returns a part for each feature of a batch.
 
     Args:
@@ -18,6 +18,11 @@ def taken_apart(size: int, **columns: Any) -> list[Part]:
     """
     values = ([None] * size if column is None else column for column in columns.values())
     return [dict(zip(columns, part, strict=True)) for _, *part in zip(range(size), *values, strict=True)]
+
+
+def knowing(rows: Sequence[Part], name: str) -> list[Part]:
+    """Returns the rows of which a name is known: some batches may have no labels."""
+    return [row for row in rows if row[name] is not None]
 
 
 def stacked(rows: Sequence[Part], *names: str) -> tuple[Tensor, ...] | None:

@@ -1,17 +1,19 @@
 """Which columns hold texts that belong together, and what is known of them: a score, or a label; given, or guessed."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from lit_ft.data.reading.columns import guess_label_column, is_text
 from lit_ft.data.reading.raw import RawRows
 from lit_ft.errors import UserError
 
+Kind = Literal["pairs", "scored", "labelled"]
+"""What rows are: texts that belong together, two texts with a score, one text with a label."""
 ROLES = (
     ("anchor", "positive", "negative"), ("query", "positive", "negative"), ("query", "pos", "neg"),
     ("question", "answer"), ("sentence1", "sentence2"), ("text1", "text2"), ("premise", "hypothesis"),
 )  # fmt: skip
-"""Names of columns that say what they are for; those that are there the most of are read, else the first ones."""
+"""Names of columns that say what they are for, the first of each being needed; those with the most columns are read."""
 SCORES = ("score", "similarity", "similarity_score", "label", "labels")
 TEXTS = ("text", "sentence", "content")
 
@@ -26,8 +28,8 @@ def find_texts(rows: RawRows, known: Mapping[str, Any], predicting: bool) -> lis
     trained = [name for name in known.get("columns", []) if name in present]
     if trained:
         return trained
-    roles = max(ROLES, key=lambda names: len({*names} & {*present}))
-    found = [name for name in roles if name in present]
+    roles = max(ROLES, key=lambda names: len({*names} & {*present}) if names[0] in present else 0)
+    found = [name for name in roles if name in present and roles[0] in present]
     if len(found) > 1:
         return found + sorted(name for name in present if name.startswith(f"{roles[-1]}_") and name != roles[-1])
     labels = [] if predicting else guess_label_column(present)

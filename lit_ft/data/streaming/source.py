@@ -77,7 +77,7 @@ class StreamedSource(RawSource):
         if kind == "train":
             stream = self.stream.stream
             _, table = next(stream.chunks(0))
-            return {"": RawRows(_data_set(table, stream), stream.name)}
+            return {"": RawRows(data_set_of(table, stream), stream.name)}
         if kind == "validation" and self.cuts_validation():
             stream = self.stream.stream
             if self.limits.get("validation") is None:
@@ -93,12 +93,13 @@ class StreamedSource(RawSource):
                     f"{stream.name}: {len(numbers)} rows held out for validation; further rows of these "
                     f"{self.validation_split_percentage} %, if there are, are used nowhere (max_eval_samples)"
                 )
-            rows = _data_set(table.drop_columns(["row_number"]), stream)
+            rows = data_set_of(table.drop_columns(["row_number"]), stream)
             return {"": RawRows(rows, stream.name, kept=numbers, naming=stream.where)}
         return super().load(kind, strata, scratch, groups, limited_as)
 
 
-def _data_set(table: pa.Table, stream: Stream) -> Dataset:
+def data_set_of(table: pa.Table, stream: Stream) -> Dataset:
+    """Returns rows of a stream with what their columns hold, such as names of labels."""
     if stream.features is None:
         return Dataset(table)
     features = {stream.columns.get(name, name): feature for name, feature in stream.features.items()}

@@ -287,6 +287,15 @@ def open_hub(source: HubSource, split: str, columns: Mapping[str, str] | None = 
     return HubStream(parts[name], place, columns)
 
 
+def numbered_chunks(stream: Stream) -> Iterator[tuple[Rows, pa.Table]]:
+    """Yields all rows of a stream in order, each chunk with the numbers of its rows `[rows]`."""
+    for part in range(stream.parts):
+        row = 0
+        for _, table in stream.chunks(part):
+            yield (part << PART) + np.arange(row, row + table.num_rows), table
+            row += table.num_rows
+
+
 def collect(stream: Stream, wanted: Callable[[Rows], npt.NDArray[np.bool_]], limit: int | None = None) -> pa.Table:
     """Collects the rows that a function of their numbers asks for, in one pass that ends when there are enough.
 
@@ -302,18 +311,14 @@ def collect(stream: Stream, wanted: Callable[[Rows], npt.NDArray[np.bool_]], lim
         UserError: there are none, or the stream cannot be read.
     """
     taken, missing = [], limit
-    for part in range(stream.parts):
-        row = 0
-        for _, table in stream.chunks(part):
-            numbers = (part << PART) + np.arange(row, row + table.num_rows)
-            row += table.num_rows
-            mask = wanted(numbers)
-            rows = table.filter(pa.array(mask)).append_column("row_number", pa.array(numbers[mask]))
-            taken.append(rows if missing is None else rows.slice(0, missing))
-            if missing is not None:
-                missing -= taken[-1].num_rows
-                if missing == 0:
-                    return joined(taken)
+    for numbers, table in numbered_chunks(stream):
+        mask = wanted(numbers)
+        rows = table.filter(pa.array(mask)).append_column("row_number", pa.array(numbers[mask]))
+        taken.append(rows if missing is None else rows.slice(0, missing))
+        if missing is not None:
+            missing -= taken[-1].num_rows
+            if missing == 0:
+                return joined(taken)
     if not sum(table.num_rows for table in taken):
         raise UserError(f"{stream.name}: none of the rows is among those asked for")
     return joined(taken)

@@ -12,7 +12,7 @@ from torch import Tensor
 from lit_ft.data.features.ragged import Array
 from lit_ft.ops.decoding.spans import best_spans
 
-OF_WINDOWS = ("cls_index", "char_starts", "char_ends")
+KEYS_OF_WINDOWS = ("cls_index", "char_starts", "char_ends")
 """What a batch knows of its tokens, for evaluation; the model itself never sees it."""
 
 
@@ -121,7 +121,7 @@ def _without_text(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name != "text"}
 
 
-def of_windows(
+def candidates_of(
     start_logits: Tensor, end_logits: Tensor, batch: Mapping[str, Any], size: int, longest: int
 ) -> list[Candidates]:
     """Returns the best spans of each window of a batch, in characters.
@@ -129,7 +129,7 @@ def of_windows(
     Args:
         start_logits: `[batch, seq]`.
         end_logits: `[batch, seq]`.
-        batch: has the characters of tokens and the place of no answer, as `OF_WINDOWS` names them.
+        batch: has the characters of tokens and the place of no answer, as `KEYS_OF_WINDOWS` names them.
         size: how many spans.
         longest: most tokens of a span.
     """

@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lit_ft.data.likeness.columns import Kind
 from lit_ft.errors import UserError
 
 BatchTriplets = Literal["all", "hard", "hard_soft_margin", "semi_hard"]
-Kind = Literal["pairs", "scored", "labelled"]
-"""What rows are: texts that belong together, two texts with a score, one text with a label."""
 Loss = Literal[
     "multiple_negatives", "triplet", "cosent", "cosine", "contrastive",
     "batch_all", "batch_hard", "batch_hard_soft_margin", "batch_semi_hard",
