@@ -77,8 +77,8 @@ class Runner:
         seconds: of each stage.
     """
 
-    def __init__(self, folder: Path, fresh: bool) -> None:
-        self.folder, self.fresh = folder, fresh
+    def __init__(self, folder: Path, fresh: bool, later: int) -> None:
+        self.folder, self.fresh, self.later = folder, fresh, later
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["tests.soak.preloaded"])
         self.seconds: dict[str, float] = {}
@@ -109,7 +109,7 @@ class Runner:
         self.wait(stage, self.command(stage, words), began)
 
     def kill_in_the_middle(self, words: list[str], root: Path) -> int:
-        """Kills a run that has saved and has done a step more; returns how many steps its metrics tell of."""
+        """Kills a run that has saved and has done some steps more; returns how many its metrics tell of."""
         began = time.monotonic()
         process = self.command("killed", words)
         saved = root / "version_0" / "checkpoints" / "last.ckpt"
@@ -118,7 +118,7 @@ class Runner:
         while process.exitcode is None:
             if rows is None and saved.exists():
                 rows = _lines(told)
-            if rows is not None and _lines(told) > rows:
+            if rows is not None and _lines(told) >= rows + self.later:
                 process.kill()
                 process.join()
                 break
@@ -282,10 +282,10 @@ def without_training(name: str, given: Given, runner: Runner, result: dict[str, 
     reload_stage(name, runner, result)
 
 
-def one(name: str, data: Path | None, folder: Path, fresh: bool) -> dict[str, Any]:
+def one(name: str, data: Path | None, folder: Path, fresh: bool, later: int = 1) -> dict[str, Any]:
     """Goes through one YAML; what fails is in the result."""
     folder.mkdir(parents=True)
-    runner, result = Runner(folder, fresh), {"config": name, "failure": ""}
+    runner, result = Runner(folder, fresh, later), {"config": name, "failure": ""}
     try:
         given = bring(name, data, folder / "rows")
         result |= {"rows": given.source, "model": given.model}
@@ -337,6 +337,7 @@ def main() -> None:
         "--work", type=Path, help="where runs go; those that fail stay there (default: a temporary folder)"
     )
     parser.add_argument("--fresh", action="store_true", help="an interpreter of its own for each command")
+    parser.add_argument("--later", type=int, default=1, help="steps from the first checkpoint to the kill (default 1)")
     args = parser.parse_args()
     os.environ |= ENVIRONMENT
     results: list[dict[str, Any]] = json.loads(args.out.read_text()) if args.out.exists() else []
@@ -346,7 +347,7 @@ def main() -> None:
             continue
         folder = work.resolve() / name
         shutil.rmtree(folder, ignore_errors=True)
-        results.append(one(name, args.data and args.data.resolve(), folder, args.fresh))
+        results.append(one(name, args.data and args.data.resolve(), folder, args.fresh, args.later))
         args.out.write_text(json.dumps(results, indent=1))
         print(name, results[-1]["failure"][-800:] or "fine", results[-1]["seconds"], flush=True)
         if not results[-1]["failure"]:
