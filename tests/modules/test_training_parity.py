@@ -165,6 +165,7 @@ def test_accumulation_equals_one_big_batch(
     assert furthest(whole, accumulated(headed, trainer, size=4, windows=4)) > 1e-4
 
 
+@pytest.mark.soak  # tests/test_contract.py has two processes, too
 def test_two_processes_equal_one(headed: str, tmp_path: Path, trainer: Callable[..., Trainer]) -> None:
     def run(batch_size: int, **kwargs: Any) -> tuple[dict[str, Tensor], dict[str, float], TextClassificationModule]:
         seed_everything(5)
