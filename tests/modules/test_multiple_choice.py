@@ -249,7 +249,7 @@ def test_it_learns(chooser: str, trainer: Fit) -> None:
 
 def test_somebody_elses_batches(chooser: str, trainer: Fit) -> None:
     batch = DataCollatorForMultipleChoice(AutoTokenizer.from_pretrained(chooser))(
-        [{"input_ids": [[2, 9, 3], [2, 8, 7, 3]], "attention_mask": [[1] * 3, [1] * 4], "label": 1}] * 2
+        [{"input_ids": [[2, 9, 3], [2, 8, 7, 3]], "attention_mask": [[1] * 3, [1] * 4], "label": 1} for _ in range(2)]
     )
     loader = torch.utils.data.DataLoader([batch], batch_size=None)
     module, run = MultipleChoiceModule(model_name_or_path=chooser), trainer(max_steps=1)
