@@ -153,6 +153,16 @@ def test_fit_goes_on_in_the_same_folder(run: Run, tmp_path: Path) -> None:
     assert torch.load(again.folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
 
 
+def test_batches_of_one_shape_as_on_tpus(run: Run) -> None:
+    settings = Path(__file__).parents[1] / "configs" / "trainer" / "xla.yaml"
+    here = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.precision=32-true"]
+    done = run("fit", f"--config={settings}", *here)
+    widths = {batch["input_ids"].shape[1] for batch in done.datamodule.train_dataloader()}
+    assert widths == {done.datamodule.hparams["max_seq_length"]}
+    batches = json.loads((done.folder / "data_summary.json").read_text())["batches"]
+    assert batches["padding"] == batches["padding_of"]["random"] == batches["padding_of"]["group_by_length"] > 0.1
+
+
 def test_yaml_and_command_line_win_over_the_checkpoint(
     run: Run, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,7 +92,8 @@ def batches(data: Any) -> dict[str, Any]:
     chosen = figures_of(data, data._train_sampler)
     padding = {}
     for strategy in ("random", "group_by_length"):
-        other = replace(order, strategy=strategy, max_tokens=None)
+        # where every row has the same length, grouping is refused; what it would save, which is nothing, can be said
+        other = replace(order, strategy=strategy, max_tokens=None, static_length=None)
         sampler = other.sampler(store, data._train_sizes, data._own_order, data.hparams["batch_size"], replicas, rank)
         padding[strategy] = round(figures_of(data, sampler).padding, 4)
     return {

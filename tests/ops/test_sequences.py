@@ -104,7 +104,7 @@ def test_side_by_side_equals_alone(model_type: str, implementation: str) -> None
     sum_of_losses(logits, targets).backward()
     assert_same_gradients(gradients(model), expected)
 
-    model.activation_checkpointing_enable()
+    model.gradient_checkpointing_enable()
     logits = flat_logits(model, texts)
     sum_of_losses(logits, targets).backward()  # recomputes outside of `running_flat`
     assert_same_gradients(gradients(model), expected)

@@ -92,7 +92,7 @@ def test_gradient_checkpointing() -> None:
     model = tiny_language_model("llama")
     ids, labels = torch.randint(5, VOCABULARY, (3, 11)), labels_with(20)
     expected = plain(model, ids, labels)
-    model.activation_checkpointing_enable()
+    model.gradient_checkpointing_enable()
     assert_same(chunked(model, ids, labels), expected, 1e-6)
 
 
