@@ -156,6 +156,7 @@ def test_the_helpers_of_a_killed_build_do_not_keep_it_locked(tmp_path: Path) -> 
         child = os.fork()
         if child == 0:
             time.sleep(60)
+            os._exit(0)
         helper.write_text(str(child))
         time.sleep(60)
 
