@@ -37,7 +37,7 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
         kwargs: options of every data module.
     """
 
-    options_of_texts = ("text_column_name", "sample_by", "keep_linebreaks", "streaming")
+    options_of_texts = ("text_column_name", "sample_by", "keep_linebreaks")
     length_option: ClassVar[str]
     """Name of the option that says how long a feature may be."""
 

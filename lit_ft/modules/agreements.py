@@ -8,6 +8,11 @@ from torch import Tensor
 
 from lit_ft.errors import UserError
 
+Batch = dict[str, Any]
+"""Tensors by transformers' names, and what evaluation needs beside them."""
+Description = dict[str, Any]
+"""What the data say of their rows, as plain JSON."""
+
 
 def checked_loss(module: Any, found: Any) -> tuple[Tensor, Tensor]:
     """Returns what `loss` returned: a sum and the count to divide it by, the latter as a tensor.

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from lit_ft.modules.adamw import AdamWModule
-from lit_ft.modules.agreements import checked_loss
-from lit_ft.modules.building import BuiltModule, Description
+from lit_ft.modules.agreements import Batch, Description, checked_loss
+from lit_ft.modules.building import BuiltModule
 from lit_ft.modules.evaluating import EvaluatingModule
 from lit_ft.modules.randomness import StepwiseRandomness
 from lit_ft.ops.losses.classification import mean
 
-Batch = dict[str, Any]
 SAMPLE = 4
 """Rows of a sample."""
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from lit_ft.data.tokenizing.texts import add_tokens_to, load_tokenizer
 from lit_ft.errors import UserError
 from lit_ft.modules.adapters import AdapterModule
+from lit_ft.modules.agreements import Description
 from lit_ft.modules.standalone import StandaloneModule
 from lit_ft.ops.building.compiling import compile_layers
 from lit_ft.ops.building.models import (
@@ -22,8 +23,6 @@ from lit_ft.ops.building.models import (
 from lit_ft.ops.building.sharding import share_out
 
 log = logging.getLogger("lit_ft")
-
-Description = dict[str, Any]
 
 
 class BuiltModule(AdapterModule, StandaloneModule):

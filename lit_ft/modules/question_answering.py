@@ -9,7 +9,8 @@ from transformers import AutoModelForQuestionAnswering
 
 from lit_ft.data.batching.merging import Part
 from lit_ft.data.batching.parts import taken_apart
-from lit_ft.data.reading.formats.answers import read_answers, text_of
+from lit_ft.data.reading.columns import text_of
+from lit_ft.data.reading.formats.answers import read_answers
 from lit_ft.errors import UserError
 from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, lack
 from lit_ft.metrics.question_types import question_type

@@ -59,7 +59,7 @@ class AnswerColumns:
         Raises:
             RowError: one stands nowhere, and that is an error.
         """
-        contexts = self.texts(rows)[1]
+        contexts = texts_of(rows, [self.context])
         names = rows[self.id] if self.id else [None] * len(contexts)
         starts = rows[self.answer_start] if self.answer_start else []
         cells = with_starts(rows[self.answer], starts) if starts else rows[self.answer]

@@ -128,7 +128,7 @@ def find_layout(
         raise UserError(f"{rows.place}: which column is the label? columns: {present}; set label_column_name")
     if not given.inputs:
         if "choice_columns" in known:
-            return replace(ChoiceLayout.of({"label_column": label, **known}), label=label), False
+            return ChoiceLayout.of({**known, "label_column": label}), False
         return replace(guess_layout(present, rows.place), label=label), True
     if not given.choices or not (given.context or given.question):
         lacking = "neither context_column_name nor question_column_name" if given.choices else "no choice_column_names"

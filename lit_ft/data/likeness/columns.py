@@ -28,8 +28,9 @@ def find_texts(rows: RawRows, known: Mapping[str, Any], predicting: bool) -> lis
     trained = [name for name in known.get("columns", []) if name in present]
     if trained:
         return trained
-    roles = max(ROLES, key=lambda names: len({*names} & {*present}) if names[0] in present else 0)
-    found = [name for name in roles if name in present and roles[0] in present]
+    there = [names for names in ROLES if names[0] in present]
+    roles: tuple[str, ...] = max(there, key=lambda names: len({*names} & {*present}), default=())
+    found = [name for name in roles if name in present]
     if len(found) > 1:
         return found + sorted(name for name in present if name.startswith(f"{roles[-1]}_") and name != roles[-1])
     labels = [] if predicting else guess_label_column(present)

@@ -151,9 +151,8 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
         marks.append(SetMarks(kind, name, rows.place, found, rows.where))
         lost.append(tokens_cut)
         if kind == "train" and len(marks) == len(work.rows["train"]):
-            judged = judge(
-                marks, work.on_bad_rows, kinds=bad
-            )  # what is an error there is said before other sets are tokenized
+            # what is an error there is said before other sets are tokenized
+            judged = judge(marks, work.on_bad_rows, kinds=bad)
             _save_texts(judged, "train", folder)
             known = _texts_in(folder)
     judged = judged.followed_by(judge(marks[len(judged.kept) :], work.on_bad_rows, known, bad))

@@ -67,9 +67,9 @@ def kinds_with(own: Mapping[str, BadRows]) -> dict[str, BadRows]:
     """
     if len(own) > MOST_OWN or own.keys() & KINDS:
         raise UserError(f"bad_rows: at most {MOST_OWN} kinds with names of their own: {list(own)}")
-    names = list(KINDS)
-    after = names.index("unknown_label") + 1
-    return {name: {**KINDS, **own}[name] for name in (*names[:after], *own, *names[after:])}
+    after = list(KINDS).index("unknown_label") + 1
+    kinds = list(KINDS.items())
+    return dict([*kinds[:after], *own.items(), *kinds[after:]])
 
 
 def check_actions(on_bad_rows: Mapping[str, str], kinds: Mapping[str, BadRows] = KINDS) -> dict[str, Action]:

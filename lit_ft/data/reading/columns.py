@@ -33,6 +33,11 @@ def check_columns(wanted: Iterable[str], present: Sequence[str], place: str) -> 
             raise UserError(f"{place} has no column {name!r}; columns: {list(present)}{did_you_mean(name, present)}")
 
 
+def text_of(cell: Any) -> str:
+    """Returns the text of a cell, none where there is nothing; of a number, as it is written."""
+    return "" if cell is None else str(cell)
+
+
 def texts_of(rows: Mapping[str, Sequence[Any]], names: Sequence[str], delimiter: str = " ") -> list[str]:
     """Returns the text of each row, of one column, or of several joined; of a number, as it is written.
 
@@ -41,7 +46,7 @@ def texts_of(rows: Mapping[str, Sequence[Any]], names: Sequence[str], delimiter:
         names: the columns.
         delimiter: what joins several.
     """
-    columns = [["" if cell is None else str(cell) for cell in rows[name]] for name in names]
+    columns = [[text_of(cell) for cell in rows[name]] for name in names]
     return columns[0] if len(columns) == 1 else [delimiter.join(cells) for cells in zip(*columns, strict=True)]
 
 

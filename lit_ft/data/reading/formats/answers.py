@@ -114,8 +114,3 @@ def answer_key(cell: Any) -> list[str] | None:
     """Returns the different texts of a cell of answers, by which rows are compared; `None` = the cell says nothing."""
     answers = read_answers(cell)
     return None if answers is None else sorted({answer.text.strip() for answer in answers})
-
-
-def text_of(cell: Any) -> str:
-    """Returns the text of a cell of questions or contexts; of a number, as it is written."""
-    return "" if cell is None else str(cell)
