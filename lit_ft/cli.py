@@ -101,6 +101,7 @@ class LitFtCLI(LightningCLI):
     trainer_kind: type[Trainer] = Trainer
 
     def __init__(self, args: ArgsType = None) -> None:
+        self.words = [str(word) for word in (sys.argv[1:] if args is None else args)]
         self.run: Path | None = None
         self.extras: dict[str, Any] | None = None
         self.last_batch = LastBatch()
@@ -131,6 +132,9 @@ class LitFtCLI(LightningCLI):
         parser.add_lightning_class_args(LossGuard, "loss_guard")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        asked = self.words[0] if self.words else ""
+        if asked != subcommand and asked in self.subcommands():
+            return self.init_parser(**kwargs)  # its options, which nobody asked for, would take their time
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand in ("validate", "test"):
             parser.set_defaults({"verbose": False})  # we show a table of our own
@@ -142,7 +146,7 @@ class LitFtCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses; a checkpoint's hyperparameters lie below YAML and command line, never above them."""
-        given = with_found_configs(list(sys.argv[1:] if args is None else args))
+        given = with_found_configs(self.words)
         words = with_config_of_run(given, DEFAULTS["default_root_dir"])
         self.config = parser.parse_args(words)
         command = self.config.subcommand

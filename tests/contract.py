@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 
 from lit_ft import TransformerDataModule, TransformerModule
 from lit_ft.commands.export import export
+from lit_ft.metrics.starting_afresh import reset
 from lit_ft.ops.building.checkpoint_extras import pack
 
 LONG, FLOAT = torch.int64, torch.float32
@@ -181,11 +182,21 @@ class TaskContract:
         assert [row["number_of_row"] for row in rows] == list(range(11))
         assert all(set(row) > set(numbered[0]) - {"label", "labels"} for row in rows)
 
-    def test_an_evaluation_logs_what_it_promised(self, model: str, tmp_path: Path) -> None:
+    def test_an_evaluation_logs_what_it_promised_and_its_metrics_start_afresh(self, model: str, tmp_path: Path) -> None:
         _, module = self.fitted(model, tmp_path, max_steps=1)
-        (logged,) = Trainer(default_root_dir=tmp_path, **QUIET).validate(module, self.data(model), verbose=False)
+        data = self.data(model)
+        (logged,) = Trainer(default_root_dir=tmp_path, **QUIET).validate(module, data, verbose=False)
         assert {name.removeprefix("val_") for name in logged} == {"loss", *module.metric_names(module.description)}
         assert math.isfinite(logged["val_loss"])
+
+        (loader,) = data.val_dataloader()
+        with torch.inference_mode():  # as Lightning evaluates
+            rows = [row for at, batch in enumerate(loader) for row in module.validation_step(batch, at)["rows"]][::2]
+            (used,), new = module.set_metrics("val"), module.metrics(module.description, "val")
+            assert reset(used)
+            for metrics in (used, new):
+                module.update(metrics, rows)
+            torch.testing.assert_close(module.compute(used), module.compute(new), rtol=0, atol=0, equal_nan=True)
 
     def test_a_checkpoint_stands_alone(self, model: str, tmp_path: Path) -> None:
         trainer, module = self.fitted(model, tmp_path, max_steps=1)

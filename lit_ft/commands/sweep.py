@@ -37,11 +37,6 @@ DIRECTIONS = {"min": "minimize", "max": "maximize"}
 class TrialCLI(LitFtCLI):
     """The command line of a trial: read, and its classes made, but not run."""
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """One command, so that no other's options are read."""
-        return {"fit": LitFtCLI.subcommands()["fit"]}
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes none: it would take a device."""
         return None  # type: ignore[return-value]

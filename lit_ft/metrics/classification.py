@@ -159,6 +159,12 @@ class ClassificationScores:
         """All metrics, for who looks for one of a kind."""
         yield from (*self.metrics.values(), *self.extras.values())
 
+    def reset(self) -> None:
+        """Starts afresh."""
+        self.metrics.reset()
+        for metric in self.extras.values():
+            metric.reset()
+
     def update(self, scores: Tensor, labels: Tensor) -> None:
         """Adds rows, `scores` and `labels` `[batch, labels]` (ids: `[batch]`); those without a label count nowhere."""
         there = labelled(labels)

@@ -125,6 +125,11 @@ class EmbeddingScores:
         """Returns the names of the scalars."""
         return {"pairs": PairRetrieval.names, "scored": ["spearman", "pearson"], "labelled": LabelRetrieval.names}[kind]
 
+    def reset(self) -> None:
+        """Starts afresh."""
+        for metric in self.metrics.values():
+            metric.reset()
+
     def update(self, vectors: Tensor, labels: Tensor | None = None) -> None:
         """Adds rows, of which those without a label count nowhere.
 

@@ -33,6 +33,12 @@ class TagMetrics:
         """Returns the names of the scalars."""
         return NAMES["single_label"] if scheme is None else [*entities.NAMES, "accuracy"]
 
+    def reset(self) -> None:
+        """Starts afresh."""
+        for metrics in (self.entities, self.accuracy, self.plain):
+            if metrics is not None:
+                metrics.reset()
+
     def update(self, logits: Sequence[Tensor], predicted: Sequence[Tensor], gold: Sequence[Tensor]) -> None:
         """Scores rows; words without a tag (-100) count nowhere.
 

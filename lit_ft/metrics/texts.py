@@ -73,6 +73,11 @@ class TextScores:
     def __init__(self, chosen: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
         self.metrics: list[Metric] = [TEXT_METRICS[name](**options).to(device) for name, options in chosen.items()]
 
+    def reset(self) -> None:
+        """Starts afresh."""
+        for metric in self.metrics:
+            metric.reset()
+
     def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds rows with `prediction`, `references` and `length`."""
         found = [[row[name] for row in rows] for name in ("prediction", "references", "length")]
