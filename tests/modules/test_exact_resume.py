@@ -205,39 +205,34 @@ def test_classification(tiny: Any, tmp_path: Path, trainer: dict[str, Any], work
     check(classification, tiny("bert"), tmp_path, trainer, num_workers=workers)
 
 
+@pytest.mark.soak  # tests/test_contract.py has each task once
 @pytest.mark.parametrize(
-    "data",
-    [
-        {},
-        pytest.param({"train_sampling_strategy": "group_by_length"}, marks=pytest.mark.soak),
-        pytest.param({"max_tokens_per_batch": 200}, marks=pytest.mark.soak),
-    ],
-    ids=str,
+    "data", [{}, {"train_sampling_strategy": "group_by_length"}, {"max_tokens_per_batch": 200}], ids=str
 )
 def test_masked_language_model(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
     check(masked, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
 
 
 @pytest.mark.soak  # tests/test_contract.py has each task once
-@pytest.mark.parametrize("data", [{}, pytest.param({"max_tokens_per_batch": 1600}, marks=pytest.mark.soak)], ids=str)
+@pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 1600}], ids=str)
 def test_multiple_choice(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
     check(choosing, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
 
 
 @pytest.mark.soak  # tests/test_contract.py has each task once
-@pytest.mark.parametrize("data", [{}, pytest.param({"max_tokens_per_batch": 300}, marks=pytest.mark.soak)], ids=str)
+@pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 300}], ids=str)
 def test_question_answering(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
     check(questions, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
 
 
 @pytest.mark.soak  # tests/test_contract.py has each task once
-@pytest.mark.parametrize("data", [{}, pytest.param({"max_tokens_per_batch": 160}, marks=pytest.mark.soak)], ids=str)
+@pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 160}], ids=str)
 def test_token_classification(tiny: Any, tmp_path: Path, data: dict[str, Any]) -> None:
     check(tagged, tiny("bert"), tmp_path, {"val_check_interval": 3}, **data)
 
 
 @pytest.mark.soak  # tests/test_contract.py has each task once
-@pytest.mark.parametrize("data", [{}, pytest.param({"max_tokens_per_batch": 200}, marks=pytest.mark.soak)], ids=str)
+@pytest.mark.parametrize("data", [{}, {"max_tokens_per_batch": 200}], ids=str)
 def test_text_to_text(tmp_path: Path, data: dict[str, Any]) -> None:
     """Sampling in evaluation, too: it shall not change what training draws."""
     model = make_seq2seq("t5", tmp_path / "t5")
