@@ -75,8 +75,10 @@ def scores(run: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize(
     ("words", "kind", "auto"),
-    [(classification, "bert", AutoModelForSequenceClassification), (causal, "gpt2", AutoModelForCausalLM)],
-    ids=["classification", "causal_lm"],
+    [
+        pytest.param(classification, "bert", AutoModelForSequenceClassification, id="classification"),
+        pytest.param(causal, "gpt2", AutoModelForCausalLM, id="causal_lm", marks=pytest.mark.soak),
+    ],
 )
 def test_two_shards_equal_one_process(
     tiny: Callable[..., str], tmp_path: Path, words: Any, kind: str, auto: Any

@@ -154,7 +154,7 @@ def run(
 ) -> tuple[list[tuple[Any, ...]], dict[str, torch.Tensor], KeepAll]:
     module, data = made
     diary = Diary()
-    saving = KeepAll(folder, diary, every_n_train_steps=2)
+    saving = KeepAll(folder, diary, every_n_train_steps=3)
     trainer = Trainer(
         accelerator="cpu",
         gradient_clip_val=1.0,
