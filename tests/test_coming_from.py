@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import transformers
 import yaml
 from jsonschema import Draft7Validator
 from lightning.pytorch import Callback
@@ -15,7 +16,8 @@ import lit_ft
 from tests.tutorials.options import known, schema
 from tests.tutorials.pages import blocks
 
-PAGES = Path(__file__).parents[1] / "docs" / "coming_from"
+ROOT = Path(__file__).parents[1]
+PAGES, PINNED = ROOT / "docs" / "coming_from", (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
 TASKS = {
     "run_glue": ("TextClassification",),
     "run_mlm": ("MaskedLM",),
@@ -81,7 +83,8 @@ def test_every_field_of_the_trainer_has_its_row() -> None:
     assert not {*fields, *own} - {*listed}
     assert len(listed) == len({*listed})
     strangers = {*listed} - {*fields, *own}
-    assert all("Callback" in stranger for stranger in strangers), strangers
+    if f"transformers=={transformers.__version__}" in PINNED:  # the table is of that release: others have other fields
+        assert all("Callback" in stranger for stranger in strangers), strangers
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -173,7 +173,7 @@ def check(task: Any, model: str, folder: Path, trainer: dict[str, Any], **data: 
     seed_everything(7)
     lines, weights, saving = run(task(model, **data), folder / "whole", **trainer)
     assert any(line[0] == "validation" for line in lines)
-    assert len(saving.kept) > 5
+    assert len(saving.kept) > 3
     for number, path in enumerate(saving.kept):
         seed_everything(7)
         torch.manual_seed(1000 + number)  # whatever a new process has drawn before
