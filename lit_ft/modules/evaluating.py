@@ -72,7 +72,11 @@ class EvaluatingModule(LightningModule):
 
     @abstractmethod
     def metrics(self, description: Description, stage: str) -> Any:
-        """Makes the metrics of one evaluation set, on this module's device."""
+        """Makes the metrics of one evaluation set, on this module's device.
+
+        Where they have `reset`, as torchmetrics' do, also in a dict, list or tuple, intervals are made with one set of
+        them that is emptied each time; else a new one is asked for.
+        """
 
     @abstractmethod
     def update(self, metrics: Any, rows: list[Part]) -> None:
