@@ -197,7 +197,7 @@ def intervals(module: Any, stage: str, rows: list[dict[str, Any]]) -> dict[str, 
     metrics = None
     with torch.no_grad():
         while len(found) < DRAWS and time.perf_counter() - began < SECONDS:
-            if metrics is None or not reset(metrics):  # to make some takes longer than to score most sets
+            if metrics is None or not reset(metrics):
                 metrics = module.metrics(module.description, stage)
             module.update(metrics, [rows[at] for at in chance.integers(len(rows), size=len(rows))])
             found.append({name: float(value) for name, value in module.compute(metrics).items()})

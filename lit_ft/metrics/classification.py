@@ -26,6 +26,7 @@ from lit_ft.data.labels import ProblemType
 from lit_ft.errors import UserError
 from lit_ft.metrics.binned import CalibrationError, RankingArea, Spearman
 from lit_ft.metrics.multilabel import MultilabelThresholdSweep
+from lit_ft.metrics.starting_afresh import reset
 from lit_ft.objects import load_object
 from lit_ft.ops.losses.classification import labelled
 
@@ -161,9 +162,7 @@ class ClassificationScores:
 
     def reset(self) -> None:
         """Starts afresh."""
-        self.metrics.reset()
-        for metric in self.extras.values():
-            metric.reset()
+        reset((self.metrics, self.extras))
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
         """Adds rows, `scores` and `labels` `[batch, labels]` (ids: `[batch]`); those without a label count nowhere."""

@@ -12,6 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.likeness.columns import Kind
 from lit_ft.metrics.binned import Spearman
+from lit_ft.metrics.starting_afresh import reset
 
 ROWS = 1024
 """Texts that are compared with all others at a time."""
@@ -127,8 +128,7 @@ class EmbeddingScores:
 
     def reset(self) -> None:
         """Starts afresh."""
-        for metric in self.metrics.values():
-            metric.reset()
+        reset(self.metrics)
 
     def update(self, vectors: Tensor, labels: Tensor | None = None) -> None:
         """Adds rows, of which those without a label count nowhere.

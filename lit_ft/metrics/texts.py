@@ -15,6 +15,7 @@ from lit_ft.metrics.chrf import Chrf
 from lit_ft.metrics.exact_match import ExactMatch, TokenF1
 from lit_ft.metrics.generated_length import GeneratedLength
 from lit_ft.metrics.rouge import Rouge
+from lit_ft.metrics.starting_afresh import reset
 from lit_ft.metrics.ter import Ter
 from lit_ft.metrics.text_sums import TextMetric
 
@@ -75,8 +76,7 @@ class TextScores:
 
     def reset(self) -> None:
         """Starts afresh."""
-        for metric in self.metrics:
-            metric.reset()
+        reset(self.metrics)
 
     def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds rows with `prediction`, `references` and `length`."""
