@@ -92,7 +92,8 @@ class SaveConfig(SaveConfigCallback):
             self.run.mkdir(parents=True, exist_ok=True)
             command = getattr(trainer.state.fn, "value", stage)
             path = self.run / (f"config.{command}.yaml" if (self.run / CONFIG).exists() else CONFIG)
-            self.parser.save(self.config, str(path), skip_unset=False, overwrite=True, multifile=False)
+            kept = {"skip_unset": False, "skip_validation": True}  # parsing has just checked it
+            self.parser.save(self.config, str(path), overwrite=True, multifile=False, **kept)
 
 
 class LitFtCLI(LightningCLI):
@@ -164,8 +165,10 @@ class LitFtCLI(LightningCLI):
             self.extras = read_extras(path)
             saved = saved_options(self.extras, options.model)
             if saved is not None:
-                at = words.index(command) + 1
-                self.config = parser.parse_args([*words[:at], "--config", json.dumps({"model": saved}), *words[at:]])
+                if taken_over(options.model.init_args, saved["init_args"]):  # else all is read again for nothing
+                    at = words.index(command) + 1
+                    below = ["--config", json.dumps({"model": saved})]
+                    self.config = parser.parse_args([*words[:at], *below, *words[at:]])
                 taken = taken_over(options.model.init_args, self.config[command].model.init_args)
                 if taken:
                     log.info(f"options taken from the checkpoint: {taken}")
@@ -174,6 +177,12 @@ class LitFtCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Replaces Lightning's step, which lets the checkpoint's hyperparameters overrule YAML and command line."""
+
+    def _dump_config(self) -> None:
+        """What Lightning keeps as hyperparameters, without its second check of what has just been parsed."""
+        if not hasattr(self, "config_dump"):
+            told = {"skip_link_targets": False, "skip_unset": False, "skip_validation": True}
+            self.config_dump = json.loads(self.parser.dump(self.config, format="json", **told))[self.subcommand]
 
     # Building
 

@@ -1,5 +1,6 @@
 """Shared fixtures: tiny real models with tokenizers trained on our sample data; nothing outside tmp, no hub."""
 
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,7 +13,26 @@ from pathlib import Path
 import pytest
 import torch
 
+from lit_ft.callbacks import evaluation_record
+from tests import processes
 from tests.tiny import SAMPLE, make_tiny_model
+
+LONG = {"test_several_processes", "test_sweep", "test_interrupted_runs", "test_package", "test_sharded_runs"}
+
+processes.prepare()
+gc.disable()  # until all tests are imported: what stays is no garbage, and to look there is a twentieth of the suite
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begin first, so that at the end no process waits for another's."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is looked for again, in what the tests make."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +40,14 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_FT_CACHE", str(tmp_path / "prepared"))
     monkeypatch.setattr("sys.argv", ["lit-ft"])
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)  # a test's own seed_everything would outlive it
+
+
+@pytest.fixture(autouse=True)
+def _few_samples(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations draw next to no samples for their intervals, where these are not what is tested."""
+    if request.node.get_closest_marker("intervals") is None:
+        monkeypatch.setattr(evaluation_record, "DRAWS", 8)
+        monkeypatch.setattr(evaluation_record, "LEAST", 8)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,6 +14,7 @@ from lit_ft import TransformerDataModule, TransformerModule
 from lit_ft.commands.export import export
 from lit_ft.metrics.starting_afresh import reset
 from lit_ft.ops.building.checkpoint_extras import pack
+from tests.processes import two_processes
 
 LONG, FLOAT = torch.int64, torch.float32
 NO_DROPOUT: dict[str, dict[str, float]] = {
@@ -225,13 +226,12 @@ class TaskContract:
         masks = [batch["attention_mask"] for batch in data.train_dataloader() if "attention_mask" in batch]
         assert any(not mask.bool().all() for mask in masks) == self.pads
 
-    @pytest.mark.soak
     def test_two_processes_train_as_one(self, model: str, tmp_path: Path) -> None:
         options = {"max_epochs": 1, "limit_train_batches": 2}
         self.fitted(
             model, tmp_path, {"batch_size": 8}, dropout=False, callbacks=[KeepWeights(tmp_path / "one.pt")], **options
         )
-        two = {"devices": 2, "strategy": "ddp_spawn", "callbacks": [KeepWeights(tmp_path / "two.pt")]}
+        two = {**two_processes(), "callbacks": [KeepWeights(tmp_path / "two.pt")]}
         self.fitted(model, tmp_path, {"batch_size": 4}, dropout=False, **two, **options)
         one, other = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("one", "two"))
         for name, value in one.items():

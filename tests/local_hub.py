@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -135,7 +136,7 @@ class _Answers(BaseHTTPRequestHandler):
 def local_hub() -> Iterator[LocalHub]:
     """Runs one for a while."""
     with LocalHub() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=partial(server.serve_forever, 0.01), daemon=True).start()
         yield server
         server.shutdown()
 

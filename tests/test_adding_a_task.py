@@ -136,6 +136,11 @@ def of_the_task(name: str) -> Any:
 
 class TestIntervals(TaskContract):
     module_class, data_class = of_the_task("IntervalModule"), of_the_task("IntervalDataModule")
+
+    @pytest.fixture(autouse=True)
+    def _new_processes_find_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.syspath_prepend(TASK)
+
     keys: ClassVar[dict[str, Any]] = {"input_ids": (2, LONG), "attention_mask": (2, LONG), "labels": (1, FLOAT)}
 
     def rows(self, count: int, start: int = 0) -> list[dict[str, Any]]:

@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from transformers import pipeline
 from lit_ft import TextClassificationModule, cli
 from lit_ft.errors import UserError
 from lit_ft.runs import find_checkpoint, newest_run
+from tests.processes import Command
 
 Run = Callable[..., cli.LitFtCLI]
 
@@ -354,17 +352,15 @@ def test_help_lists_every_option_with_its_docstring(
 def test_two_processes_predict_each_row_once_in_order(run: Run, config: Path, tmp_path: Path) -> None:
     one = predictions(run("fit").folder and run("predict", "--ckpt_path=last").folder)
     words = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
-    command = [sys.executable, "-m", "lit_ft", "predict", f"--config={config}", "--ckpt_path=last", *words]
+    words = ["predict", f"--config={config}", "--ckpt_path=last", *words]
     folder = tmp_path / "runs" / "version_0"
     shutil.rmtree(folder / "predictions")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
-    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=300)
+    Command(*words).succeed()
     two = predictions(folder)
     assert [row["id"] for row in two] == [row["id"] for row in one]
     assert [row["score"] for row in two] == pytest.approx([row["score"] for row in one], abs=1e-5)
     (tmp_path / "one.csv").write_text("text\nwhere is my parcel\n")
-    words = [*command, f"--data.predict_file={tmp_path / 'one.csv'}"]
-    subprocess.run(words, check=True, env=environment, capture_output=True, timeout=300)
+    Command(*words, f"--data.predict_file={tmp_path / 'one.csv'}").succeed()
     assert [row["text"] for row in predictions(folder, "one")] == ["where is my parcel"]
 
 

@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch.utils.data import get_worker_info
 from lit_ft import TextClassificationDataModule, TextClassificationModule, cli
 from lit_ft.errors import UserError
 from lit_ft.runs import find_checkpoint
+from tests.processes import Command
 from tests.tiny import SAMPLE
 
 
@@ -104,21 +103,12 @@ def test_loader_processes_end_with_a_killed_run(tiny: Callable[..., str], tmp_pa
     noted = tmp_path / "noted"
     noted.mkdir()
     loading = [f"--data={__name__}.Noting", "--data.num_workers=1", f"--data.multiprocessing_context={kind}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lit_ft", *words(tiny("bert"), tmp_path, *loading, "--trainer.max_epochs=9999")],
-        env={
-            **os.environ,
-            "NOTED": str(noted),
-            "PYTHONPATH": str(Path(__file__).parent.parent),
-            "OMP_NUM_THREADS": "1",
-        },
-        stdout=subprocess.DEVNULL,
-    )
+    process = Command(*words(tiny("bert"), tmp_path, *loading, "--trainer.max_epochs=9999"), NOTED=str(noted))
     while not any(noted.iterdir()):
-        assert process.poll() is None
+        assert process.status is None
         time.sleep(0.1)
-    process.kill()
-    process.wait()
+    process.signal(signal.SIGKILL)
+    process.end()
     for _ in range(300):
         if not any(lives(path.name) for path in noted.iterdir()):
             return

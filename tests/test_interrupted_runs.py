@@ -1,10 +1,7 @@
 """Runs that are stopped from outside through the real command: signals, kills, damaged and unwritable checkpoints."""
 
 import csv
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import torch
 from lit_ft import cli
 from lit_ft.errors import UserError
 from lit_ft.runs import damage, find_checkpoint
+from tests.processes import Command
 from tests.tiny import SAMPLE
 
 
@@ -31,10 +29,8 @@ def words(model: str, root: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def start(model: str, root: Path, *more: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
-    command = [sys.executable, "-m", "tests.slow_steps", *words(model, root, *more)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(model: str, root: Path, *more: str) -> Command:
+    return Command(*words(model, root, *more), module="tests.slow_steps")
 
 
 def left(root: Path) -> tuple[list[dict[str, str]], dict[str, torch.Tensor]]:
@@ -58,22 +54,8 @@ def assert_as_if_never_stopped(root: Path, whole: Path) -> None:
 def whole(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a run lies that nobody stopped."""
     root = tmp_path_factory.mktemp("whole")
-    process = start(tiny("bert"), root)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    start(tiny("bert"), root).succeed()
     return root
-
-
-def stop(process: subprocess.Popen[str], when: str, signum: int) -> str:
-    """Waits until the run says something, and sends a signal then."""
-    said = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        said += line
-        if when in line:
-            process.send_signal(signum)
-            break
-    return said + process.communicate(timeout=300)[0]
 
 
 @pytest.mark.parametrize(
@@ -88,13 +70,13 @@ def test_a_signal_saves_and_the_run_goes_on(
     tiny: Callable[..., str], tmp_path: Path, whole: Path, signum: int, when: str, status: int
 ) -> None:
     process = start(tiny("bert"), tmp_path)
-    output = stop(process, when, signum)
-    assert process.returncode == status, output
+    process.until(when)
+    process.signal(signum)
+    output = process.end()
+    assert process.status == status, output
     assert "goes on with --ckpt_path last" in output
     assert "Traceback" not in output
-    again = start(tiny("bert"), tmp_path, "--ckpt_path=auto")
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, output
+    start(tiny("bert"), tmp_path, "--ckpt_path=auto").succeed()
     assert_as_if_never_stopped(tmp_path, whole)
 
 
@@ -110,10 +92,10 @@ def test_a_signal_saves_and_the_run_goes_on(
 )
 def test_a_killed_run_goes_on(tiny: Callable[..., str], tmp_path: Path, whole: Path, when: str) -> None:
     process = start(tiny("bert"), tmp_path)
-    stop(process, when, signal.SIGKILL)
-    again = start(tiny("bert"), tmp_path, "--ckpt_path=auto")
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, output
+    process.until(when)
+    process.signal(signal.SIGKILL)
+    process.end()
+    start(tiny("bert"), tmp_path, "--ckpt_path=auto").succeed()
     assert_as_if_never_stopped(tmp_path, whole)
 
 
@@ -148,14 +130,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 @pytest.mark.parametrize("option", ["warn", pytest.param("stop", marks=pytest.mark.soak)])
 def test_a_full_disk(tiny: Callable[..., str], tmp_path: Path, option: str) -> None:
     process = start(tiny("bert"), tmp_path, f"--checkpoint.on_failure={option}", "--limit_after=step 4 begins")
-    output, _ = process.communicate(timeout=300)
+    output = process.end()
     assert "last.ckpt could not be written: File too large; the one before it stays" in output
     assert "Traceback" not in output
     folder = tmp_path / "version_0" / "checkpoints"
     last = torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
     if option == "stop":
-        assert (process.returncode, last) == (2, 3), output
+        assert (process.status, last) == (2, 3), output
     else:
-        assert (process.returncode, last) == (0, 12), output
+        assert (process.status, last) == (0, 12), output
         assert output.count("could not be written") == 2  # after steps 4 and 6
     assert not list(folder.glob(".*"))

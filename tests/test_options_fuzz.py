@@ -111,7 +111,7 @@ def run(task: str, words: list[str], model: str, root: Path) -> str:
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("examples", [14, pytest.param(170, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [8, pytest.param(170, marks=pytest.mark.soak)])
 def test_any_option(task: str, examples: int, tiny: Callable[..., str], tmp_path: Path) -> None:
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
     @given(changed(task))

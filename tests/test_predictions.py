@@ -1,9 +1,6 @@
 """Predictions run in batches of similar length, and are handed back and written in input order."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from lit_ft.callbacks.predictions import PredictionWriter
 from lit_ft.data.batching.merging import RowMerger
 from lit_ft.data.ordering.samplers import RUN
 from lit_ft.errors import UserError
+from tests.processes import two_processes
 
 WORDS = ["where", "is", "my", "order", "i", "want", "the", "refund", "now", "please"]
 ROWS = [
@@ -203,26 +201,11 @@ def test_an_unknown_strategy_is_named(tiny: Any) -> None:
         data_of(tiny("bert"), eval_sampling_strategy="by_length")
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-
-from lit_ft.callbacks.predictions import PredictionWriter
-from tests.test_predictions import data_of, module_of, trainer_in
-
-model, folder, kind, limit = sys.argv[1:]
-limit = int(limit) if limit.isdecimal() else float(limit)
-trainer = trainer_in(Path(folder), PredictionWriter(kind), devices=2, strategy="ddp_fork", limit_predict_batches=limit)
-trainer.predict(module_of(model), data_of(model, max_seq_length=12, stride=2), return_predictions=False)
-"""
-
-
 @pytest.mark.parametrize(("kind", "limit"), [("jsonl", 1.0), pytest.param("parquet", 5, marks=pytest.mark.soak)])
 def test_two_processes_write_in_input_order(kind: str, limit: float, tiny: Callable[..., str], tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-c", SCRIPT, tiny("bert"), str(tmp_path), kind, str(limit)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    trainer = trainer_in(tmp_path, PredictionWriter(kind), limit_predict_batches=limit, **two_processes())
+    data = data_of(tiny("bert"), max_seq_length=12, stride=2)
+    trainer.predict(module_of(tiny("bert")), data, return_predictions=False)
     (path,) = (tmp_path / "predictions").iterdir()
     written = (
         pq.read_table(path).to_pylist()

@@ -3,10 +3,10 @@
 import csv
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -24,6 +24,7 @@ from lit_ft.commands.report import report
 from lit_ft.errors import UserError
 from lit_ft.pages.charts import lines, thinned, ticks
 from lit_ft.pages.run_files import read_run
+from tests.processes import Command
 from tests.test_preview import Tags
 
 BROWSER = Path(__file__).parent / "soak" / "browser.py"
@@ -73,6 +74,7 @@ def checked(page: Path) -> Tags:
     return tags
 
 
+@pytest.mark.intervals
 def test_values_intervals_and_mistakes_are_those_of_the_predictions(words: list[str], tmp_path: Path) -> None:
     run = cli.main(["fit", *words]).folder
     assert run is not None
@@ -154,16 +156,13 @@ def test_a_run_that_dies_says_of_what(words: list[str], tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_has_a_report_when_asked(words: list[str], tmp_path: Path, capsys: Any) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lit_ft", "fit", *words, "--trainer.max_epochs=500"], env=environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = Command("fit", *words, "--trainer.max_epochs=500")
     run = tmp_path / "runs" / "version_0"
     while not (run / "metrics.csv").exists():
-        assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+        assert process.status is None
+        time.sleep(0.01)
+    process.signal(signal.SIGKILL)
+    process.end()
     assert not (run / "report.html").exists()
     report([str(run)])
     assert "fit did not end: it is running, or was killed" in capsys.readouterr().out
@@ -247,9 +246,7 @@ def test_two_processes_name_the_same_mistakes(words: list[str], sample: Path, tm
     alone = json.loads((run / "evaluation.test.json").read_text())["sets"]
     (run / "evaluation.test.json").unlink()
     two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-m", "lit_ft", "test", *tested, *two]  # one has no row of the small set
-    subprocess.run(command, env=environment, check=True, timeout=240, stdout=subprocess.DEVNULL)
+    Command("test", *tested, *two).succeed()  # one has no row of the small set
     both = json.loads((run / "evaluation.test.json").read_text())["sets"]
     assert [each["rows"] for each in both] == [each["rows"] for each in alone] == [29, 1]
     for mine, theirs in zip(both, alone, strict=True):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.processes import Command
 from tests.test_interrupted_runs import assert_as_if_never_stopped, left, start, words
 
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu", "--data.batch_size=4"]
@@ -23,9 +24,7 @@ ONE = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.max_steps=-1
 def whole(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a run of two processes lies that nobody stopped."""
     root = tmp_path_factory.mktemp("whole")
-    process = start(tiny("bert"), root, *TWO)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    start(tiny("bert"), root, *TWO).succeed()
     return root
 
 
@@ -40,14 +39,14 @@ def lives(pid: int) -> bool:
         return False
 
 
-def wait_for_end(process: subprocess.Popen[str], pids: list[int]) -> str:
+def wait_for_end(process: Command, pids: list[int]) -> str:
     """Waits until all are gone; nobody hangs in a reduction that the other will never come to."""
-    output = process.communicate(timeout=30)[0]
+    process.end(30)
     until = time.monotonic() + 30
     while time.monotonic() < until and any(map(lives, pids)):
         time.sleep(0.1)
     assert not [pid for pid in pids if lives(pid)]
-    return output
+    return process.screen()
 
 
 def read_until(process: subprocess.Popen[str], what: str) -> str:
@@ -62,48 +61,40 @@ def read_until(process: subprocess.Popen[str], what: str) -> str:
 
 def test_one_is_killed_both_end_and_go_on(tiny: Callable[..., str], tmp_path: Path, whole: Path) -> None:
     process = start(tiny("bert"), tmp_path, *TWO)
-    read_until(process, "step 5 begins")
+    process.until("step 5 begins")
     (other,) = children(process.pid)
     os.kill(other, signal.SIGKILL)
     wait_for_end(process, [process.pid, other])
-    assert process.returncode != 0
-    again = start(tiny("bert"), tmp_path, *TWO, "--ckpt_path=auto")
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, output
+    assert process.status != 0
+    start(tiny("bert"), tmp_path, *TWO, "--ckpt_path=auto").succeed()
     assert_as_if_never_stopped(tmp_path, whole)
 
 
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.soak), 1])
 def test_an_error_of_one_is_shown_and_ends_both(tiny: Callable[..., str], tmp_path: Path, rank: int) -> None:
     process = start(tiny("bert"), tmp_path, *TWO, f"--fail={rank}:step 3 begins")
-    said = read_until(process, "step 2 begins")
-    pids = [process.pid, *children(process.pid)]
-    said += wait_for_end(process, pids)
-    assert process.returncode != 0
+    process.until("step 2 begins")
+    said = wait_for_end(process, [process.pid, *children(process.pid)])
+    assert process.status != 0
     assert "made to fail where step 3 begins" in said
 
 
 @pytest.mark.soak
 def test_sigterm_to_one_saves_and_ends_both(tiny: Callable[..., str], tmp_path: Path) -> None:
     process = start(tiny("bert"), tmp_path, *TWO)
-    read_until(process, "step 5 begins")
+    process.until("step 5 begins")
     pids = [process.pid, *children(process.pid)]
-    process.send_signal(signal.SIGTERM)
+    process.signal(signal.SIGTERM)
     wait_for_end(process, pids)
-    assert process.returncode == 143
+    assert process.status == 143
     assert torch.load(tmp_path / "version_0" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 5
 
 
 @pytest.mark.soak
 def test_one_goes_on_where_two_stopped(tiny: Callable[..., str], tmp_path: Path, whole: Path) -> None:
-    stopped = start(tiny("bert"), tmp_path, *TWO, "--trainer.max_steps=4", "--model.lr_scheduler_type=constant")
-    output, _ = stopped.communicate(timeout=300)
-    assert stopped.returncode == 0, output
-    again = start(
-        tiny("bert"), tmp_path, "--ckpt_path=last", "--model.lr_scheduler_type=constant", *ONE, "--data.batch_size=8"
-    )
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, output
+    constant = "--model.lr_scheduler_type=constant"
+    start(tiny("bert"), tmp_path, *TWO, "--trainer.max_steps=4", constant).succeed()
+    output = start(tiny("bert"), tmp_path, "--ckpt_path=last", constant, *ONE, "--data.batch_size=8").succeed()
     assert "processes 2, now 1; batch_size 4, now 8: goes on in epoch 0 after its first 32 rows" in output
     (rows, _), (expected, _) = left(tmp_path), left(whole)
     assert [row["step"] for row in rows if row["train_loss"]] == [row["step"] for row in expected if row["train_loss"]]

@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from tests.conversations import write_rows
 from tests.pairs import make_seq2seq, pair_rows
 from tests.preferences import judged_rows, make_preference_model
 from tests.preferences import pair_rows as reply_rows
+from tests.processes import Command
 from tests.tiny import SAMPLE
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
@@ -59,12 +57,8 @@ def two(words: list[str], root: Path, sharded: bool, *more: str) -> str:
         "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
         "init_args": {"data_parallel_size": 2, "tensor_parallel_size": 1, "save_distributed_checkpoint": sharded},
     }
-    command = [sys.executable, "-m", "lit_ft", *words, f"--trainer.strategy={json.dumps(strategy)}",
-               "--trainer.devices=2", f"--trainer.default_root_dir={root}", *more]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    strategies = [f"--trainer.strategy={json.dumps(strategy)}", "--trainer.devices=2"]
+    return Command(*words, *strategies, f"--trainer.default_root_dir={root}", *more).succeed()
 
 
 def scores(run: Path) -> list[dict[str, float]]:
@@ -203,11 +197,8 @@ def test_two_shards_prefer_as_one_process(tmp_path: Path, options: list[str]) ->
 def test_two_processes_prefer_as_one(tmp_path: Path, loss_type: str) -> None:
     words = preferring(make_preference_model(tmp_path / "model"), tmp_path, loss_type)
     one = cli.main([*words, f"--trainer.default_root_dir={tmp_path / 'one'}", "--data.batch_size=8"])
-    command = [sys.executable, "-m", "lit_ft", *words, "--trainer.strategy=ddp", "--trainer.devices=2",
-               "--data.batch_size=4", f"--trainer.default_root_dir={tmp_path / 'two'}"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    spread = ["--trainer.strategy=ddp", "--trainer.devices=2", "--data.batch_size=4"]
+    Command(*words, *spread, f"--trainer.default_root_dir={tmp_path / 'two'}").succeed()
     assert one.folder is not None
     expected, found = scores(one.folder), scores(tmp_path / "two" / "version_0")
     # KTO's divergence is that of each process's batch

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -29,9 +30,14 @@ SIZES = {
 }
 
 
+@cache
+def _messages() -> tuple[str, ...]:
+    return tuple(json.loads(line)["text"] for line in (SAMPLE / "train.jsonl").read_text(encoding="utf-8").splitlines())
+
+
 def texts() -> list[str]:
     """Messages of the training sample."""
-    return [json.loads(line)["text"] for line in (SAMPLE / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [*_messages()]
 
 
 def make_tokenizer(vocabulary: int = 600, pair_template: bool = True) -> PreTrainedTokenizerFast:

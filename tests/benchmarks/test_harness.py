@@ -2,7 +2,6 @@
 
 import csv
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import torch
 from transformers import AutoTokenizer
 
 from tests.benchmarks.holding import hold
+from tests.processes import METHOD
 
 ENTRIES = [
     "tokenizing",
@@ -209,16 +209,9 @@ def test_loader(options: list[str]) -> None:
         assert values["values"] == pytest.approx(share["ratios"][name]["values"], rel=1e-3)
 
 
-@pytest.fixture
-def warm() -> str:
-    """A way to start processes that have the libraries loaded already: seven imports take a minute."""
-    multiprocessing.set_forkserver_preload(["lit_ft.datamodules.text_classification", "datasets"])
-    return "forkserver"
-
-
-def test_classification_step(options: list[str], warm: str, tmp_path: Path, tiny: Callable[..., str]) -> None:
+def test_classification_step(options: list[str], tmp_path: Path, tiny: Callable[..., str]) -> None:
     command = ["--rows", "40", "--batch_size", "8", "--check_steps", "2", "--memory_steps", "1", "--accelerator", "cpu"]
-    content = script("classification_step").main([*options, *command, "--workload", "intents"], start_method=warm)
+    content = script("classification_step").main([*options, *command, "--workload", "intents"], start_method=METHOD)
     assert content["benchmark"] == "classification_step_intents"
     assert names(content)[0][:3] == ["lit_ft", "Trainer", "Trainer, group_by_length"]
     workload = script("workload")
@@ -235,8 +228,8 @@ def test_classification_step(options: list[str], warm: str, tmp_path: Path, tiny
         assert ratio["values"] == pytest.approx(utilisation["ratios"][name]["values"])
 
 
-def test_second_start(options: list[str], warm: str) -> None:
-    content = script("second_start").main([*options, "--rows", "40"], start_method=warm)
+def test_second_start(options: list[str]) -> None:
+    content = script("second_start").main([*options, "--rows", "40"], start_method=METHOD)
     assert [check.split(":")[0] for check in content["checks"]] == [
         "token ids and labels of all 40 rows are the same in lit_ft and load_dataset + map, cached",
         "no second start wrote or changed a prepared file",
@@ -244,15 +237,15 @@ def test_second_start(options: list[str], warm: str) -> None:
     assert names(content)[0] == ["lit_ft", "load_dataset + map, cached"]
 
 
-def test_memory(options: list[str], warm: str) -> None:
-    content = script("memory").main([*options, "--rows", "20", "--batches", "3"], start_method=warm)
+def test_memory(options: list[str]) -> None:
+    content = script("memory").main([*options, "--rows", "20", "--batches", "3"], start_method=METHOD)
     assert len(content["comparisons"]) == 2 * 2
     for comparison in content["comparisons"]:
         assert all(20 < part["median"] < 3000 for part in comparison["contestants"].values())
 
 
-def test_load(options: list[str], warm: str) -> None:
-    content = script("load").main([*options, "--rows", "40", "80", "--steps", "2"], start_method=warm)
+def test_load(options: list[str]) -> None:
+    content = script("load").main([*options, "--rows", "40", "80", "--steps", "2"], start_method=METHOD)
     assert names(content)[0] == ["40 rows", "80 rows"]
     peak, halfway, end = ([part["median"] for part in each["contestants"].values()] for each in content["comparisons"])
     assert all(20 < least <= most < 3000 for part in (halfway, end) for least, most in zip(part, peak, strict=True))

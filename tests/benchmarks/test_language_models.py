@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -15,19 +14,14 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from tests.processes import METHOD
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(autouse=True)
 def _scripts_find_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, str(FOLDER)])
-
-
-@pytest.fixture
-def warm() -> str:
-    """A way to start processes that have the libraries loaded already."""
-    multiprocessing.set_forkserver_preload(["lit_ft.datamodules.text_classification", "datasets"])
-    return "forkserver"
 
 
 @pytest.fixture
@@ -110,9 +104,9 @@ def test_losses_must_be_as_many_and_agree() -> None:
             compare(ours, theirs, 2, 1e-4, "these")
 
 
-def test_text_preparation(options: list[str], warm: str, tiny: Callable[..., str]) -> None:
+def test_text_preparation(options: list[str], tiny: Callable[..., str]) -> None:
     sizes = ["--megabytes", "0.02", "0.04", "--check_megabytes", "0.3", "--block_size", "32"]
-    content = script("text_preparation").main([*options, *sizes, "--model", tiny("bert")], start_method=warm)
+    content = script("text_preparation").main([*options, *sizes, "--model", tiny("bert")], start_method=METHOD)
     assert [line[:5] for line in names(content)] == [
         [
             "lit_ft",
@@ -147,9 +141,9 @@ def test_blocks_that_differ_are_no_equal_work(
         preparation.check(file, tiny("bert"), tmp_path, 32)
 
 
-def test_masked_lm_step(options: list[str], warm: str, tiny: Callable[..., str]) -> None:
+def test_masked_lm_step(options: list[str], tiny: Callable[..., str]) -> None:
     sizes = ["--steps", "2", "--check_steps", "2", "--batch_size", "4", "--max_seq_length", "16"]
-    content = script("masked_lm_step").main([*options, *sizes, "--model", tiny("bert")], start_method=warm)
+    content = script("masked_lm_step").main([*options, *sizes, "--model", tiny("bert")], start_method=METHOD)
     assert "losses of 2 steps within" in content["checks"][0]
     assert names(content) == [["lit_ft", "Trainer"]] * 4
     step, rate, memory, _ = content["comparisons"]
@@ -159,9 +153,9 @@ def test_masked_lm_step(options: list[str], warm: str, tiny: Callable[..., str])
 
 
 @pytest.mark.soak
-def test_causal_lm_step(options: list[str], warm: str, tiny: Callable[..., str]) -> None:
+def test_causal_lm_step(options: list[str], tiny: Callable[..., str]) -> None:
     sizes = ["--steps", "2", "--block_size", "16", "32", "--tokens", "64"]
-    content = script("causal_lm_step").main([*options, *sizes, "--model", tiny("llama")], start_method=warm)
+    content = script("causal_lm_step").main([*options, *sizes, "--model", tiny("llama")], start_method=METHOD)
     kinds = ["4 x 16 tokens, blocks of run-on text", "2 x 32 tokens, blocks of run-on text"]
     kinds += ["2 x 32 tokens, blocks of documents apart"]
     assert [check.split(":")[0] for check in content["checks"]] == kinds

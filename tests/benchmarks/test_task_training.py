@@ -1,7 +1,6 @@
 """The benchmark of windows of questions, of choices and of tagged words: its rows, its checks, a tiny run of each."""
 
 import json
-import multiprocessing
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForQuestionAnswering
 
+from tests.processes import METHOD
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TASKS = ["question_answering", "multiple_choice", "token_classification", "translation"]
 
@@ -21,13 +22,6 @@ TASKS = ["question_answering", "multiple_choice", "token_classification", "trans
 @pytest.fixture(autouse=True)
 def _scripts_find_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, str(FOLDER)])
-
-
-@pytest.fixture
-def warm() -> str:
-    """A way to start processes that have the libraries loaded already."""
-    multiprocessing.set_forkserver_preload(["lit_ft.datamodules.text_classification", "datasets"])
-    return "forkserver"
 
 
 def script(name: str = "task_training") -> Any:
@@ -56,15 +50,13 @@ def test_rows_are_a_function_of_the_seed_and_say_where_things_are() -> None:
 @pytest.mark.parametrize(
     "task", [pytest.param(task, marks=pytest.mark.soak if task != TASKS[0] else ()) for task in TASKS]
 )
-def test_task_training(
-    task: str, tmp_path: Path, warm: str, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_task_training(task: str, tmp_path: Path, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     if task == "translation":  # of t5-small's size otherwise
         tasks, sizes = script().TASKS, {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
         monkeypatch.setitem(tasks, task, replace(tasks[task], architecture={"model_type": "t5", **sizes}))
     command = ["--task", task, "--rounds", "1", "--steps", "1", "--check_steps", "2", "--batch_size", "4"]
     command += ["--model", tiny("bert"), "--out", str(tmp_path)]
-    content = script().main([*command, "--max_seq_length", "160", "--doc_stride", "16"], start_method=warm)
+    content = script().main([*command, "--max_seq_length", "160", "--doc_stride", "16"], start_method=METHOD)
     assert content["benchmark"] == f"task_training_{task}"
     contestants = ["Trainer", *(["Trainer, pad_to_max_length"] if task == "question_answering" else [])]
     assert len(content["checks"]) == 2 * len(contestants) + 1

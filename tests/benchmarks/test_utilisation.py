@@ -1,6 +1,5 @@
 """Useful FLOPs against torch's own counter, what batches hold, and the benchmarks of rows without padding."""
 
-import multiprocessing
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 
 from tests.pairs import make_tokenizer, tiny_seq2seq
 from tests.preferences import make_preference_model
+from tests.processes import METHOD
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -31,13 +31,6 @@ def _scripts_find_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds less for every round."""
     monkeypatch.setattr(script("flops"), "SIZES", {"cpu": (64, 128)})
-
-
-@pytest.fixture
-def warm() -> str:
-    """A way to start processes that have the libraries loaded already."""
-    multiprocessing.set_forkserver_preload(["lit_ft.datamodules.text_classification", "datasets"])
-    return "forkserver"
 
 
 @pytest.fixture
@@ -169,9 +162,9 @@ def test_grouped_batches_are_drawn_from_the_longest_to_the_shortest() -> None:
 
 @pytest.mark.soak
 @pytest.mark.usefixtures("small_peak")
-def test_chats_step(options: list[str], warm: str, tiny: Callable[..., str]) -> None:
+def test_chats_step(options: list[str], tiny: Callable[..., str]) -> None:
     sizes = ["--steps", "2", "--batch_size", "3", "--block_size", "160", "--words", "15"]
-    content = script("chats_step").main([*options, *sizes, "--model", tiny("llama")], start_method=warm)
+    content = script("chats_step").main([*options, *sizes, "--model", tiny("llama")], start_method=METHOD)
     assert names(content)[0][:3] == ["lit_ft", "Trainer", "Trainer, group_by_length"]
     assert "labels of all 9 rows are the same" in content["checks"][0]
     assert "losses of 3 steps within" in content["checks"][1]
@@ -182,34 +175,34 @@ def test_chats_step(options: list[str], warm: str, tiny: Callable[..., str]) -> 
 
 
 @pytest.mark.soak
-def test_replies_step(options: list[str], warm: str, tmp_path: Path) -> None:
+def test_replies_step(options: list[str], tmp_path: Path) -> None:
     pytest.importorskip("trl")
     model = make_preference_model(tmp_path / "model")
     sizes = ["--steps", "2", "--batch_size", "2", "--block_size", "160", "--words", "12"]
-    content = script("replies_step").main([*options, *sizes, "--model", model], start_method=warm)
+    content = script("replies_step").main([*options, *sizes, "--model", model], start_method=METHOD)
     assert names(content) == [["lit_ft", "TRL's SFTTrainer", "lit_ft, padding_free off"]] * 3
     assert "losses of 3 steps within" in content["checks"][0]
     packed = [*options, *sizes, "--model", model, "--packing", "best_fit"]
-    content = script("replies_step").main(packed, start_method=warm)
+    content = script("replies_step").main(packed, start_method=METHOD)
     assert names(content) == [["lit_ft", "TRL's SFTTrainer"]] * 3
     assert "losses of 3 steps within" in content["checks"][0]
 
 
 @pytest.mark.soak
-def test_preferences_step(options: list[str], warm: str, tmp_path: Path) -> None:
+def test_preferences_step(options: list[str], tmp_path: Path) -> None:
     pytest.importorskip("trl")
     model = make_preference_model(tmp_path / "model")
     sizes = ["--steps", "2", "--batch_size", "2", "--block_size", "160", "--words", "12"]
-    content = script("preferences_step").main([*options, *sizes, "--model", model], start_method=warm)
+    content = script("preferences_step").main([*options, *sizes, "--model", model], start_method=METHOD)
     assert names(content) == [["lit_ft", "TRL's DPOTrainer"]] * 3
     assert "losses of 3 steps within" in content["checks"][0]
 
 
 @pytest.mark.soak
-def test_embeddings_step(options: list[str], warm: str, tiny: Callable[..., str]) -> None:
+def test_embeddings_step(options: list[str], tiny: Callable[..., str]) -> None:
     pytest.importorskip("sentence_transformers")
     sizes = ["--steps", "2", "--batch_size", "4", "--block_size", "64", "--words", "8"]
-    content = script("embeddings_step").main([*options, *sizes, "--model", tiny("bert")], start_method=warm)
+    content = script("embeddings_step").main([*options, *sizes, "--model", tiny("bert")], start_method=METHOD)
     assert names(content) == [["lit_ft", "SentenceTransformerTrainer"]] * 3
     assert "losses of 3 steps within" in content["checks"][0]
 

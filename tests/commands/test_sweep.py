@@ -5,7 +5,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from lit_ft.errors import UserError
 from lit_ft.sweeping.trials import share
 from tests.configs.running import CONFIGS
 from tests.conversations import conversation, make_chat_model, write_rows
+from tests.processes import Command
 from tests.test_report import checked
 from tests.tiny import SAMPLE
 
@@ -125,15 +125,14 @@ def test_a_sweep_that_is_stopped_goes_on(tiny: Callable[..., str], tmp_path: Pat
     trainer = {"max_epochs": 4, "num_sanity_val_steps": 0}
     told = ["--config", str(write(tmp_path, tiny("bert"), n_trials=1, trainer=trainer))]
     run = tmp_path / "found" / "trial_0" / "version_0"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CONFIGS.parent)}
-    process = subprocess.Popen([sys.executable, "-m", "lit_ft", "sweep", *told], env=environment, stdout=-1, text=True)
+    process = Command("sweep", *told)
     while not (run / "checkpoints" / "last.ckpt").exists():
-        assert process.poll() is None
+        assert process.status is None
         time.sleep(0.01)
-    process.send_signal(signum)
-    said, _ = process.communicate(timeout=120)
+    process.signal(signum)
+    said = process.end()
     if signum == signal.SIGTERM:
-        assert process.returncode == 143
+        assert process.status == 143
         assert "the same command goes on" in said
     (trial,) = read(tmp_path / "found")
     assert trial.state == TrialState.RUNNING
@@ -208,8 +207,7 @@ def test_the_pruner_ends_a_run(
     told = ["fit", f"--config={tmp_path / 'run.yaml'}", *words, f"--trainer.default_root_dir={tmp_path / 'runs'}"]
     if processes > 1:
         monkeypatch.setenv("LIT_FT_TRIAL", f"{os.getpid()}:0")
-        command = [sys.executable, "-m", "lit_ft", *told]
-        subprocess.run(command, check=True, timeout=300, env={**os.environ, "PYTHONPATH": str(CONFIGS.parent)})
+        Command(*told).succeed()
     else:
         cli.main(told)
     assert [*study.trials[0].intermediate_values] == [0, 1]

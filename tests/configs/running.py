@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ ALIKE = {
     "masked_lm/wikitext2", "masked_lm/line_by_line", "multiple_choice/race",
     "multiple_choice/swag", "question_answering/squad", "summarization/cnn_dailymail", "summarization/files",
     "summarization/samsum", "summarization/xsum", "text_classification/ag_news", "text_classification/cola",
-    "text_classification/imdb", "text_to_text/files", "text_to_text/paraphrase", "token_classification/conll2003",
+    "text_classification/imdb", "text_classification/sst2", "text_to_text/files", "text_to_text/grammar_correction",
+    "text_to_text/paraphrase", "token_classification/conll2003",
     "token_classification/wnut17", "translation/multi30k", "translation/wmt16_ro_en",
 }  # fmt: skip
 """YAMLs whose rows, options and models are of the kind of another one's; `make soak` runs them."""
@@ -39,8 +40,12 @@ ALIKE = {
 
 def to_run(*tasks: str) -> list[Any]:
     """Names of the YAMLs of tasks, as parameters of a test."""
-    every = [f"{task}/{path.stem}" for task in tasks for path in sorted((CONFIGS / task).glob("*.yaml"))]
-    return [pytest.param(name, marks=pytest.mark.soak if name in ALIKE else ()) for name in every]
+    return marked(f"{task}/{path.stem}" for task in tasks for path in sorted((CONFIGS / task).glob("*.yaml")))
+
+
+def marked(names: Iterable[str]) -> list[Any]:
+    """Names of YAMLs as parameters of a test, those that are like another one for `make soak`."""
+    return [pytest.param(name, marks=pytest.mark.soak if name in ALIKE else ()) for name in names]
 
 
 def read_config(name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from tests.configs.choices import CHOICES
 from tests.configs.documents import CAUSAL, MASKED
 from tests.configs.paired import PAIRED
 from tests.configs.rows import LOCAL
-from tests.configs.running import ALIKE, CONFIGS, read_config
+from tests.configs.running import ALIKE, CONFIGS, marked, read_config
 from tests.configs.tagged import TAGGED
 from tests.configs.test_instruction_tuning import CHATS
 from tests.configs.test_preference import PREFERENCES
@@ -26,7 +26,7 @@ def test_every_yaml_has_local_rows_to_run_on_and_every_entry_a_yaml() -> None:
     assert set(NAMES) >= ALIKE
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))  # tests/test_schema.py reads all of them
 def test_print_config_shows_the_yaml_with_every_default(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["fit", "--config", str(CONFIGS / f"{name}.yaml"), "--print_config"])

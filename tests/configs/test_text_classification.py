@@ -2,9 +2,6 @@
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,6 +17,7 @@ from transformers import AutoModel, AutoTokenizer, pipeline
 from lit_ft.cli import main
 from tests.configs.rows import LOCAL, Local
 from tests.configs.running import CONFIGS, fit_test_predict, logged, read_config, read_lines, to_run
+from tests.processes import Command
 
 
 def architecture(config: dict[str, Any]) -> str:
@@ -127,17 +125,8 @@ def console_run(lively: Callable[[str], str], tmp_path_factory: pytest.TempPathF
     name = "text_classification/files"
     words = ["--config", str(CONFIGS / f"{name}.yaml"), "--trainer.default_root_dir", str(home / "runs")]
     words += options(LOCAL[name](home / "rows"), lively("distilbert"))
-    done = subprocess.run(
-        [sys.executable, "-m", "lit_ft", "fit", *words],
-        cwd=home,
-        env={**os.environ, "LIT_FT_CACHE": str(home / "prepared"), "PYTHONPATH": str(CONFIGS.parent), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return home / "runs" / "version_0", done.stdout
+    screen = Command("fit", *words, LIT_FT_CACHE=str(home / "prepared"), COLUMNS="200").succeed()
+    return home / "runs" / "version_0", screen
 
 
 def test_console_entry_ends_with_the_paths_of_what_it_left(console_run: tuple[Path, str]) -> None:

@@ -1,14 +1,13 @@
 import json
-import os
-import subprocess
-import sys
 import tracemalloc
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from lit_ft.data.ordering.orders import shuffled, token_batch_order, token_boundaries, weighted
@@ -22,6 +21,7 @@ from lit_ft.data.ordering.samplers import (
     TokenBudgetSampler,
     balanced_weights,
 )
+from tests.processes import two_processes
 
 LENGTHS = np.minimum(np.random.default_rng(0).geometric(0.05, 199) + 2, 64)
 
@@ -299,58 +299,44 @@ def loaders(processes: int, rank: int) -> dict[str, DataLoader[list[Key]]]:
     }
 
 
-SCRIPT = """
-import json
-from pathlib import Path
+class Recorder(LightningModule):
+    """Writes down the batches of one loader that each process sees."""
 
-import lightning.pytorch as pl
-import torch
-
-from tests.data.test_samplers import loaders
-
-
-class Recorder(pl.LightningModule):
-    def __init__(self, name):
+    def __init__(self, stage: str, loader: str, folder: Path) -> None:
         super().__init__()
-        self.name, self.layer, self.seen = name, torch.nn.Linear(1, 1), []
+        self.stage, self.loader, self.folder = stage, loader, folder
+        self.layer, self.seen = torch.nn.Linear(1, 1), list[Any]()
 
-    def training_step(self, batch, batch_idx):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         self.seen.append(batch)
-        return self.layer(torch.ones(1, 1)).sum()
+        return cast(torch.Tensor, self.layer(torch.ones(1, 1)).sum())
 
-    def predict_step(self, batch, batch_idx):
+    def predict_step(self, batch: Any, batch_idx: int) -> None:
         self.seen.append(batch)
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)
 
-    def write(self):
-        Path(f"{self.name}_{self.trainer.global_rank}.json").write_text(json.dumps(self.seen))
+    def write(self) -> None:
+        (self.folder / f"{self.stage}_{self.loader}_{self.trainer.global_rank}.json").write_text(json.dumps(self.seen))
 
     on_train_end = on_predict_end = write
 
-    def train_dataloader(self):
-        return loaders(self.trainer.world_size, self.trainer.global_rank)[self.name.removeprefix("fit_")]
+    def train_dataloader(self) -> DataLoader[list[Key]]:
+        return loaders(self.trainer.world_size, self.trainer.global_rank)[self.loader]
 
-    def predict_dataloader(self):
-        return loaders(self.trainer.world_size, self.trainer.global_rank)[self.name.removeprefix("predict_")]
-
-
-for name in ("fit_rows", "fit_tokens", "predict_rows", "predict_tokens", "predict_windows", "predict_sorted"):
-    trainer = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp_fork", max_epochs=2, logger=False,
-                         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-    if name.startswith("fit"):
-        trainer.fit(Recorder(name))
-    else:
-        trainer.predict(Recorder(name), return_predictions=False)
-"""
+    predict_dataloader = train_dataloader
 
 
 def test_lightning_leaves_the_samplers_alone_on_two_processes(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", SCRIPT]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    for stage, names in (("fit", ("rows", "tokens")), ("predict", ("rows", "tokens", "windows", "sorted"))):
+        for name in names:
+            trainer = Trainer(
+                accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                enable_model_summary=False, **two_processes(),
+            )  # fmt: skip
+            recorder = Recorder(stage, name, tmp_path)
+            trainer.fit(recorder) if stage == "fit" else trainer.predict(recorder, return_predictions=False)
     for rank in range(2):
         for name, loader in loaders(2, rank).items():
             passes = []

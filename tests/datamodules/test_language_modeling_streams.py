@@ -99,8 +99,17 @@ def run(kind: str, model: str, folder: Path, workers: int, resume: str | None = 
     return rows.seen, module.state_dict()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize(("kind", "options"), [("causal", {}), ("causal", {"packing": "best_fit"}), ("masked", {})])
+@pytest.mark.parametrize(
+    ("kind", "options", "workers"),
+    [
+        ("causal", {}, 0),
+        pytest.param("causal", {}, 2, marks=pytest.mark.soak),
+        pytest.param("causal", {"packing": "best_fit"}, 0, marks=pytest.mark.soak),
+        ("causal", {"packing": "best_fit"}, 2),
+        ("masked", {}, 0),
+        pytest.param("masked", {}, 2, marks=pytest.mark.soak),
+    ],
+)
 def test_a_run_that_goes_on_sees_the_blocks_and_masks_still_to_come(
     kind: str, options: dict[str, Any], workers: int, tiny: Any, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_ft import TextClassificationDataModule, TextClassificationModule
 from lit_ft.errors import UserError
+from tests.processes import METHOD
 
 ROWS = [
     {"text": f"text number {n} of some length", "label": ("no", "yes")[n % 2], "other": f"o {n}"} for n in range(40)
@@ -153,11 +154,11 @@ def test_a_file_that_changes_between_preparation_and_training_is_an_error(tiny, 
         )
 
 
-@pytest.mark.parametrize("options", [{}, pytest.param({"max_tokens_per_batch": 200}, marks=pytest.mark.soak)])
-def test_spawned_loader_processes_on_the_first_start(options: dict, tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"max_tokens_per_batch": 200}])
+def test_loader_processes_that_are_no_forks_on_the_first_start(options: dict, tiny, tmp_path: Path) -> None:
     data = TextClassificationDataModule(
         model_name_or_path=tiny("bert"), train_file=write(tmp_path / "t.jsonl", ROWS), text_column_names="text",
-        num_workers=1, multiprocessing_context="spawn", **options,
+        num_workers=1, multiprocessing_context=METHOD, **options,
     )  # fmt: skip
     data.prepare_data()
     data.setup("fit")

@@ -22,6 +22,7 @@ from lit_ft.metrics.classification import (
     extra_metrics,
 )
 from lit_ft.ops.decoding.labels import probabilities
+from tests.processes import METHOD
 
 ROWS, SIZE = 205, 6
 
@@ -253,7 +254,7 @@ def test_one_row_has_no_rank_correlation(targets: int) -> None:
 
 
 def test_two_processes_with_uneven_rows_equal_one(tmp_path: Any, free_port: int) -> None:
-    mp.spawn(_score_a_share, (free_port, str(tmp_path)), nprocs=2)
+    mp.start_processes(_score_a_share, (free_port, str(tmp_path)), nprocs=2, start_method=METHOD)
     results = torch.load(tmp_path / "results.pt", weights_only=True)
     assert len(results) == 4 * len(SPLIT)
     for (problem_type, size, name), (found, table) in results.items():

@@ -163,7 +163,7 @@ def run(
         enable_model_summary=False,
         callbacks=[diary, EarlyStopping("val_loss", patience=30), saving],
         default_root_dir=folder,
-        **{"max_epochs": 3, **options},
+        **{"max_epochs": 2, **options},
     )
     trainer.fit(module, data, ckpt_path=None if resume is None else str(resume))
     return diary.lines, module.state_dict(), saving
@@ -192,9 +192,9 @@ def check(task: Any, model: str, folder: Path, trainer: dict[str, Any], **data: 
         pytest.param({"val_check_interval": 3}, marks=pytest.mark.soak),
         pytest.param({"accumulate_grad_batches": 3}, marks=pytest.mark.soak),
         {"accumulate_grad_batches": 3, "val_check_interval": 4},
-        {"val_check_interval": 5, "check_val_every_n_epoch": None},
+        pytest.param({"val_check_interval": 5, "check_val_every_n_epoch": None}, marks=pytest.mark.soak),
         {"max_steps": 13, "val_check_interval": 4},
-        {"max_steps": 24, "max_epochs": 50},
+        pytest.param({"max_steps": 24, "max_epochs": 50}, marks=pytest.mark.soak),
         pytest.param({"limit_train_batches": 5}, marks=pytest.mark.soak),
     ],
     ids=str,

@@ -35,6 +35,7 @@ from lit_ft.ops.padding_free.attention import PREFIX
 from tests.contract import KeepWeights
 from tests.modules.conftest import NO_DROPOUT, sample_rows
 from tests.modules.test_training_parity import Recorder, furthest, weights
+from tests.processes import two_processes
 from tests.sentences import TAGS, sentences
 from tests.tiny import texts
 
@@ -215,7 +216,7 @@ def test_recomputed_activations_give_the_same(
     assert furthest(weights(found[0]), weights(expected[0])) < 1e-5
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", pytest.param("bf16-true", marks=pytest.mark.soak)])
 @pytest.mark.parametrize("task", TASKS)
 def test_half_precision(task: str, precision: str, folders: dict[str, str], trainer: Callable[..., Trainer]) -> None:
     losses = [
@@ -238,7 +239,7 @@ def test_two_processes_equal_one_with_padding(
 ) -> None:
     one = run(task, folders[task], "off", trainer, batch_size=8, max_steps=4)
     path = tmp_path / "two.pt"
-    spread = {"devices": 2, "strategy": "ddp_spawn", "callbacks": [KeepWeights(path)]}
+    spread = {**two_processes(), "callbacks": [KeepWeights(path)]}
     two = run(task, folders[task], "on", trainer, batch_size=4, max_steps=4, **spread)
     assert furthest(weights(one[0]), torch.load(path, weights_only=True)) < 1e-5
     for name in one[2].keys() - {"train_loss"}:  # that of one process's own rows

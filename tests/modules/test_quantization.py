@@ -1,7 +1,7 @@
 """An adapter beside weights of four bits: PEFT as reference, checkpoints, going on, what is refused."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,13 @@ from tests.preferences import make_preference_model
 
 pytest.importorskip("bitsandbytes")
 FOUR = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+
+
+@pytest.fixture(autouse=True)
+def _eager() -> Iterator[None]:
+    """On CPUs bitsandbytes compiles what these few weights are read by: half a minute for nothing."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from lit_ft import QuestionAnsweringDataModule, QuestionAnsweringModule, load_pr
 from lit_ft.errors import UserError
 from tests.data.test_context_windows import cls_last
 from tests.modules.conftest import NO_DROPOUT
+from tests.processes import two_processes
 from tests.questions import OUR_NAMES, Rows, official, question_rows
 
 Fit = Callable[..., Trainer]
@@ -323,7 +324,7 @@ def test_two_processes_score_as_one(asked: Callable[[str], str], trainer: Fit) -
     rows = question_rows(11, unanswerable=True) + question_rows(4, 60, messages=3)  # windows of a row stay together
 
     found = []
-    for spread in ({}, {"devices": 2, "strategy": "ddp_spawn"}):
+    for spread in ({}, two_processes()):
         module = QuestionAnsweringModule(model_name_or_path=folder, null_score_diff_threshold="auto")
         data = data_of(folder, {"validation": rows}, batch_size=3)
         found += trainer(**spread).validate(module, data, verbose=False)

@@ -30,6 +30,7 @@ from lit_ft.errors import UserError
 from lit_ft.ops.building.seq2seq import check_lengths
 from lit_ft.runs import read_checkpoint
 from tests.pairs import FAMILIES, LANGUAGES, make_seq2seq, pair_rows
+from tests.processes import two_processes
 from tests.scored_texts import streams
 
 Fit = Callable[..., Trainer]
@@ -338,7 +339,7 @@ def test_targets_of_fillers_count_nowhere(folder: Callable[[str], str]) -> None:
 
 def test_two_processes_score_as_one(folder: Callable[[str], str], trainer: Fit) -> None:
     path, found = folder("bart"), []
-    for spread in ({}, {"devices": 2, "strategy": "ddp_spawn"}):
+    for spread in ({}, two_processes()):
         module = Seq2SeqModule(model_name_or_path=path, max_generate_samples=7)
         data = data_of(path, dataset={"validation": pair_rows(11, 60, source="en", target="de")}, batch_size=3)
         found += trainer(**spread).validate(module, data, verbose=False)

@@ -23,6 +23,7 @@ from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.ops.building.checkpoint_extras import read_extras
 from tests.contract import KeepWeights
 from tests.modules.conftest import LABELS, NO_DROPOUT, sample_rows
+from tests.processes import two_processes
 
 Batch = dict[str, Tensor]
 
@@ -185,7 +186,7 @@ def test_two_processes_equal_one(headed: str, tmp_path: Path, trainer: Callable[
         return torch.load(path, weights_only=True), logged, module
 
     one, logged, module = run(16)
-    two, logged_by_two, _ = run(4, devices=2, strategy="ddp_spawn", accumulate_grad_batches=2)
+    two, logged_by_two, _ = run(4, **two_processes(), accumulate_grad_batches=2)
     assert furthest(one, two) < 1e-6
     # the training loss of the last step is one process's own rows
     for name in logged.keys() - {"train_loss"}:
