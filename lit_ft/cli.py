@@ -74,6 +74,9 @@ DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 10,
 }
 
+AS_PARSED = {"skip_unset": False, "skip_validation": True}
+"""How a configuration is written down: whole, and not checked once more."""
+
 
 class SaveConfig(SaveConfigCallback):
     """Writes `config.yaml` into the run folder; a later command in the same folder writes `config.<command>.yaml`."""
@@ -92,8 +95,7 @@ class SaveConfig(SaveConfigCallback):
             self.run.mkdir(parents=True, exist_ok=True)
             command = getattr(trainer.state.fn, "value", stage)
             path = self.run / (f"config.{command}.yaml" if (self.run / CONFIG).exists() else CONFIG)
-            kept = {"skip_unset": False, "skip_validation": True}  # parsing has just checked it
-            self.parser.save(self.config, str(path), overwrite=True, multifile=False, **kept)
+            self.parser.save(self.config, str(path), overwrite=True, multifile=False, **AS_PARSED)
 
 
 class LitFtCLI(LightningCLI):
@@ -169,9 +171,8 @@ class LitFtCLI(LightningCLI):
                     at = words.index(command) + 1
                     below = ["--config", json.dumps({"model": saved})]
                     self.config = parser.parse_args([*words[:at], *below, *words[at:]])
-                taken = taken_over(options.model.init_args, self.config[command].model.init_args)
-                if taken:
-                    log.info(f"options taken from the checkpoint: {taken}")
+                    if taken := taken_over(options.model.init_args, self.config[command].model.init_args):
+                        log.info(f"options taken from the checkpoint: {taken}")
                 check_fixed(self.config[command].model.init_args, self.extras)
         self.config[command].ckpt_path = str(path)
 
@@ -181,8 +182,8 @@ class LitFtCLI(LightningCLI):
     def _dump_config(self) -> None:
         """What Lightning keeps as hyperparameters, without its second check of what has just been parsed."""
         if not hasattr(self, "config_dump"):
-            told = {"skip_link_targets": False, "skip_unset": False, "skip_validation": True}
-            self.config_dump = json.loads(self.parser.dump(self.config, format="json", **told))[self.subcommand]
+            text = self.parser.dump(self.config, format="json", skip_link_targets=False, **AS_PARSED)
+            self.config_dump = json.loads(text)[self.subcommand]
 
     # Building
 

@@ -17,15 +17,8 @@ from lit_ft.callbacks import evaluation_record
 from tests import processes
 from tests.tiny import SAMPLE, make_tiny_model
 
-LONG = {"test_several_processes", "test_sweep", "test_interrupted_runs", "test_package", "test_sharded_runs"}
-
 processes.prepare()
 gc.disable()  # until all tests are imported: what stays is no garbage, and to look there is a twentieth of the suite
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest begin first, so that at the end no process waits for another's."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def pytest_collection_finish() -> None:

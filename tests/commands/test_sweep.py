@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -207,7 +208,8 @@ def test_the_pruner_ends_a_run(
     told = ["fit", f"--config={tmp_path / 'run.yaml'}", *words, f"--trainer.default_root_dir={tmp_path / 'runs'}"]
     if processes > 1:
         monkeypatch.setenv("LIT_FT_TRIAL", f"{os.getpid()}:0")
-        Command(*told).succeed()
+        command = [sys.executable, "-m", "lit_ft", *told]  # a child of this process, as of a sweep
+        subprocess.run(command, check=True, timeout=300, env={**os.environ, "PYTHONPATH": str(CONFIGS.parent)})
     else:
         cli.main(told)
     assert [*study.trials[0].intermediate_values] == [0, 1]
