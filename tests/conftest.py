@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_ft.callbacks import evaluation_record
+from lit_ft.callbacks import evaluation_record, progress
 from tests import processes
 from tests.tiny import SAMPLE, make_tiny_model
 
@@ -41,6 +41,12 @@ def _few_samples(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if request.node.get_closest_marker("intervals") is None:
         monkeypatch.setattr(evaluation_record, "DRAWS", 8)
         monkeypatch.setattr(evaluation_record, "LEAST", 8)
+
+
+@pytest.fixture(autouse=True)
+def _bars_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning waits for the time between two drawings of the bar at the end of each command."""
+    monkeypatch.setattr(progress, "PER_SECOND", 100)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -33,6 +33,17 @@ def start(model: str, root: Path, *more: str) -> Command:
     return Command(*words(model, root, *more), module="tests.slow_steps")
 
 
+def unstopped(model: str, root: Path, *more: str) -> Callable[[], Path]:
+    """Starts a run that goes on beside the tests; who asks where it lies waits for its end."""
+    process = start(model, root, *more)
+
+    def ended() -> Path:
+        process.succeed()
+        return root
+
+    return ended
+
+
 def left(root: Path) -> tuple[list[dict[str, str]], dict[str, torch.Tensor]]:
     """What a run logged, but for its speed, and its last weights."""
     (run,) = root.glob("version_*")
@@ -44,18 +55,16 @@ def left(root: Path) -> tuple[list[dict[str, str]], dict[str, torch.Tensor]]:
     return rows, checkpoint["state_dict"]
 
 
-def assert_as_if_never_stopped(root: Path, whole: Path) -> None:
-    (rows, weights), (expected, theirs) = left(root), left(whole)
+def assert_as_if_never_stopped(root: Path, whole: Callable[[], Path]) -> None:
+    (rows, weights), (expected, theirs) = left(root), left(whole())
     assert rows == expected
     assert all(torch.equal(weights[name], theirs[name]) for name in theirs)
 
 
 @pytest.fixture(scope="module")
-def whole(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a run lies that nobody stopped."""
-    root = tmp_path_factory.mktemp("whole")
-    start(tiny("bert"), root).succeed()
-    return root
+def whole(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Says where a run lies that nobody stopped."""
+    return unstopped(tiny("bert"), tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +76,7 @@ def whole(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) ->
     ],
 )
 def test_a_signal_saves_and_the_run_goes_on(
-    tiny: Callable[..., str], tmp_path: Path, whole: Path, signum: int, when: str, status: int
+    tiny: Callable[..., str], tmp_path: Path, whole: Callable[[], Path], signum: int, when: str, status: int
 ) -> None:
     process = start(tiny("bert"), tmp_path)
     process.until(when)
@@ -90,7 +99,7 @@ def test_a_signal_saves_and_the_run_goes_on(
         ),
     ],
 )
-def test_a_killed_run_goes_on(tiny: Callable[..., str], tmp_path: Path, whole: Path, when: str) -> None:
+def test_a_killed_run_goes_on(tiny: Callable[..., str], tmp_path: Path, whole: Callable[[], Path], when: str) -> None:
     process = start(tiny("bert"), tmp_path)
     process.until(when)
     process.signal(signal.SIGKILL)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.processes import Command
-from tests.test_interrupted_runs import assert_as_if_never_stopped, left, start, words
+from tests.test_interrupted_runs import assert_as_if_never_stopped, left, start, unstopped, words
 
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu", "--data.batch_size=4"]
 
@@ -21,11 +21,9 @@ ONE = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.max_steps=-1
 
 
 @pytest.fixture(scope="module")
-def whole(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a run of two processes lies that nobody stopped."""
-    root = tmp_path_factory.mktemp("whole")
-    start(tiny("bert"), root, *TWO).succeed()
-    return root
+def whole(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Says where a run of two processes lies that nobody stopped."""
+    return unstopped(tiny("bert"), tmp_path_factory.mktemp("whole"), *TWO)
 
 
 def children(pid: int) -> list[int]:
@@ -59,7 +57,7 @@ def read_until(process: subprocess.Popen[str], what: str) -> str:
     raise AssertionError(said)
 
 
-def test_one_is_killed_both_end_and_go_on(tiny: Callable[..., str], tmp_path: Path, whole: Path) -> None:
+def test_one_is_killed_both_end_and_go_on(tiny: Callable[..., str], tmp_path: Path, whole: Callable[[], Path]) -> None:
     process = start(tiny("bert"), tmp_path, *TWO)
     process.until("step 5 begins")
     (other,) = children(process.pid)
@@ -91,17 +89,19 @@ def test_sigterm_to_one_saves_and_ends_both(tiny: Callable[..., str], tmp_path: 
 
 
 @pytest.mark.soak
-def test_one_goes_on_where_two_stopped(tiny: Callable[..., str], tmp_path: Path, whole: Path) -> None:
+def test_one_goes_on_where_two_stopped(tiny: Callable[..., str], tmp_path: Path, whole: Callable[[], Path]) -> None:
     constant = "--model.lr_scheduler_type=constant"
     start(tiny("bert"), tmp_path, *TWO, "--trainer.max_steps=4", constant).succeed()
     output = start(tiny("bert"), tmp_path, "--ckpt_path=last", constant, *ONE, "--data.batch_size=8").succeed()
     assert "processes 2, now 1; batch_size 4, now 8: goes on in epoch 0 after its first 32 rows" in output
-    (rows, _), (expected, _) = left(tmp_path), left(whole)
+    (rows, _), (expected, _) = left(tmp_path), left(whole())
     assert [row["step"] for row in rows if row["train_loss"]] == [row["step"] for row in expected if row["train_loss"]]
 
 
 @pytest.mark.soak
-def test_torchrun_starts_both_machines_again(tiny: Callable[..., str], tmp_path: Path, whole: Path) -> None:
+def test_torchrun_starts_both_machines_again(
+    tiny: Callable[..., str], tmp_path: Path, whole: Callable[[], Path]
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

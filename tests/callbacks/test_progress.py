@@ -44,6 +44,7 @@ def test_steps_look_at_metrics_only_when_the_bar_changes(
 ) -> None:
     times = iter(100 + step * seconds for step in range(10))
     monkeypatch.setattr(progress, "monotonic", lambda: next(times))
+    monkeypatch.setattr(progress, "PER_SECOND", 4)
     bar = _Bar()
     trainer = Trainer(
         accelerator="cpu", devices=1, max_epochs=1, callbacks=[bar], default_root_dir=tmp_path,
