@@ -7,7 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,13 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIT_FT_CACHE", str(tmp_path / "prepared"))
     monkeypatch.setattr("sys.argv", ["lit-ft"])
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)  # a test's own seed_everything would outlive it
+
+
+@pytest.fixture(autouse=True)
+def _own_port() -> Iterator[None]:
+    """Lightning leaves the port where two processes met in the environment: all that follow would meet there, too."""
+    yield
+    os.environ.pop("MASTER_PORT", None)
 
 
 @pytest.fixture(autouse=True)
