@@ -8,9 +8,8 @@ export TOKENIZERS_PARALLELISM ?= true
 quickstart: .venv/quickstart.stamp  ## fine-tune, test, predict and export on the sample data
 	$(BIN)/lit-ft quickstart
 
-# three on two cores: tests of several processes wait for what they started
 test: check  ## ruff, mypy and the whole suite
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m "not soak"
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
@@ -26,13 +25,13 @@ soak: .venv/dev.stamp  ## what takes longer than CI may
 lowest:  ## the suite with the oldest releases that pyproject.toml allows
 	$(PYTHON) -m venv .venv/lowest
 	.venv/lowest/bin/python -m pip install -q --disable-pip-version-check -c constraints-lowest.txt -e ".[quickstart,dev]"
-	HF_HUB_OFFLINE=1 .venv/lowest/bin/python -m pytest -n 3 --dist worksteal -m "not soak"
+	HF_HUB_OFFLINE=1 .venv/lowest/bin/python -m pytest -n 2 --dist worksteal -m "not soak"
 
 newest:  ## the suite with the newest releases there are, torch as pinned
 	$(PYTHON) -m venv .venv/newest
 	grep ^torch== constraints.txt > .venv/newest/torch.txt
 	.venv/newest/bin/python -m pip install -q --disable-pip-version-check -c .venv/newest/torch.txt -U -e ".[quickstart,dev]"
-	HF_HUB_OFFLINE=1 .venv/newest/bin/python -m pytest -n 3 --dist worksteal -m "not soak"
+	HF_HUB_OFFLINE=1 .venv/newest/bin/python -m pytest -n 2 --dist worksteal -m "not soak"
 
 audit: .venv/dev.stamp  ## licences of all that is installed; known vulnerabilities, where their database can be reached
 	$(PYTHON) -m venv .venv/audit
