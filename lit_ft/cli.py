@@ -1,7 +1,4 @@
-"""The door: `lit-ft fit | validate | test | predict --config FILE`, Lightning's command line with our defaults.
-
-The only file that knows both wings.
-"""
+"""The door: `lit-ft fit | validate | test | predict --config FILE`, Lightning's command line with our defaults."""
 
 import json
 import logging

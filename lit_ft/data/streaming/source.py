@@ -22,8 +22,8 @@ log = logging.getLogger("lit_ft")
 class StreamedSource(RawSource):
     """As `RawSource`, but training rows are a stream, of which `load` returns the first rows only.
 
-    A validation split that is cut from train is collected in one pass over the stream, up to `limits`; it takes rows by
-    a hash of their number, and training takes exactly the others.
+    A validation split that is cut from train is collected in one pass over the stream: a share of its rows, by a hash
+    of their number, of which those beyond `limits` are used nowhere. Training takes exactly the rows outside of it.
     """
 
     def __post_init__(self) -> None:
