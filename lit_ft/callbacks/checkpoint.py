@@ -21,7 +21,8 @@ class RunCheckpoint(ModelCheckpoint):
 
     Args:
         monitor: metric that the best checkpoint is chosen by. Default: the module's (`val_loss`).
-        mode: `min` or `max`. Default: the module's for its own monitor, else `min` for losses and errors.
+        mode: `min` or `max`. Default: the module's for its own monitor, else by the end of the metric's name: `min` for
+            losses, errors, distances and their like.
         save_top_k: how many of the best to keep.
         every_n_train_steps: also save `last.ckpt` every so many optimizer steps.
         save_weights_only: leave optimizer and loops out; smaller, but a run cannot go on from it.
@@ -41,7 +42,7 @@ class RunCheckpoint(ModelCheckpoint):
         super().__init__(
             filename="best" if save_top_k == 1 else "epoch={epoch}-step={step}",
             monitor=monitor,
-            mode=mode or _direction(monitor),
+            mode=mode or ("min" if monitor is None else _direction(monitor)),
             save_last=True,
             save_top_k=save_top_k,
             save_weights_only=save_weights_only,
@@ -49,7 +50,7 @@ class RunCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
-        self.every, self.files = every_n_train_steps, WholeFiles(on_failure)
+        self.told, self.every, self.files = mode, every_n_train_steps, WholeFiles(on_failure)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the scores of the best, also where the run's folder has moved since."""
@@ -102,9 +103,19 @@ class RunCheckpoint(ModelCheckpoint):
         validates = trainer.limit_val_batches != 0 and (names is None or names("validation") != [])
         if not validates and stage == "fit":
             self.monitor = None
-        elif self.monitor is None and hasattr(pl_module, "monitor"):
-            self.monitor = str(pl_module.monitor)
-            self._ModelCheckpoint__init_monitor_mode(pl_module.monitor_mode)  # type: ignore[attr-defined]
+        elif (mode := self.direction(pl_module)) is not None:
+            self.monitor = self.monitor or str(pl_module.monitor)
+            if mode != self.mode:
+                self._ModelCheckpoint__init_monitor_mode(mode)  # type: ignore[attr-defined]
+
+    def direction(self, module: Any) -> Literal["min", "max"] | None:
+        """Returns which is better of what a module's best checkpoint is chosen by; `None` where nothing says what."""
+        own = getattr(module, "monitor", None)
+        if self.monitor is None and own is None:
+            return None
+        if self.told is None and self.monitor in (None, own):
+            return module.monitor_mode  # type: ignore[no-any-return]
+        return self.told or _direction(str(self.monitor))
 
     @staticmethod
     def is_within_step(trainer: Trainer) -> bool:
@@ -158,6 +169,12 @@ def _moved(path: str, folder: Path) -> str:
     return str(folder / Path(path).name) if path else ""
 
 
-def _direction(monitor: str | None) -> Literal["min", "max"]:
-    falls = monitor is None or re.search(r"loss|error|mse|mae|perplexity|_ter\b", monitor)
-    return "min" if falls else "max"
+LESS_IS_BETTER = re.compile(
+    r"(loss|error(_rate)?|distance|divergence|deviance_score|probability_score|perplexity|bits_per_byte|mse|mae"
+    r"|_ter|_eer)(/dataloader_idx_\d+)?$"
+)
+"""How names of metrics end of which less is better; before that stand `val_` and the names of sets."""
+
+
+def _direction(monitor: str) -> Literal["min", "max"]:
+    return "min" if LESS_IS_BETTER.search(monitor) else "max"

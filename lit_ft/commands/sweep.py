@@ -53,7 +53,7 @@ class TrialCLI(LitFtCLI):
     def direction(self) -> Any:
         """Whether less or more is better of what the run chooses its best checkpoint by."""
         checkpoint: Any = self._get(self.config_init, "checkpoint")
-        mode = checkpoint.mode if checkpoint.monitor else getattr(self.model, "monitor_mode", None)
+        mode = checkpoint.direction(self.model)
         if mode is None:
             raise UserError(f"{type(self.model).__name__} does not say what it is scored by: name metric and direction")
         return DIRECTIONS[mode]

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 import lit_ft
 from lit_ft import cli
 from lit_ft.commands.report import report
-from lit_ft.commands.sweep import sweep
+from lit_ft.commands.sweep import TrialCLI, sweep
 from lit_ft.errors import UserError
 from lit_ft.sweeping.trials import share
 from tests.configs.running import CONFIGS
@@ -295,6 +295,22 @@ def test_what_is_wrong_is_said_before_the_first_trial(case: str, tiny: Callable[
     with pytest.raises(UserError, match=message):
         sweep([f"--config={file}", *words])
     assert not [*tmp_path.glob("found/trial_*")]
+
+
+@pytest.mark.parametrize(
+    ("words", "direction"),
+    [
+        ([], "minimize"),
+        (["--checkpoint.mode=max"], "maximize"),
+        (["--checkpoint.monitor=val_hamming_distance"], "minimize"),
+        (["--checkpoint.monitor=val_f1_macro"], "maximize"),
+    ],
+)
+def test_the_direction_is_that_of_the_runs_best_checkpoint(
+    words: list[str], direction: str, tiny: Callable[..., str], tmp_path: Path
+) -> None:
+    write(tmp_path, tiny("bert"))
+    assert TrialCLI(["fit", f"--config={tmp_path / 'run.yaml'}", *words]).direction == direction
 
 
 def test_without_optuna_the_package_is_named(

@@ -314,8 +314,8 @@ def test_best_epoch_by_generated_texts_where_some_epochs_generate_none(
 
 
 def test_the_lowest_edit_rate_is_the_best() -> None:
-    modes = {name: RunCheckpoint(monitor=name).mode for name in ("val_ter", "val_ter/first", "val_terms", "val_bleu")}
-    assert modes == {"val_ter": "min", "val_ter/first": "min", "val_terms": "max", "val_bleu": "max"}
+    modes = {name: RunCheckpoint(monitor=name).mode for name in ("val_ter", "val_first_ter", "val_terms", "val_bleu")}
+    assert modes == {"val_ter": "min", "val_first_ter": "min", "val_terms": "max", "val_bleu": "max"}
 
 
 def test_targets_of_fillers_count_nowhere(folder: Callable[[str], str]) -> None:
