@@ -5,7 +5,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torchmetrics import Metric, SpearmanCorrCoef
-from torchmetrics.utilities.data import dim_zero_cat
+
+from lit_ft.metrics.uneven_rows import UnevenRows
 
 
 def _edges() -> Tensor:
@@ -117,20 +118,11 @@ class CalibrationError(Metric):
         return [[sure / rows, right / rows, rows] for sure, right, rows in columns if rows]
 
 
-class Spearman(SpearmanCorrCoef):
+class Spearman(UnevenRows, SpearmanCorrCoef):
     """torchmetrics' rank correlation, where a process (or all of them) may hold no labelled row."""
-
-    def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
-        # torchmetrics gathers a 1-d empty tensor from such a process, which does not meet the others' [rows, targets]
-        for name in ("preds", "target"):
-            if not getattr(self, name):
-                empty = torch.zeros((0,) if self.num_outputs == 1 else (0, self.num_outputs), device=self.device)
-                setattr(self, name, [empty])
-        super()._sync_dist(*args, **kwargs)
 
     def compute(self) -> Tensor:
         """Returns the correlation of each target; NaN without two rows."""
-        held = self.preds if isinstance(self.preds, Tensor) or self.preds else torch.zeros(0)
-        if len(dim_zero_cat(held)) < 2:
+        if len(self.held("preds")) < 2:
             return torch.full((self.num_outputs,), torch.nan, device=self.device).squeeze()
         return super().compute()

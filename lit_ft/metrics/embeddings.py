@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric, PearsonCorrCoef
-from torchmetrics.utilities import dim_zero_cat
 
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.likeness.columns import Kind
 from lit_ft.metrics.binned import Spearman
 from lit_ft.metrics.starting_afresh import reset
+from lit_ft.metrics.uneven_rows import UnevenRows
 
 ROWS = 1024
 """Texts that are compared with all others at a time."""
@@ -20,7 +20,7 @@ BEST = 10
 """How many of the nearest are looked at."""
 
 
-class VectorRetrieval(Metric):
+class VectorRetrieval(UnevenRows):
     """Keeps the vectors of a set: a million of 384 numbers are 1.5 GB.
 
     Args:
@@ -42,9 +42,10 @@ class VectorRetrieval(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the means over all texts that something belongs to; NaN where there are none."""
-        if not len(getattr(self, self.states[0])):
+        states = [self.held(name) for name in self.states]
+        if not len(states[0]):
             return {name: torch.tensor(torch.nan, device=self.device) for name in self.names}
-        parts = [*self._parts(*(dim_zero_cat(getattr(self, name)) for name in self.states))]
+        parts = [*self._parts(*states)]
         values = [torch.cat(each).float().mean() for each in zip(*parts, strict=True)]
         return dict(zip(self.names, values, strict=True))
 

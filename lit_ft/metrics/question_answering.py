@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from lit_ft.metrics.question_types import table_of_types
+from lit_ft.metrics.uneven_rows import UnevenRows
 
 NAMES = ["exact_match", "f1"]
 NAMES_WITH_NULL = [
@@ -56,7 +55,7 @@ def lack(answer: str, golds: Sequence[str] | None) -> float:
     return math.nan if golds is None else 1 - answer_scores(answer, golds)[1]
 
 
-class AnswerScores(Metric):
+class AnswerScores(UnevenRows):
     """Exact match and F1 in percent; with `null`, also those of questions with and without an answer.
 
     A handful of numbers per question is kept, and its type, not its text: the best thresholds need the questions in the
@@ -83,7 +82,6 @@ class AnswerScores(Metric):
         """Forgets all questions."""
         super().reset()
         self.types: list[str] = []
-        self.rows.append(torch.zeros(0, 5, device=self.device))  # processes without a question gather, too
 
     def update(
         self,
@@ -137,7 +135,7 @@ class AnswerScores(Metric):
         return table_of_types(self.types, facts.tolist())
 
     def _rows(self) -> Tensor:
-        return dim_zero_cat(self.rows).cpu().double()  # sums of many questions; not every device has doubles
+        return self.held("rows").reshape(-1, 5).cpu().double()  # sums of many questions; not every device has doubles
 
 
 def _with_threshold(rows: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
