@@ -31,7 +31,7 @@ LABELLED = [{**row, "label": LABELS[row["id"] % 3 == 0]} for row in ROWS]
 def test_parquet_of_empty_lists_first(tmp_path: Path) -> None:
     batches = [[[{"labels": []}], [{"labels": ["x"]}]], [[{"labels": []}]]]
     for number, part in enumerate(batches):
-        writer = Parquet(tmp_path / f"{number}", None, {})
+        writer = Parquet(tmp_path / f"{number}", None, None)
         for batch in part:
             writer.write(batch)
         writer.close()

@@ -23,8 +23,8 @@ class PredictionFile(Protocol):
 
     suffix: str
 
-    def __init__(self, path: Path, schema: pa.Schema | None, description: dict[str, Any]) -> None:
-        """Opens a file; `schema` is that of the input's own columns."""
+    def __init__(self, path: Path, schema: pa.Schema | None, module: Any) -> None:
+        """Opens a file; `schema` is that of the input's own columns, the module is whose predictions they are."""
 
     def write(self, rows: list[Row]) -> None:
         """Appends rows."""
@@ -40,8 +40,8 @@ class PredictionFile(Protocol):
 class _Text:
     """A text file; those of all processes lie end to end."""
 
-    def __init__(self, path: Path, schema: pa.Schema | None, description: dict[str, Any]) -> None:
-        self.file, self.description = path.open("w", encoding="utf-8"), description
+    def __init__(self, path: Path, schema: pa.Schema | None, module: Any) -> None:
+        self.file, self.module = path.open("w", encoding="utf-8"), module
 
     def close(self) -> None:
         """Ends the file."""
@@ -80,16 +80,14 @@ class PlainText(_Text):
         Raises:
             UserError: the rows have no text, or several of which none is the best.
         """
+        name = getattr(self.module, "predicted_text", "prediction")
         for row in rows:
-            # the row's own columns come first
-            text = next((row[name] for name in reversed(row) if name in WRITTEN and isinstance(row[name], str)), None)
-            if text is None:
+            text = row.get(name)
+            if not isinstance(text, str):
                 raise UserError(f"predictions as txt need one text a row, but rows have {list(row)}: use jsonl")
             self.file.write(text.translate(ESCAPES) + "\n")
 
 
-WRITTEN = ("prediction", "generated_text", "answer")
-"""What a task calls the text that it writes."""
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 
 
@@ -112,8 +110,9 @@ class Conll(_Text):
                 raise UserError(
                     f"predictions as conll need tagged words, but rows have {list(row)}: use jsonl or parquet"
                 )
-            words = row.get("words") or row[self.description["text_column"]]
-            own = row.get(self.description["tag_column"])
+            columns_of = self.module.description
+            words = row.get("words") or row[columns_of["text_column"]]
+            own = row.get(columns_of["tag_column"])
             columns = [words, own, row["predicted_tags"]] if _are_tags(own, words) else [words, row["predicted_tags"]]
             if row.get("opens_document"):
                 self.file.write("\t".join(["-DOCSTART-", *["O"] * (len(columns) - 1)]) + "\n\n")
@@ -136,7 +135,7 @@ class Parquet:
 
     suffix = "parquet"
 
-    def __init__(self, path: Path, schema: pa.Schema | None, description: dict[str, Any]) -> None:
+    def __init__(self, path: Path, schema: pa.Schema | None, module: Any) -> None:
         self.path, self.inputs = path, schema
         self.writer: pq.ParquetWriter | None = None
         self.waiting: list[Row] = []
@@ -207,7 +206,7 @@ class Vectors:
 
     suffix = "npy"
 
-    def __init__(self, path: Path, schema: pa.Schema | None, description: dict[str, Any]) -> None:
+    def __init__(self, path: Path, schema: pa.Schema | None, module: Any) -> None:
         self.file = path.open("wb")
 
     def write(self, rows: list[Row]) -> None:

@@ -50,7 +50,7 @@ class PredictionWriter(RunCallback):
             path.parent.mkdir(parents=True, exist_ok=True)
             sets = getattr(getattr(trainer, "datamodule", None), "features", {}).get("predict", {})
             schema = list(sets.values())[dataloader_idx].info.features.arrow_schema if sets else None
-            self._open[dataloader_idx] = KINDS[self.format](path, schema, getattr(pl_module, "description", {}))
+            self._open[dataloader_idx] = KINDS[self.format](path, schema, pl_module)
         self._open[dataloader_idx].write(outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -31,6 +31,9 @@ class TransformerModule(EvaluatingModule, AdamWModule, BuiltModule, StepwiseRand
     card_example: str = ""
     """How the exported folder is used, for the model card; by default, how it is opened."""
 
+    predicted_text: str = "prediction"
+    """What predictions call the text that they are, where they are one: `txt` files hold it alone."""
+
     # What a task writes
 
     def progress(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:

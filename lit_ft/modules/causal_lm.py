@@ -42,6 +42,7 @@ class CausalLMModule(GeneratingModule):
     pipeline_tag = "text-generation"
     length_option = "block_size"
     """What the data call the most tokens of a row."""
+    predicted_text = "generated_text"
     card_example = """from transformers import pipeline
 
 write = pipeline("text-generation", "this/folder")
@@ -119,7 +120,7 @@ write("The beginning of a text", max_new_tokens=50)"""
     def predict_parts(self, batch: Batch) -> list[Part]:
         """Goes on from each prompt; see the base."""
         texts = self.generate({name: batch[name] for name in ("input_ids", "attention_mask")})
-        return [{"generated_text": each[0] if len(each) == 1 else each} for each in texts]
+        return [{self.predicted_text: each[0] if len(each) == 1 else each} for each in texts]
 
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns what was generated; see the base."""

@@ -5,7 +5,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from lit_ft.data.batching.merging import Part
 from lit_ft.modules.base import Batch
 from lit_ft.modules.language_modeling import LabelledStates
 from lit_ft.modules.replying import ReplyingModule
@@ -29,6 +28,8 @@ class InstructionTuningModule(ReplyingModule):
         neftune_noise_alpha: strength of the noise on embeddings while training (NEFTune): 5 to 15, 0 = none.
         kwargs: options of `CausalLMModule`; `sample_prompts` are what users say, each a conversation of its own.
     """
+
+    predicted_text = "reply"
 
     def __init__(
         self,
@@ -57,7 +58,3 @@ class InstructionTuningModule(ReplyingModule):
         weights = (1 / tokens.clamp(min=1))[sequence]
         total = token_loss(self.halves, outputs.hidden, outputs.targets, weights=weights)
         return total, (tokens > 0).sum().float()
-
-    def predict_parts(self, batch: Any) -> list[Part]:
-        """Replies to each conversation; see the base."""
-        return [{"reply": each["generated_text"]} for each in super().predict_parts(batch)]

@@ -46,6 +46,7 @@ predictor = load_predictor("this/folder")
 predictor({"question": "Who wrote it?", "context": "It was written by Mary Shelley."})"""
     monitor = "val_f1"
     monitor_mode = "max"
+    predicted_text = "answer"
     label_keys = ("start_positions", "end_positions")
     extra_keys = KEYS_OF_WINDOWS
 

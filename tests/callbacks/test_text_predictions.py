@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lit_ft import CausalLMModule, InstructionTuningModule, QuestionAnsweringModule, TranslationModule
 from lit_ft.callbacks.prediction_files import PlainText
 from lit_ft.cli import main
 from lit_ft.errors import UserError
@@ -23,8 +25,7 @@ def read_back(line: str) -> str:
 
 def test_line_ends_and_backslashes_can_be_read_back(tmp_path: Path) -> None:
     for number, part in enumerate((TEXTS[:3], TEXTS[3:])):
-        file = PlainText(tmp_path / f"{number}", None, {})
-        # a column of the row's own comes first, and is not what was written
+        file = PlainText(tmp_path / f"{number}", None, None)  # a module that does not say what it calls a text
         file.write([{"answer": "own", "text": "own", "prediction": text, "score": 0.5} for text in part])
         file.close()
     PlainText.join([tmp_path / "0", tmp_path / "1"], tmp_path / "whole.txt")
@@ -34,10 +35,27 @@ def test_line_ends_and_backslashes_can_be_read_back(tmp_path: Path) -> None:
     assert lines[1] == "two\\nlines"
 
 
-@pytest.mark.parametrize("row", [{"predicted_label": "x", "scores": {}}, {"generated_text": ["one", "two"]}])
+@pytest.mark.parametrize("row", [{"predicted_label": "x", "scores": {}}, {"prediction": ["one", "two"]}])
 def test_rows_without_one_text(row: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"need one text a row, but rows have .*{next(iter(row))}.*use jsonl"):
-        PlainText(tmp_path / "x", None, {}).write([row])
+        PlainText(tmp_path / "x", None, None).write([row])
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (TranslationModule, "prediction"),
+        (CausalLMModule, "generated_text"),
+        (InstructionTuningModule, "reply"),
+        (QuestionAnsweringModule, "answer"),
+    ],
+)
+def test_each_task_says_what_it_calls_its_text(module: Any, name: str, tmp_path: Path) -> None:
+    own = dict.fromkeys(("prediction", "generated_text", "answer", "reply"), "a column of the row's own")
+    file = PlainText(tmp_path / "x", None, module)
+    file.write([{**own, name: "written"}])
+    file.close()
+    assert (tmp_path / "x").read_text() == "written\n"
 
 
 def test_texts_of_a_run_are_the_best_of_each_row(tmp_path: Path) -> None:

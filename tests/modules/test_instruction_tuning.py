@@ -168,12 +168,16 @@ def test_from_yaml_to_replies(model: str, tmp_path: Path, capsys: pytest.Capture
     samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
     assert {each["prompt"] for each in samples} == {"where is my order"}
     write_rows(tmp_path / "ask.jsonl", [{"messages": conversation(60)[:1]}, {"messages": conversation(61, 2)}])
-    cli.main([
-        "predict", f"--ckpt_path={run}", f"--data.predict_file={tmp_path / 'ask.jsonl'}",
-        f"--trainer.default_root_dir={tmp_path / 'runs'}", "--trainer.accelerator=cpu",
-    ])  # fmt: skip
+    for kind in ("jsonl", "txt"):
+        cli.main([
+            "predict", f"--ckpt_path={run}", f"--data.predict_file={tmp_path / 'ask.jsonl'}",
+            f"--trainer.default_root_dir={tmp_path / 'runs'}", "--trainer.accelerator=cpu",
+            f"--predictions.format={kind}",
+        ])  # fmt: skip
     (path,) = (run / "predictions").glob("*.jsonl")
     predicted = [json.loads(line) for line in path.read_text().splitlines()]
+    texts = path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+    assert texts == [row["reply"].replace("\\", r"\\").replace("\n", r"\n").replace("\r", r"\r") for row in predicted]
     assert [set(row) >= {"messages", "reply"} for row in predicted] == [True, True]
     config = json.loads((run / "hf" / "generation_config.json").read_text())
     reply = pipeline("text-generation", str(run / "hf"))
