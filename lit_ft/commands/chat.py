@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase, TextStreamer
@@ -11,9 +12,12 @@ from transformers import PreTrainedTokenizerBase, TextStreamer
 from lit_ft.data.chats.encoding import ChatEncoder, read_template
 from lit_ft.data.chats.formats import Conversation, Message
 from lit_ft.data.chats.rendering import ChatRenderer
+from lit_ft.data.features.ragged import Array
 from lit_ft.errors import UserError
 from lit_ft.modules import CausalLMModule
 from lit_ft.ops.building.positions import longest_input
+from lit_ft.ops.decoding.generation import end_with
+from lit_ft.ops.decoding.prompts import check_room
 from lit_ft.screen import quiet, speak
 
 HELP = "an empty line or /exit ends it, /new begins anew"
@@ -40,6 +44,9 @@ class Chat:
         options: of `generate`.
         system: a system message to begin with.
         template: a chat template instead of the tokenizer's.
+
+    Raises:
+        UserError: `max_new_tokens` leaves no room for a message.
     """
 
     def __init__(
@@ -52,7 +59,10 @@ class Chat:
         self.begin: list[Message] = [{"role": "system", "content": system}] if system else []
         self.messages = list(self.begin)
         most = longest_input(self.model.config, self.tokenizer)
-        self.room = None if most is None else most - int(options["max_new_tokens"])
+        new = int(options["max_new_tokens"])
+        self.room = None if most is None else most - new
+        check_room(np.ones(1, np.int64), self.room, new)
+        self.ends = end_with(self.model, self.encoder.end_of_reply())
 
     @torch.inference_mode()
     def reply(self, text: str, console: Console) -> str:
@@ -62,7 +72,7 @@ class Chat:
             UserError: not even this message fits.
         """
         self.messages.append({"role": "user", "content": text})
-        while len(ids := self.encoder.prompts([Conversation(tuple(self.messages))])[0]) > (self.room or len(ids)):
+        while not self._fit(ids := self.encoder.prompts([Conversation(tuple(self.messages))])[0]):
             first = len(self.begin)
             if len(self.messages) <= first + 1:
                 raise UserError(f"a message of {len(ids)} tokens is longer than the {self.room} that the model takes")
@@ -70,15 +80,15 @@ class Chat:
             console.print("(the oldest turn is forgotten: all of them are more than the model takes)", style="dim")
         prompt = torch.from_numpy(ids)[None].to(self.model.device)
         screen = _Screen(self.tokenizer, console)
-        end = self.encoder.end_of_reply()
-        known = self.model.generation_config.eos_token_id
-        ends = {*(known if isinstance(known, list) else [known]), end} - {None}
         self.model.generate(
-            prompt, attention_mask=torch.ones_like(prompt), streamer=screen, eos_token_id=sorted(ends) or None,
-            pad_token_id=self.tokenizer.pad_token_id or next(iter(ends), 0), **self.options,
+            prompt, attention_mask=torch.ones_like(prompt), streamer=screen,
+            pad_token_id=self.tokenizer.pad_token_id or next(iter(self.ends), 0), **self.options,
         )  # type: ignore[operator]  # fmt: skip
         self.messages.append({"role": "assistant", "content": screen.text})
         return screen.text
+
+    def _fit(self, ids: Array) -> bool:
+        return self.room is None or len(ids) <= self.room
 
     def forget(self) -> None:
         """Begins anew."""
@@ -92,7 +102,7 @@ def chat(arguments: list[str] | None = None) -> None:
         arguments: the words after `chat`, those of the command line by default.
 
     Raises:
-        UserError: no model, or one without a chat template.
+        UserError: no model, or one without a chat template, or without room for a message.
     """
     options = parser().parse_args(sys.argv[2:] if arguments is None else arguments)
     quiet()

@@ -6,6 +6,7 @@ from lit_ft.data.chats.encoding import ChatEncoder
 from lit_ft.data.chats.formats import Conversation
 from lit_ft.data.chats.rendering import ChatRenderer
 from lit_ft.modules.causal_lm import CausalLMModule
+from lit_ft.ops.decoding.generation import end_with
 
 
 class ReplyingModule(CausalLMModule):
@@ -26,11 +27,8 @@ reply([{"role": "user", "content": "A question"}], max_new_tokens=200)"""
 
     def build(self) -> PreTrainedModel:
         """Builds the model, which ends its replies as the chat template does; see the base."""
-        model, end = super().build(), self.description.get("end_of_reply")
-        known = model.generation_config.eos_token_id
-        ends = known if isinstance(known, list) else [] if known is None else [known]
-        if end is not None and end not in ends:
-            model.generation_config.eos_token_id = [*ends, end]
+        model = super().build()
+        end_with(model, self.description.get("end_of_reply"))
         return model
 
     def prompt_tokens(self, prompt: str) -> list[int]:

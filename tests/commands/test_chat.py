@@ -67,6 +67,13 @@ def test_what_is_too_long(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         talk(words, ["where is my order " * 90], monkeypatch)
 
 
+@pytest.mark.parametrize("new", [160, 161])
+def test_replies_that_leave_no_room(folder: Path, new: int) -> None:
+    # the tiny model has 160 positions
+    with pytest.raises(UserError, match=rf"max_new_tokens {new} leaves no room .* model's 160 positions: lower it"):
+        chat(["--model", str(folder), "--max_new_tokens", str(new)])
+
+
 def test_what_is_no_chat_model(tmp_path: Path) -> None:
     plain = make_tiny_model("llama", tmp_path / "llama")
     with pytest.raises(UserError, match="no chat template: set chat_template"):

@@ -63,6 +63,15 @@ def length_options(options: dict[str, Any], own: GenerationConfig | None = None)
     return {"max_new_tokens": NEW_TOKENS, **said}
 
 
+def end_with(model: PreTrainedModel, token: int | None) -> list[int]:
+    """Lets a token end what a model generates, beside those that do already; returns all of them."""
+    known: Any = model.generation_config.eos_token_id
+    ends = known if isinstance(known, list) else [] if known is None else [known]
+    if token is not None and token not in ends:
+        ends = model.generation_config.eos_token_id = [*ends, token]
+    return ends
+
+
 def chosen_tokens(ids: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor]:
     """Returns which generated tokens are part of a text, its end included, and which of them the model chose.
 
