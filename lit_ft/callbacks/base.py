@@ -24,6 +24,15 @@ class RunCallback(Callback):
         self.run = run_folder(trainer)
 
 
+def sets_before(path: Path, sets: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns what earlier stages wrote about a run's sets, but for those that are written anew; empty = nothing."""
+    if not path.is_file():
+        return {}
+    before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    now = {(one["split"], one["name"]) for one in sets}
+    return {**before, "sets": [one for one in before["sets"] if (one["split"], one["name"]) not in now]}
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes plain values, whole or not at all."""
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False))

@@ -1,12 +1,11 @@
 """`data_report.json` in the run folder: what was found in the rows, and what was done about it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
-from lit_ft.callbacks.base import RunCallback, write_json
+from lit_ft.callbacks.base import RunCallback, sets_before, write_json
 
 NAME = "data_report.json"
 
@@ -24,10 +23,8 @@ class DataReport(RunCallback):
 
 
 def _write(path: Path, report: dict[str, Any]) -> None:
-    if path.exists():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        now = {(one["split"], one["name"]) for one in report["sets"]}
-        others = [one for one in earlier["sets"] if (one["split"], one["name"]) not in now]
-        meaning = {**earlier["meaning"], **report["meaning"]}
-        report = {**report, "meaning": meaning, "sets": [*others, *report["sets"]]}
+    before = sets_before(path, report["sets"])
+    if before:
+        meaning = {**before["meaning"], **report["meaning"]}
+        report = {**report, "meaning": meaning, "sets": [*before["sets"], *report["sets"]]}
     write_json(path, report)

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from lit_ft.callbacks.run_logger import place
 from lit_ft.data.viewing.row_views import RowView, one_row
 from lit_ft.metrics.binned import CalibrationError
 from lit_ft.metrics.starting_afresh import reset
+from lit_ft.pages.run_files import evaluation_file
 
 WORST = 20
 """Rows that are named."""
@@ -126,7 +126,7 @@ class EvaluationRecord(RunCallback):
         if trainer.state.fn == "validate":
             self._write(trainer, pl_module, "val", self.last)
         elif self.run is not None and trainer.is_global_zero:  # of an earlier fit: other weights are the best by now
-            _path(self.run, "val").unlink(missing_ok=True)
+            (self.run / evaluation_file("val")).unlink(missing_ok=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Records the best validation."""
@@ -179,7 +179,8 @@ class EvaluationRecord(RunCallback):
                 entry["reliability"] = record.reliability
             made.append(entry)
         if made and trainer.is_global_zero:
-            write_json(_path(self.run, stage), {**evaluated.place, "metrics": evaluated.metrics, "sets": made})
+            found = {**evaluated.place, "metrics": evaluated.metrics, "sets": made}
+            write_json(self.run / evaluation_file(stage), found)
         self.last, self.best = Evaluated(), Evaluated()
 
 
@@ -218,10 +219,6 @@ def reliability(metrics: Any) -> list[list[float]]:
     inner = metrics.values() if isinstance(metrics, Mapping | MetricCollection) else metrics
     found = [reliability(each) for each in inner] if isinstance(inner, Iterable) else []
     return next((each for each in found if each), [])
-
-
-def _path(run: Path, stage: str) -> Path:
-    return run / f"evaluation.{stage}.json"
 
 
 def _gathered(trainer: Trainer, record: SetRecord) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from lit_ft.callbacks.base import RunCallback, write_json
+from lit_ft.callbacks.base import RunCallback, sets_before, write_json
 from lit_ft.callbacks.logger_files import tell_options
 from lit_ft.callbacks.run_logger import RunLogger, place
+from lit_ft.pages.run_files import RECORD, SUMMARY
 
-NAME, SUMMARY = "run.json", "data_summary.json"
 PACKAGES = ("lit_ft", "torch", "lightning", "transformers", "datasets", "tokenizers", "torchmetrics", "peft")
 
 
@@ -42,7 +42,7 @@ class RunRecord(RunCallback):
             "machine": machine(trainer),
         }
         commands = [*read_commands(self.run), entry]
-        write_json(self.run / NAME, {"commands": commands, "versions": versions()})
+        write_json(self.run / RECORD, {"commands": commands, "versions": versions()})
         data: Any = getattr(trainer, "datamodule", None)
         if trainer.state.fn == "fit":
             wings = {"model": pl_module.hparams, "data": getattr(data, "hparams", {}), "trainer": _told(trainer)}
@@ -69,12 +69,12 @@ class RunRecord(RunCallback):
             ended = datetime.now(UTC).isoformat(timespec="seconds")
             seconds = round(time.time() - self.began, 1)
             commands[-1] |= {"ended": ended, "seconds": seconds, "status": status, **place(trainer)}
-            write_json(self.run / NAME, {"commands": commands, "versions": versions()})
+            write_json(self.run / RECORD, {"commands": commands, "versions": versions()})
 
 
 def read_commands(run: Path) -> list[dict[str, Any]]:
     """Returns what was noted of the commands of a run; empty where nothing was."""
-    path = run / NAME
+    path = run / RECORD
     return json.loads(path.read_text(encoding="utf-8"))["commands"] if path.is_file() else []  # type: ignore[no-any-return]
 
 
@@ -110,19 +110,17 @@ def _told(trainer: Trainer) -> dict[str, Any]:
 
 def _add_summary(path: Path, summary: dict[str, Any]) -> None:
     """Writes what the sets of a stage hold; those of other stages stay."""
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        now = {(one["split"], one["name"]) for one in summary["sets"]}
-        others = [one for one in before["sets"] if (one["split"], one["name"]) not in now]
+    before = sets_before(path, summary["sets"])
+    if before:
         known = {finding["what"] for finding in summary["findings"]}
-        splits = {one["split"] for one in others}
+        splits = {one["split"] for one in before["sets"]}
         kept = [
             each
             for each in before["findings"]
             if each["what"] not in known and each["what"].partition(":")[0].partition("/")[0] in splits
         ]
         summary = {
-            "sets": [*others, *summary["sets"]],
+            "sets": [*before["sets"], *summary["sets"]],
             "batches": summary["batches"] or before["batches"],
             "findings": [*kept, *summary["findings"]],
         }

@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 
 from lit_ft.callbacks.base import RunCallback
+from lit_ft.pages.run_files import SAMPLES
 
 log = logging.getLogger("lit_ft")
 
@@ -25,6 +26,6 @@ class Samples(RunCallback):
         for sample in samples:
             log.info(f"step {trainer.global_step}: {sample['prompt']!r} -> {sample['generated_text']!r}")
         if samples and self.run is not None:
-            with (self.run / "samples.jsonl").open("a", encoding="utf-8") as file:
+            with (self.run / SAMPLES).open("a", encoding="utf-8") as file:
                 for sample in samples:
                     file.write(json.dumps({"step": trainer.global_step, **sample}, ensure_ascii=False) + "\n")

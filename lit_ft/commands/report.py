@@ -11,6 +11,7 @@ from rich.table import Table
 from lit_ft.errors import UserError
 from lit_ft.pages.comparison import metrics_of, names_of, options_of, page
 from lit_ft.pages.report import METRIC_COLUMNS, metric_rows
+from lit_ft.pages.run_files import CONFIG, METRICS, RECORD
 from lit_ft.pages.write import PAGE, write_report
 
 
@@ -44,10 +45,10 @@ def _folder(name: str) -> Path:
     folder = Path(name)
     if not folder.is_dir():
         raise UserError(f"{name}: no such folder; name that of a run, such as runs/version_0")
-    if not any((folder / file).is_file() for file in ("metrics.csv", "config.yaml", "run.json")):
+    if not any((folder / file).is_file() for file in (METRICS, CONFIG, RECORD)):
         runs = sorted(path.name for path in folder.glob("version_*"))
         hint = f"; runs in it: {', '.join(runs)}" if runs else ""
-        raise UserError(f"{name}: no run has left anything here (metrics.csv, config.yaml){hint}")
+        raise UserError(f"{name}: no run has left anything here ({METRICS}, {CONFIG}){hint}")
     return folder
 
 

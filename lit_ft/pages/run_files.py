@@ -10,6 +10,9 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+CONFIG, METRICS, RECORD = "config.yaml", "metrics.csv", "run.json"
+SUMMARY, SAMPLES = "data_summary.json", "samples.jsonl"
+"""What the files are called; what writes them takes the names from here."""
 Series = list[tuple[int, float]]
 """Step and value."""
 STAGES = ("val", "test")
@@ -94,6 +97,11 @@ class RunFiles:
         return None
 
 
+def evaluation_file(stage: str) -> str:
+    """Returns what the record of an evaluation is called."""
+    return f"evaluation.{stage}.json"
+
+
 def in_order(metrics: Iterable[str]) -> list[str]:
     """Returns names of metrics, those of tests first."""
     return sorted(metrics, key=lambda name: (not name.startswith("test_"), name))
@@ -101,17 +109,17 @@ def in_order(metrics: Iterable[str]) -> list[str]:
 
 def read_run(folder: Path) -> RunFiles:
     """Reads a run's folder; what is not there is empty."""
-    record = _json(folder / "run.json", {})
-    config = folder / "config.yaml"
+    record = _json(folder / RECORD, {})
+    config = folder / CONFIG
     return RunFiles(
         folder,
-        read_metrics(folder / "metrics.csv"),
+        read_metrics(folder / METRICS),
         record.get("commands", []),
         record.get("versions", {}),
         yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {},
-        {stage: found for stage in STAGES if (found := _json(folder / f"evaluation.{stage}.json", None))},
-        _lines(folder / "samples.jsonl"),
-        _json(folder / "data_summary.json", {}),
+        {stage: found for stage in STAGES if (found := _json(folder / evaluation_file(stage), None))},
+        _lines(folder / SAMPLES),
+        _json(folder / SUMMARY, {}),
     )
 
 
