@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForQuestionAnswering
+from transformers import AutoModelForQuestionAnswering, PreTrainedModel
 
 from lit_ft.data.batching.merging import Part
 from lit_ft.data.batching.parts import taken_apart
@@ -17,6 +17,7 @@ from lit_ft.metrics.question_types import question_type
 from lit_ft.modules.base import Batch, Description, TransformerModule
 from lit_ft.ops.decoding.answering import KEYS_OF_WINDOWS, Candidates, candidates_of
 from lit_ft.ops.decoding.spans import span_loss
+from lit_ft.ops.decoding.thresholds import check_threshold, threshold_of
 from lit_ft.ranges import AT_LEAST_ONE, check_ranges
 
 
@@ -61,15 +62,18 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
     ) -> None:
         super().__init__(**kwargs)
         check_ranges(self.hparams, {"n_best_size": AT_LEAST_ONE, "max_answer_length": AT_LEAST_ONE})
-        if isinstance(null_score_diff_threshold, str) and null_score_diff_threshold != "auto":
-            raise UserError(f"null_score_diff_threshold is {null_score_diff_threshold!r}; it must be a number or auto")
+        check_threshold("null_score_diff_threshold", null_score_diff_threshold)
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
-        """Notes in the configuration that there may be no answer, and when."""
-        if not self._may_be_null(description):
-            return {}
-        threshold = self._threshold(self.source.config())
-        return {"version_2_with_negative": True, "null_score_diff_threshold": threshold}
+        """Notes in the configuration that there may be no answer; see the base."""
+        return {"version_2_with_negative": True} if self._may_be_null(description) else {}
+
+    def build(self) -> PreTrainedModel:
+        """Builds the model, and notes in its configuration when there is no answer; see the base."""
+        model = super().build()
+        if self._may_be_null(self.description):
+            model.config.null_score_diff_threshold = self.threshold  # also of a checkpoint: the option wins
+        return model
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over the tokens of each row; see the base."""
@@ -160,15 +164,12 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
     def threshold(self) -> float:
         """How much the score of no answer has to be above that of the best one; it lives in the configuration."""
         assert self.model is not None
-        return self._threshold(self.model.config)
+        given = self.hparams["null_score_diff_threshold"]
+        return threshold_of(given, self.model.config, "null_score_diff_threshold", 0.0)
 
     @property
     def _known_threshold(self) -> float | None:
         return self.threshold if self._may_be_null(self.description) else None
-
-    def _threshold(self, config: Any) -> float:
-        given = self.hparams["null_score_diff_threshold"]
-        return float(given if isinstance(given, int | float) else getattr(config, "null_score_diff_threshold", 0.0))
 
     def _may_be_null(self, description: Description) -> bool:
         if self.hparams["version_2_with_negative"] is not None:

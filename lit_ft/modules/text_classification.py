@@ -17,6 +17,7 @@ from lit_ft.modules.labelled import LabelledModule
 from lit_ft.ops.building.head_init import name_head
 from lit_ft.ops.building.models import HEADS, padding_config, pretrained_problem_type
 from lit_ft.ops.decoding.labels import in_words, probabilities, written
+from lit_ft.ops.decoding.thresholds import check_threshold, threshold_of
 from lit_ft.ops.losses.classification import classification_loss, load_loss, row_losses, weights_of_classes
 
 log = logging.getLogger("lit_ft")
@@ -65,6 +66,7 @@ classify("a text", truncation=True)"""
             )
         if head_init not in (None, "label_names"):
             raise UserError(f"head_init is {head_init!r}; label_names is all there is")
+        check_threshold("threshold", threshold)
         self._own_loss = load_loss(loss)
         self.register_buffer("_class_weights", None, persistent=False)
 
@@ -91,18 +93,16 @@ classify("a text", truncation=True)"""
             raise UserError("head_init: label_names needs labels, but problem_type is regression")
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
-        """Adds the problem type, and the threshold of several labels; see the base."""
-        values = super().config_kwargs(description)
-        config, kind = self.source.config(), description["problem_type"]
-        values |= {"problem_type": HEADS[kind], **padding_config(config, self.tokenizer)}
-        if kind == "multi_label":
-            given, found = self.hparams["threshold"], getattr(config, "classification_threshold", 0.5)  # of an export
-            values["classification_threshold"] = found if given == "auto" else given
-        return values
+        """Adds the problem type; see the base."""
+        padding = padding_config(self.source.config(), self.tokenizer)
+        names = super().config_kwargs(description)
+        return {**names, "problem_type": HEADS[description["problem_type"]], **padding}
 
     def build(self) -> PreTrainedModel:
-        """Builds the model, and begins its head with the labels' names, if so asked; see the base."""
+        """Builds the model with its threshold; begins its head with the labels' names, if so asked; see the base."""
         model = super().build()
+        if self.description.get("problem_type") == "multi_label":
+            model.config.classification_threshold = self.threshold  # also of a checkpoint: the option wins
         if self.hparams["head_init"] and self.hf_config is None:
             assert self.tokenizer is not None
             loaded = {name.removeprefix("model.") for name in self.pretrained_weights}
@@ -119,7 +119,7 @@ classify("a text", truncation=True)"""
     def threshold(self) -> float:
         """Probability from which a label counts as predicted (multi-label); it lives in the model's configuration."""
         assert self.model is not None
-        return float(self.model.config.classification_threshold)
+        return threshold_of(self.hparams["threshold"], self.model.config, "classification_threshold", 0.5)
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy, binary cross-entropy or squared error; see the base."""

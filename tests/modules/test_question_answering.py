@@ -398,6 +398,11 @@ def test_the_threshold_of_a_pretrained_model_stays(asked: Callable[[str], str], 
         assert built.null_score_diff_threshold == module.threshold == expected
         assert built.version_2_with_negative
         assert len(module.metric_names({})) == 10
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    module = QuestionAnsweringModule(model_name_or_path=str(tmp_path), null_score_diff_threshold=3.0)
+    module.restore(checkpoint["lit_ft"])
+    assert module.build().config.null_score_diff_threshold == module.threshold == 3.0  # of the folder to be exported
 
 
 def test_contexts_of_few_tokens_are_answered(asked: Callable[[str], str], trainer: Fit) -> None:

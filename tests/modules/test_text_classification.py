@@ -1,5 +1,6 @@
 """TextClassificationModule end to end on tiny real models: every option does what it says."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,30 @@ def test_multi_label_with_the_threshold_found_and_kept(tiny: Callable[..., str],
     assert tested["test_threshold"] == pytest.approx(threshold)
     assert tested["test_f1_micro"] == pytest.approx(f1_score(truth[:20], scores[:20] >= threshold, average="micro"))
     assert {row["label"] for row in module.label_table("test")[0]} == set("aeiz")
+
+
+def test_a_threshold_given_beside_a_checkpoint_is_used_and_exported(tiny: Callable[..., str], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"label_names": ["a", "b"], "problem_type": "multi_label"}
+    trained = TextClassificationModule(model_name_or_path=tiny(), **options)
+    trained.build().config.classification_threshold = 0.5  # as found in training
+    checkpoint: dict[str, Any] = {"state_dict": trained.state_dict()}
+    trained.on_save_checkpoint(checkpoint)
+    for given, expected, said in (("auto", 0.5, ["a"]), (0.9, 0.9, []), (0.1, 0.1, ["a", "b"])):
+        module = TextClassificationModule(model_name_or_path=tiny(), threshold=given, **options)
+        module.restore(checkpoint["lit_ft"])
+        module.build().save_pretrained(tmp_path)
+        row = {"logits": torch.tensor([1.0, -1.0]), "label": torch.tensor([1, 0])}  # probabilities 0.73 and 0.27
+        assert module.prediction(row)["predicted_labels"] == said
+        scores = module.metrics(module.description, "test")
+        module.update(scores, [row])
+        assert float(scores.compute()["subset_accuracy"]) == (said == ["a"])
+        exported = json.loads((tmp_path / "config.json").read_text())
+        assert exported["classification_threshold"] == module.threshold == expected
+
+
+def test_a_threshold_is_a_number_or_auto() -> None:
+    with pytest.raises(UserError, match="threshold is 'best'; it must be a number or auto"):
+        TextClassificationModule(threshold="best")  # type: ignore[arg-type]
 
 
 def test_windows_are_averaged(headed: str, trainer: Fit) -> None:
