@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Description, TransformerModule
 from lit_ft.ops.building.models import check_head, head_of, label_config, pretrained_labels
+from lit_ft.ranges import BELOW_ONE, check_ranges
 
 
 class LabelledModule(TransformerModule):
@@ -23,6 +24,7 @@ class LabelledModule(TransformerModule):
         self, *, label_names: list[str] | None = None, label_smoothing_factor: float = 0.0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        check_ranges(self.hparams, {"label_smoothing_factor": BELOW_ONE})
         if label_names is not None:
             self.description = self.describe_names(label_names, None)
 

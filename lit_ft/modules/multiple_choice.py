@@ -14,6 +14,7 @@ from lit_ft.metrics.binned import CalibrationError
 from lit_ft.metrics.multiple_choice import ChoiceAccuracy, accuracy_names
 from lit_ft.modules.base import Batch, Description, TransformerModule
 from lit_ft.ops.losses.classification import choice_loss, labelled, score_losses
+from lit_ft.ranges import BELOW_ONE, check_ranges
 
 
 class MultipleChoiceModule(TransformerModule):
@@ -40,6 +41,7 @@ with torch.no_grad():
 
     def __init__(self, *, label_smoothing_factor: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        check_ranges(self.hparams, {"label_smoothing_factor": BELOW_ONE})
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Nothing: a choice has one score, whatever their number."""

@@ -1,4 +1,4 @@
-"""The values that options of AdamW, of its schedule and of losses can take."""
+"""The values that options of AdamW and of its schedule can take."""
 
 from lit_ft.ranges import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Range
 
@@ -12,5 +12,4 @@ RANGES: dict[str, Range] = {
     "warmup_ratio": SHARE,
     "layerwise_lr_decay": (POSITIVE[0], 1.0),
     "loraplus_lr_ratio": POSITIVE,
-    "label_smoothing_factor": SHARE,
 }

@@ -156,8 +156,8 @@ def test_choice_loss_leaves_out_what_is_not_there() -> None:
         assert bool(gradient.isfinite().all())
         assert gradient[0, 2] == 0
         assert bool((gradient[2] == 0).all())
-    with pytest.raises(UserError, match="label_smoothing_factor is 2"):
-        MultipleChoiceModule(label_smoothing_factor=2)
+    with pytest.raises(UserError, match=r"label_smoothing_factor is 1.0; it must be at least 0 and below 1"):
+        MultipleChoiceModule(label_smoothing_factor=1.0)
 
 
 def test_scores_and_predictions_are_those_of_each_row_alone(chooser: str, trainer: Fit) -> None:

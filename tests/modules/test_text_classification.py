@@ -172,9 +172,13 @@ def test_a_threshold_given_beside_a_checkpoint_is_used_and_exported(tiny: Callab
         assert exported["classification_threshold"] == module.threshold == expected
 
 
-def test_a_threshold_is_a_number_or_auto() -> None:
-    with pytest.raises(UserError, match="threshold is 'best'; it must be a number or auto"):
-        TextClassificationModule(threshold="best")  # type: ignore[arg-type]
+@pytest.mark.parametrize(("options", "message"), [
+    ({"threshold": "best"}, "threshold is 'best'; it must be a number or auto"),
+    ({"label_smoothing_factor": 1.0}, "label_smoothing_factor is 1.0; it must be at least 0 and below 1"),
+])  # fmt: skip
+def test_options_out_of_range_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TextClassificationModule(**options)
 
 
 def test_windows_are_averaged(headed: str, trainer: Fit) -> None:

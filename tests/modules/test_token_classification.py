@@ -243,7 +243,7 @@ def test_batches_of_somebody_elses_loader(tagger: str, trainer: Callable[..., Tr
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"label_smoothing_factor": 2.0}, "label_smoothing_factor is 2.0"),
+    ({"label_smoothing_factor": 1.0}, "label_smoothing_factor is 1.0; it must be at least 0 and below 1"),
     ({"constrained_decoding": True, "label_names": ["NOUN", "VERB"]}, "constrained_decoding: plain tags have no"),
 ])  # fmt: skip
 def test_what_does_not_go_together(

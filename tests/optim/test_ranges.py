@@ -19,7 +19,6 @@ from lit_ft.ranges import AT_LEAST_ONE, BELOW_ONE_HALF, POSITIVE, check_choice, 
         ("adam_beta2", 1.0, r"adam_beta2 is 1.0; it must be at least 0 and below 1"),
         ("warmup_ratio", 1.5, r"warmup_ratio is 1.5; it must be at least 0 and at most 1"),
         ("layerwise_lr_decay", 0.0, r"layerwise_lr_decay is 0.0; it must be above 0 and at most 1"),
-        ("label_smoothing_factor", 2.0, r"label_smoothing_factor is 2.0; it must be at least 0 and at most 1"),
     ],
 )
 def test_out_of_range(name: str, value: float, message: str) -> None:
