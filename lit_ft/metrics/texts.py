@@ -69,7 +69,12 @@ class TextScores:
     Args:
         chosen: what `check_text_metrics` returned.
         device: where the metrics live.
+
+    Attributes:
+        seen: whether there has been a text, also before they were emptied.
     """
+
+    seen = False
 
     def __init__(self, chosen: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
         self.metrics: list[Metric] = [TEXT_METRICS[name](**options).to(device) for name, options in chosen.items()]
@@ -81,6 +86,7 @@ class TextScores:
     def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds rows with `prediction`, `references` and `length`."""
         found = [[row[name] for row in rows] for name in ("prediction", "references", "length")]
+        self.seen |= bool(rows)
         for metric in self.metrics if rows else ():
             metric.update(*found)
 

@@ -47,7 +47,7 @@ def check_metrics(module: Any, computed: Collection[str], named: Collection[str]
     Raises:
         UserError: it does not; where nothing was generated, metrics may be left out.
     """
-    missing = set() if getattr(module, "leaves_metrics_out", False) else {*named} - {*computed}
+    missing = set() if module.leaves_metrics_out else {*named} - {*computed}
     if missing or {*computed} - {*named}:
         raise UserError(f"{_name(module)}.compute returned {sorted(computed)}, but metric_names says {sorted(named)}")
 

@@ -27,6 +27,7 @@ class EvaluatingModule(LightningModule):
         extra_keys: what else of a batch the model never sees.
         rows_stand_alone: whether a row scores the same whatever other rows there are, so that samples of rows say how
             sure the metrics are.
+        leaves_metrics_out: whether the last evaluation left some of the metrics out that it might have.
     """
 
     description: Description
@@ -35,6 +36,7 @@ class EvaluatingModule(LightningModule):
     label_keys: tuple[str, ...] = ("labels",)
     extra_keys: tuple[str, ...] = ()
     rows_stand_alone: bool = True
+    leaves_metrics_out: bool = False
     known_description: Description
     _datamodule: Any
 

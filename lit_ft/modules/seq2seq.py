@@ -108,7 +108,9 @@ tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)"""
 
     def compute(self, metrics: dict[str, Any]) -> dict[str, Tensor]:
         """Returns the metrics, those of texts where these were generated; see the base."""
-        return {**super().compute(metrics), **(metrics["texts"].compute() if self.generates else {})}
+        texts: TextScores = metrics["texts"]
+        there = texts.seen or self.generates  # seen: intervals are made when the epoch that generated is over
+        return {**super().compute(metrics), **(texts.compute() if there else {})}
 
     def metric_names(self, description: Description) -> list[str]:
         """Names of the metrics; see the base."""

@@ -22,6 +22,7 @@ from lit_ft import (
     TranslationDataModule,
     TranslationModule,
 )
+from lit_ft.callbacks.evaluation_record import EvaluationRecord
 from lit_ft.errors import UserError
 from lit_ft.ops.building.seq2seq import set_padding
 from lit_ft.ops.decoding.generation import chosen_tokens, texts_of
@@ -183,6 +184,20 @@ def test_early_stopping_by_texts_of_some_epochs(folder: Callable[..., str], trai
         else:
             run.fit(module, data_of(path, dataset=data))
             assert run.current_epoch == 2
+
+
+def test_scores_of_texts_of_some_epochs_have_intervals(
+    folder: Callable[..., str], trainer: Fit, tmp_path: Path
+) -> None:
+    path, names = folder("bart"), {"source": "en", "target": "de"}
+    data = data_of(path, dataset={"train": pair_rows(8, **names), "validation": pair_rows(3, 20, **names)})
+    module = Seq2SeqModule(model_name_or_path=path, eval_generate_every_n_epochs=2, metrics=["rouge"])
+    trainer(max_epochs=2, callbacks=[EvaluationRecord()]).fit(module, data)
+    record = json.loads((tmp_path / "evaluation.val.json").read_text())
+    (between,) = [one["intervals"] for one in record["sets"]]
+    assert {"rouge1", "rouge2", "rougeL", "rougeLsum"} < set(between)
+    low, high = between["rouge1"]
+    assert low <= record["metrics"]["val_rouge1"] <= high
 
 
 def test_what_data_say_reaches_the_model_of_a_checkpoint(
