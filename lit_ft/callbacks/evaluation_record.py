@@ -158,7 +158,8 @@ class EvaluationRecord(RunCallback):
         # of many labels a table is large, whom each is taken for above all, and this is done at every validation
         if hasattr(module, "label_table") and len(module.description.get("labels", ())) <= MOST_ON_SCREEN:
             for number, table in enumerate(module.label_table(stage)):
-                self.last.sets.setdefault(number, SetRecord()).labels = table
+                if table:
+                    self.last.sets.setdefault(number, SetRecord()).labels = table
         if trainer.world_size == 1:
             for number, record in self.last.sets.items():
                 record.reliability = reliability(module.set_metrics(stage)[number])

@@ -27,7 +27,7 @@ class LabelReport(RunCallback):
         self._report(trainer, pl_module, "test", "test")
 
     def _report(self, trainer: Trainer, module: Any, stage: str, kind: str) -> None:
-        if not hasattr(module, "label_table"):
+        if not hasattr(module, "label_table"):  # somebody else's
             return
         tables = module.label_table(stage)  # computed on every process: it gathers
         if not trainer.is_global_zero or self.run is None:

@@ -22,8 +22,8 @@ __all__ = ["SAMPLE", "Batch", "Description", "TransformerModule"]
 class TransformerModule(EvaluatingModule, AdamWModule, BuiltModule, StepwiseRandomness):
     """A Hugging Face model in Lightning: `module.model` is the model itself, unpatched.
 
-    A task writes `auto_class`, `config_kwargs`, `loss`, `decode`, `metrics`, `update`, `compute`, `metric_names` and
-    `prediction`, and where its rows have several windows `merge`.
+    A task writes `auto_class`, `loss`, `decode`, `metrics`, `update`, `compute`, `metric_names` and `prediction`, where
+    the configuration has to know something `config_kwargs`, and where its rows have several windows `merge`.
     """
 
     pipeline_tag: str | None = None

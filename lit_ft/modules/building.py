@@ -1,7 +1,6 @@
 """A LightningModule whose model is a Hugging Face one: loaded, made from scratch, or rebuilt from a checkpoint."""
 
 import logging
-from abc import abstractmethod
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -89,9 +88,9 @@ class BuiltModule(AdapterModule, StandaloneModule):
         )
         self._tokenizer: PreTrainedTokenizerBase | None = None
 
-    @abstractmethod
     def config_kwargs(self, description: Description) -> dict[str, Any]:
-        """Returns values of the Hugging Face configuration, such as `id2label`."""
+        """Returns values of the Hugging Face configuration, such as `id2label`; by default none."""
+        return {}
 
     def configure_model(self) -> None:
         """Builds the model, once the data's description is known; Lightning calls it after `setup`.

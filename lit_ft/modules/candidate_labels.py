@@ -25,10 +25,6 @@ class CandidateLabelModule(TransformerModule):
         if stage == "fit":
             raise UserError(f"zero-shot classification is not trained: lit-ft predict or test; {self.instead}")
 
-    def config_kwargs(self, description: Description) -> dict[str, Any]:
-        """Nothing: the model stays as it is; see the base."""
-        return {}
-
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Minus the logarithm of the right label's score; see the base."""
         there = labelled(batch["labels"])
@@ -54,10 +50,6 @@ class CandidateLabelModule(TransformerModule):
     def metric_names(self, description: Description) -> list[str]:
         """Names of the metrics; see the base."""
         return NAMES["single_label"]
-
-    def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
-        """Returns precision, recall, F1 and support of each label, for each set evaluated last."""
-        return [each.table() for each in self.set_metrics(stage)]
 
     def wrongness(self, rows: list[Part]) -> Tensor | None:
         """Minus the logarithm of the right label's score; see the base."""

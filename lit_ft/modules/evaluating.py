@@ -104,6 +104,14 @@ class EvaluatingModule(LightningModule):
         """Returns what the module makes of a merged row, in a few words."""
         return ", ".join(str(value) for name, value in self.prediction(row).items() if name != "scores")
 
+    def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
+        """Returns a table of labels, or of what else rows are told apart by, for each set evaluated last.
+
+        Every process calls it. By default it is what the metrics' own method `table` returns, and empty where they have
+        none.
+        """
+        return [each.table() if hasattr(each, "table") else [] for each in self.set_metrics(stage)]
+
     def predict_parts(self, batch: Batch) -> list[Part]:
         """Returns one small dict per feature of a batch to predict."""
         return self.decode(self.outputs(batch), batch)

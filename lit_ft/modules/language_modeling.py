@@ -91,10 +91,6 @@ class LanguageModelingModule(TransformerModule):
         if known is not None and size > known:
             log.info(f"{option} {size} is above the {known} tokens that the model was trained on")
 
-    def config_kwargs(self, description: Description) -> dict[str, Any]:
-        """None: labels are tokens; see the base."""
-        return {}
-
     def build(self) -> PreTrainedModel:
         """Builds the model; see the base."""
         for name in ("halves", "_kept_together"):

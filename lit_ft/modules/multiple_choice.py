@@ -43,10 +43,6 @@ with torch.no_grad():
         super().__init__(**kwargs)
         check_ranges(self.hparams, {"label_smoothing_factor": BELOW_ONE})
 
-    def config_kwargs(self, description: Description) -> dict[str, Any]:
-        """Nothing: a choice has one score, whatever their number."""
-        return {}
-
     def text_sample(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
         """The text is each of two choices; see the base."""
         return {name: value[:, None].expand(-1, 2, -1) for name, value in tokens.items()}

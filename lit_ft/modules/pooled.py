@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
-from lit_ft.modules.base import Batch, Description, TransformerModule
+from lit_ft.modules.base import Batch, TransformerModule
 from lit_ft.ops.pooling import POOLINGS, Pooling, pooled, read_pooling
 from lit_ft.ops.vectors import one_below_the_other
 from lit_ft.ranges import check_choice
@@ -30,10 +30,6 @@ class PooledModule(TransformerModule):
     def __init__(self, *, pooling: Pooling | None = None, normalize: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_choice(self.hparams, "pooling", POOLINGS)
-
-    def config_kwargs(self, description: Description) -> dict[str, Any]:
-        """Nothing; see the base."""
-        return {}
 
     def build(self) -> PreTrainedModel:
         """Builds the model; what it has behind the vectors of tokens is not trained; see the base."""

@@ -123,10 +123,6 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
         values = metrics.compute()
         return {name: values[name] for name in self.metric_names(self.description)}
 
-    def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
-        """Returns count, exact match and F1 of each type of question, for each set evaluated last."""
-        return [each.table() for each in self.set_metrics(stage)]
-
     def wrongness(self, rows: list[Part]) -> Tensor | None:
         """How much is missing to a token F1 of 1; see the base."""
         if not rows[0]:

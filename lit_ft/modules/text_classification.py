@@ -184,10 +184,6 @@ classify("a text", truncation=True)"""
         """The predicted label and its probability, or the numbers; see the base."""
         return in_words(self.prediction(row))
 
-    def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
-        """Returns precision, recall, F1 and support of each label, for each set evaluated last."""
-        return [each.table() for each in self.set_metrics(stage)]
-
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns the predicted label (or labels, or numbers) and the score of every label."""
         kind, threshold = self.problem_type, self.threshold if self.problem_type == "multi_label" else 0.5

@@ -131,10 +131,6 @@ tag("a text")"""
         ]
         return "; ".join(wrong) or "all words right"
 
-    def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
-        """Returns precision, recall, F1 and support of each type or plain tag, for each set evaluated last."""
-        return [each.metrics.table() for each in self._open(stage)]
-
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns the words (where the row has a text), the tag of each and its probability, and the entities."""
         (ids,) = self._tags([row["logits"]])

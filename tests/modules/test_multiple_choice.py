@@ -180,6 +180,7 @@ def test_scores_and_predictions_are_those_of_each_row_alone(chooser: str, traine
     expected = sum(abs(sum(gaps)) for gaps in bins.values()) / 23
     assert tested["test_calibration_error"] == pytest.approx(expected, abs=1e-5)
     assert set(tested) == {f"test_{name}" for name in ("loss", *module.metric_names(module.description))}
+    assert module.label_table("test") == [[]]  # choices have no names
 
     predicted = [row for batch in run.predict(module, data) or [] for row in batch]
     for given, row, scores in zip(rows, predicted, alone, strict=True):

@@ -1,6 +1,7 @@
 """The module of tagged words: against Hugging Face's Trainer, its pipeline, seqeval, and sequences tried one by one."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,9 @@ def test_batches_of_somebody_elses_loader(tagger: str, trainer: Callable[..., Tr
         gold.append([TAGS[at] for at in batch["labels"][0][real].tolist()])
         found.append([TAGS[at] for at in best[real].tolist()])
     assert scores["val_f1"] == pytest.approx(f1_score(gold, found), abs=1e-6)
+    (table,) = module.label_table("val")
+    supports = Counter(tag[2:] for tags in gold for tag in tags if tag[0] == "B")
+    assert {row["label"]: row["support"] for row in table} == supports
     trainer(max_steps=2, limit_val_batches=0).fit(module, loader)
 
 
