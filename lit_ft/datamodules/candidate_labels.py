@@ -24,8 +24,11 @@ class CandidateLabelDataModule(TransformerDataModule):
         kwargs: options of every data module.
 
     Raises:
-        UserError: no labels, a template without `{}`, or rows that do not fit.
+        UserError: no labels, a template without `{}`, rows that do not fit, or a label for which there is no room.
     """
+
+    paired = False
+    """Whether what is said with each label is read beside the text."""
 
     def __init__(
         self,
@@ -48,11 +51,17 @@ class CandidateLabelDataModule(TransformerDataModule):
         every = every_set(raw)
         first, labelled = every[0], "predict" not in raw
         asked = self.hparams["text_column_names"], "", self.hparams["label_column_name"]
-        texts, _, labels, _ = find_text_columns(first.data.column_names, first.place, *asked, {})
+        texts, pairs, labels, _ = find_text_columns(first.data.column_names, first.place, *asked, {})
+        if pairs:
+            raise UserError(
+                f"{first.place}: {texts[0]!r} and {pairs[0]!r} are a pair, and labels are said of one text: set "
+                f"text_column_names to the column that it is in, or to {[*texts, *pairs]}, which are joined by a space"
+            )
         if labelled and not labels:
             raise UserError(f"{first.place}: which column is the label? set label_column_name, or use predict")
         for rows in every:
             check_columns([*texts, *(labels if labelled else [])], rows.data.column_names, rows.place)
+        self._check_room()
         self.description = {
             "labels": self.hparams["candidate_labels"],
             "problem_type": "single_label",
@@ -60,6 +69,19 @@ class CandidateLabelDataModule(TransformerDataModule):
             "label_column": labels[0] if labels else None,
         }
         return self.description
+
+    def _check_room(self) -> None:
+        """Makes sure that what is said with each label fits whole: cut, labels would be no longer told apart."""
+        if self.longest_feature is None:
+            return
+        beside = self.tokenizer.num_special_tokens_to_add(pair=self.paired) + int(self.paired)  # and some of the text
+        for said in self.hypotheses:
+            more = len(self.tokenizer.encode(said, add_special_tokens=False)) + beside - self.longest_feature
+            if more > 0:
+                raise UserError(
+                    f"{said!r} is {more} tokens longer than max_seq_length {self.longest_feature} has room for"
+                    f"{' beside a text' if self.paired else ''}: raise it, or shorten hypothesis_template or the label"
+                )
 
     def column_of_texts(self, known: dict[str, Any]) -> str:
         """The column of text; see the base."""

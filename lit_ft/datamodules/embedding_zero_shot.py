@@ -7,7 +7,6 @@ from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.datamodules.candidate_labels import CandidateLabelDataModule
-from lit_ft.errors import UserError
 
 
 class EmbeddingZeroShotDataModule(CandidateLabelDataModule):
@@ -22,7 +21,7 @@ class EmbeddingZeroShotDataModule(CandidateLabelDataModule):
         kwargs: `candidate_labels`, and options of every data module.
 
     Raises:
-        UserError: what is said with a label is longer than the model takes.
+        UserError: see `CandidateLabelDataModule`.
     """
 
     def __init__(self, *, hypothesis_template: str = "{}", prompt: str = "", **kwargs: Any) -> None:
@@ -31,9 +30,6 @@ class EmbeddingZeroShotDataModule(CandidateLabelDataModule):
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the columns; see the base."""
         self.description = {**super().describe(raw, known), "hypotheses": self.hypotheses}
-        for said, cut in zip(self.hypotheses, self.encoder(self.hypotheses).tokens_cut.tolist(), strict=True):
-            if cut:
-                raise UserError(f"{said!r} is {cut} tokens longer than {self.longest_feature}: raise max_seq_length")
         return self.description
 
     def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from lit_ft.data.tokenizing.texts import TextEncoder, TruncationSide, add_tokens_to, load_tokenizer
+from lit_ft.data.tokenizing.texts import PairRule, TextEncoder, TruncationSide, add_tokens_to, load_tokenizer
 from lit_ft.errors import UserError
 from lit_ft.ops.building.models import ModelSource
 from lit_ft.ops.building.positions import longest_input
@@ -35,6 +35,8 @@ class TokenizingDataModule(LightningDataModule):
         UserError: `tokenizer_kwargs` holds a secret.
     """
 
+    pair_rule: PairRule = "longest_first"
+    """Which text of a pair is cut."""
     _tokenizer: PreTrainedTokenizerBase | None = None
     _config: PreTrainedConfig | None = None
     _served: Any = None
@@ -108,8 +110,9 @@ class TokenizingDataModule(LightningDataModule):
         limit = longest_input(config, self.tokenizer) if config else None
         if limit is not None and (options["max_seq_length"] or 0) > limit:
             raise UserError(f"max_seq_length {options['max_seq_length']} is above the model's {limit} tokens")
+        most = options["max_seq_length"] or limit
         return TextEncoder(
-            self.tokenizer, options["max_seq_length"] or limit, options["truncation_side"], options["stride"]
+            self.tokenizer, most, options["truncation_side"], options["stride"], pair_rule=self.pair_rule
         )
 
     @property

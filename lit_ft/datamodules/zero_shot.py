@@ -19,6 +19,7 @@ class ZeroShotDataModule(CandidateLabelDataModule):
     numbers.
     """
 
+    paired, pair_rule = True, "only_first"
     cut_advice = "texts are cut, not hypotheses: raise max_seq_length"
 
     def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:

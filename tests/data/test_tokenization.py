@@ -1,6 +1,7 @@
 import copy
 import itertools
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,18 @@ def test_cut_as_transformers_cuts(tokenizer, side: str, paired: bool, length: in
     assert ours.row.tolist() == list(range(len(rows)))
     lost = [len(a) - len(b) for a, b in zip(whole["input_ids"], theirs["input_ids"], strict=True)]
     assert (ours.tokens_cut.tolist(), max(lost) > 0) == (lost, length < 500)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("made", [make_tokenizer, ByT5Tokenizer], ids=["fast", "slow"])
+def test_of_a_pair_the_first_alone_is_cut_as_transformers_cuts_it(made: Callable, side: str) -> None:
+    tokenizer, seconds = made(), ["a second text"] * len(TEXTS)
+    tokenizer.truncation_side = SIDES[side]
+    theirs = tokenizer(TEXTS, seconds, truncation="only_first", max_length=20)["input_ids"]
+    ours = TextEncoder(tokenizer, 20, side, pair_rule="only_first")(TEXTS, seconds)
+    whole = tokenizer(TEXTS, seconds)["input_ids"]
+    assert ours.input_ids.tolist() == theirs
+    assert ours.tokens_cut.tolist() == [len(a) - len(b) for a, b in zip(whole, theirs, strict=True)]
 
 
 @pytest.mark.parametrize(("length", "stride"), [(12, 0), (12, 3), (20, 7), (50, 10)])

@@ -27,6 +27,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_without_threads)
 
 TruncationSide = Literal["first", "last", "head_and_tail"]
+PairRule = Literal["longest_first", "only_first"]
+"""Which text of a pair is cut, as transformers names it."""
 
 
 def load_tokenizer(
@@ -134,11 +136,12 @@ class TextEncoder:
     Args:
         tokenizer: a transformers tokenizer; a slow one can only cut at the start or the end.
         max_seq_length: most tokens of a feature, special tokens included; `None` = no limit.
-        truncation_side: the part of a long text that is kept. Of a pair, the longer text is cut first, as
-            transformers' `longest_first` does.
+        truncation_side: the part of a long text that is kept.
         stride: instead of cutting, make windows that overlap by this many tokens (of a pair, over its longer text).
         option: what messages call `max_seq_length`.
         paired: texts may be pairs.
+        pair_rule: which text of a pair is cut: the longer one first, or only the first one; then the second is to
+            leave room for it.
 
     Raises:
         UserError: `max_seq_length` or `stride` leave no room, or a slow tokenizer cannot do it.
@@ -152,8 +155,10 @@ class TextEncoder:
         stride: int | None = None,
         option: str = "max_seq_length",
         paired: bool = True,
+        pair_rule: PairRule = "longest_first",
     ) -> None:
         self.tokenizer, self.max_seq_length, self.side, self.stride = tokenizer, max_seq_length, truncation_side, stride
+        self.pair_rule = pair_rule
         self.backend: Tokenizer | None = None
         fillers = (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id, 0)
         self.filler: int = next(token for token in fillers if token is not None)
@@ -206,7 +211,7 @@ class TextEncoder:
         first, second = np.flatnonzero(owners == 0), np.flatnonzero(owners == 1)
         budget = (self.max_seq_length or 0) - int((owners < 0).sum())
         kept = (
-            [_keep(first, second, budget, self.side)]
+            [_keep(first, second, _SIZES[self.pair_rule](first.size, second.size, budget), self.side)]
             if self.stride is None
             else _windows(first, second, budget, self.stride, self.side)
         )
@@ -237,12 +242,13 @@ class TextEncoder:
 
     def _call_slow(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encoded:
         ids, types, cut = [], [], np.zeros(len(texts), np.int32)
+        rule = True if pairs is None else self.pair_rule
         for number, text in enumerate(texts):
             pair = None if pairs is None else pairs[number]
             whole = self.tokenizer(text, pair, truncation=False)
             short = whole
             if self.max_seq_length is not None and len(whole["input_ids"]) > self.max_seq_length:
-                short = self.tokenizer(text, pair, truncation=True, max_length=self.max_seq_length)
+                short = self.tokenizer(text, pair, truncation=rule, max_length=self.max_seq_length)
             ids.append(list(short["input_ids"]) or [self.filler])
             types.append(list(short.get("token_type_ids", [])) or [0] * len(ids[-1]))
             cut[number] = len(whole["input_ids"]) - len(short["input_ids"])
@@ -291,6 +297,14 @@ def longest_first(first: int, second: int, budget: int) -> tuple[int, int]:
     return (short, long) if first <= second else (long, short)
 
 
+def only_first(first: int, second: int, budget: int) -> tuple[int, int]:
+    """Returns how many tokens of each text of a pair stay where the second stays whole."""
+    return min(first, max(0, budget - second)), second
+
+
+_SIZES = {"longest_first": longest_first, "only_first": only_first}
+
+
 def part_of(positions: np.ndarray, size: int, side: TruncationSide) -> np.ndarray:
     """Returns those of a text's positions that stay when it is cut to `size` of them."""
     if size >= positions.size:
@@ -303,8 +317,7 @@ def part_of(positions: np.ndarray, size: int, side: TruncationSide) -> np.ndarra
     return np.concatenate([positions[: size - tail], positions[positions.size - tail :]])
 
 
-def _keep(first: np.ndarray, second: np.ndarray, budget: int, side: TruncationSide) -> np.ndarray:
-    sizes = longest_first(first.size, second.size, budget)
+def _keep(first: np.ndarray, second: np.ndarray, sizes: tuple[int, int], side: TruncationSide) -> np.ndarray:
     return np.concatenate([part_of(first, sizes[0], side), part_of(second, sizes[1], side)])
 
 
