@@ -1,7 +1,7 @@
 """A LightningDataModule with the tokenizer of its model: from the checkpoint that the run starts from, or by name."""
 
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from lightning.pytorch import LightningDataModule
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -10,7 +10,7 @@ from lit_ft.data.tokenizing.texts import PairRule, TextEncoder, TruncationSide, 
 from lit_ft.errors import UserError
 from lit_ft.ops.building.models import ModelSource
 from lit_ft.ops.building.positions import longest_input
-from lit_ft.ranges import AT_LEAST_ONE, check_ranges
+from lit_ft.ranges import AT_LEAST_ONE, check_choice, check_ranges
 
 
 class TokenizingDataModule(LightningDataModule):
@@ -32,7 +32,7 @@ class TokenizingDataModule(LightningDataModule):
         stride: make windows that overlap by this many tokens instead of cutting longer texts.
 
     Raises:
-        UserError: `tokenizer_kwargs` holds a secret.
+        UserError: `tokenizer_kwargs` holds a secret, or `truncation_side` is none of these.
     """
 
     pair_rule: PairRule = "longest_first"
@@ -68,6 +68,7 @@ class TokenizingDataModule(LightningDataModule):
         # what a task fixes for its users is on no command line, and Lightning saves only what is
         self.hparams.update(max_seq_length=max_seq_length, truncation_side=truncation_side, stride=stride)
         check_ranges(self.hparams, {"max_seq_length": AT_LEAST_ONE})
+        check_choice(self.hparams, "truncation_side", get_args(TruncationSide))
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

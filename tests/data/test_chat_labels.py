@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from lit_ft.data.chats.encoding import ChatEncoder, check_tokens, read_template, within
+from lit_ft.data.chats.encoding import ChatEncoder, check_tokens, cut_to, read_template, within
 from lit_ft.data.chats.formats import Conversation
 from lit_ft.data.chats.rendering import ChatRenderer
 from lit_ft.errors import RowError, UserError
@@ -231,3 +231,21 @@ def test_tokens_within_spans(data: st.DataObject) -> None:
     spans = list(zip(edges[::2], edges[1::2], strict=False))
     expected = [any(start < stop_ and stop > start_ for start_, stop_ in spans) for start, stop in offsets.tolist()]
     assert within(offsets, spans).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("side", "kept", "marks"),
+    [
+        ("first", [10, 11, 12, 13, 14], [0, 0, 1, 1, 0]),
+        ("last", [13, 14, 15, 16, 17], [1, 0, 0, 1, 1]),
+        ("head_and_tail", [10, 11, 12, 16, 17], [0, 0, 1, 1, 1]),
+    ],
+)
+def test_the_part_of_a_conversation_that_is_kept(side: Any, kept: list[int], marks: list[int]) -> None:
+    long, short = np.arange(10, 18), np.array([7, 8])
+    learned = [np.array([0, 0, 1, 1, 0, 0, 1, 1], bool), np.array([0, 1], bool)]
+    ids, learned_then, lost = cut_to(5, side, [long, short], learned)
+    assert [each.tolist() for each in ids] == [kept, [7, 8]]
+    assert [each.tolist() for each in learned_then] == [marks, [0, 1]]
+    assert lost.tolist() == [3, 0]
+    assert cut_to(5, side, [long])[0][0].tolist() == kept

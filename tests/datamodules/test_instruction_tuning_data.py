@@ -144,6 +144,8 @@ def test_lengths(model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         prepared(model, train_file=path, max_seq_length=most, on_bad_rows={"cut": "error"})
     with pytest.raises(UserError, match="there is nothing to learn in 12 training rows"):
         prepared(model, train_file=path, max_seq_length=3)
+    with pytest.raises(UserError, match=r"truncation_side is 'head_and_tial'.* did you mean 'head_and_tail'"):
+        prepared(model, train_file=path, truncation_side="head_and_tial")
 
 
 def test_another_template_is_another_preparation(model: str, tmp_path: Path) -> None:

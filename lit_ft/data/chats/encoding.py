@@ -11,7 +11,7 @@ from lit_ft.data.chats.formats import Conversation
 from lit_ft.data.chats.rendering import ChatRenderer, Span, TrainOn
 from lit_ft.data.features.ragged import Array, Ragged
 from lit_ft.data.reading.sources import resolve_path
-from lit_ft.data.tokenizing.texts import own_backend
+from lit_ft.data.tokenizing.texts import TruncationSide, own_backend, part_of
 from lit_ft.errors import RowError, UserError, did_you_mean
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -115,21 +115,22 @@ class ChatEncoder:
 
 
 def cut_to(
-    most: int, side: str, ids: Sequence[Array], learned: Sequence[Array] = ()
+    most: int, side: TruncationSide, ids: Sequence[Array], learned: Sequence[Array] = ()
 ) -> tuple[list[Array], list[Array], Array]:
     """Cuts conversations that are longer than a row may be.
 
     Args:
         most: tokens of a row.
-        side: what is kept: the `first` tokens, or the `last`.
+        side: what is kept: the `first` tokens, the `last`, or `head_and_tail`, half of each.
         ids: tokens of each conversation.
         learned: which of them are learned.
 
     Returns:
         The tokens that are left, which of them are learned (0 or 1), and how many each conversation lost.
     """
-    part = slice(-most, None) if side == "last" else slice(most)
-    kept, marks = [each[part] for each in ids], [each[part].astype(int) for each in learned]
+    places = [part_of(np.arange(len(each)), most, side) for each in ids]
+    kept = [each[part] for each, part in zip(ids, places, strict=True)]
+    marks = [each[part].astype(int) for each, part in zip(learned, places, strict=False)]
     return kept, marks, np.array([len(whole) - len(rest) for whole, rest in zip(ids, kept, strict=True)], np.int64)
 
 
