@@ -66,7 +66,7 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         texts = options["text_column_names"] or find_texts(first, known, predicting)
         check_columns(texts, first.data.column_names, first.place)
         given = options["score_column_name"], options["label_column_name"]
-        marks = {} if predicting else find_mark(first, texts, *given)
+        marks = {} if predicting else find_mark(first, texts, known, *given)
         for rows in every:
             check_columns([*texts, *marks.values()], rows.data.column_names, rows.place)
         for name in (options["prompts"] or {}).keys() - {*texts, *known.get("columns", [])}:
@@ -77,7 +77,8 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
             "score_column": None,
             "label_column": None,
             **known,
-            **{f"{kind}_column": name for kind, name in marks.items()},
+            # rows may be of another kind than those that a checkpoint was trained on
+            **({} if predicting else {f"{kind}_column": marks.get(kind) for kind in ("score", "label")}),
             "columns": texts,
             "prompts": options["prompts"] or known.get("prompts") or {},
             "length": self.longest_feature,
@@ -154,7 +155,9 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
 
     @property
     def _names(self) -> dict[int, str]:
-        return {number_of(name): name for name in self.description.get("label_names") or []}
+        known = self.description
+        names = known.get("label_names") if known["label_column"] is not None else None
+        return {number_of(name): name for name in names or []}
 
     def _mark(self, split: Split) -> list[str]:
         known = self.description

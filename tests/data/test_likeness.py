@@ -42,14 +42,18 @@ def test_a_checkpoint_knows_its_columns() -> None:
 
 def test_what_is_known_of_texts() -> None:
     pairs = rows(text1=["a"], text2=["b"], label=[0.5], score=[1])
-    assert find_mark(pairs, ["text1", "text2"], None, "") == {"score": "score"}
-    assert find_mark(pairs, ["text1", "text2"], "label", "") == {"score": "label"}
-    assert find_mark(pairs, ["text1", "text2"], "", "") == {}
-    assert find_mark(pairs, ["text1"], None, "") == {"label": "label"}
+    assert find_mark(pairs, ["text1", "text2"], {}, None, "") == {"score": "score"}
+    assert find_mark(pairs, ["text1", "text2"], {}, "label", "") == {"score": "label"}
+    assert find_mark(pairs, ["text1", "text2"], {}, "", "") == {}
+    assert find_mark(pairs, ["text1"], {}, None, "") == {"label": "label"}
+    trained, others = {"score_column": "mine"}, rows(text1=["a"], text2=["b"], mine=[0.5])
+    assert find_mark(others, ["text1", "text2"], {}, None, "") == {}
+    assert find_mark(others, ["text1", "text2"], trained, None, "") == {"score": "mine"}
+    assert find_mark(others, ["text1", "text2"], trained, "", "") == {}
     with pytest.raises(UserError, match="for rows of one text"):
-        find_mark(pairs, ["text1", "text2"], None, "label")
+        find_mark(pairs, ["text1", "text2"], {}, None, "label")
     with pytest.raises(UserError, match="alone is like nothing"):
-        find_mark(rows(text=["a"]), ["text"], None, "")
+        find_mark(rows(text=["a"]), ["text"], {}, None, "")
 
 
 def test_numbers_of_texts_labels_and_scores() -> None:

@@ -221,6 +221,22 @@ def test_ranks_of_labelled_texts_are_those_of_torchmetrics(tiny: Callable[..., s
     assert data.label_counts(data.features["train"][""].store) == {f"label {at}": 8 for at in range(3)}
 
 
+@pytest.mark.parametrize(
+    ("trained", "other"), [("labelled", "scored"), ("scored", "labelled"), ("labelled", "pairs"), ("scored", "pairs")]
+)
+def test_a_model_is_validated_on_rows_of_another_kind(tiny: Callable[..., str], trained: str, other: str) -> None:
+    _, before = made(tiny("bert"), trained)
+    before.setup("fit")
+    found = []
+    for known in ({}, before.description):  # of a model that nobody trained, and of one that was trained on others
+        module, data = made(tiny("bert"), other)
+        module.description = known
+        trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        found.append(trainer.validate(module, data, verbose=False)[0])
+        assert module.kind == other
+    assert found[1] == pytest.approx(found[0])
+
+
 def test_precision_at_10_of_fewer_texts_is_torchmetrics() -> None:
     vectors, labels = torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 0])
     metric = LabelRetrieval()

@@ -45,12 +45,15 @@ def find_texts(rows: RawRows, known: Mapping[str, Any], predicting: bool) -> lis
     )
 
 
-def find_mark(rows: RawRows, texts: list[str], score: str | None, label: str) -> dict[str, str]:
+def find_mark(
+    rows: RawRows, texts: list[str], known: Mapping[str, Any], score: str | None, label: str
+) -> dict[str, str]:
     """Returns the column of what is known of the texts, as `score` or `label`; empty of pairs.
 
     Args:
         rows: what has the columns.
         texts: the columns of text.
+        known: description of a checkpoint, or nothing.
         score: the user's; `None` = guess it, `""` = there is none.
         label: the user's, of rows with one text; `""` = guess it.
 
@@ -69,5 +72,6 @@ def find_mark(rows: RawRows, texts: list[str], score: str | None, label: str) ->
     if label:
         raise UserError(f"label_column_name is for rows of one text, but there are {texts}: set text_column_names")
     if score is None:
-        score = next((name for name in SCORES if name in present and name not in texts), "")
+        names = [*SCORES, known.get("score_column") or ""]
+        score = next((name for name in names if name in present and name not in texts), "")
     return {"score": score} if score else {}
