@@ -17,6 +17,18 @@ IGNORED = -100
 Cell = Any
 
 
+def is_missing(cell: Cell) -> bool:
+    """Says whether a cell holds nothing: null, NaN or blanks."""
+    if isinstance(cell, str):
+        return not cell.strip()
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def is_no_category(cell: Cell) -> bool:
+    """Says whether a cell names no category: there is nothing, or -1, as many sets say it, also as text."""
+    return is_missing(cell) or str(cell).strip() in ("-1", "-1.0")
+
+
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key that puts `2` before `10` and `item9` before `item10`."""
     parts = re.split(r"(\d+)", name)
@@ -60,12 +72,12 @@ def infer_problem_type(
         UserError: the values allow two readings.
     """
     if len(columns) > 1:
-        distinct = {value for column in columns.values() for value in column if not _missing(value)}
+        distinct = {value for column in columns.values() for value in column if not is_missing(value)}
         return "multi_label" if distinct <= {0, 1} else "regression"
     ((name, values),) = columns.items()
     if delimiter is not None or is_list_column(features, name):
         return "multi_label"
-    present = _numbers([value for value in values if not _missing(value)])
+    present = _numbers([value for value in values if not is_missing(value)])
     if present and all(isinstance(value, float) for value in present):
         if all(value.is_integer() for value in present):
             raise UserError(
@@ -147,7 +159,7 @@ class LabelReader:
 
     def _multi(self, cell: tuple[Cell, ...]) -> list[str] | None:
         if len(self.columns) > 1:
-            if all(_missing(value) for value in cell):
+            if all(is_missing(value) for value in cell):
                 return None
             if not set(cell) <= {0, 1}:
                 raise ValueError(f"{list(cell)}: several label columns must hold 0 or 1")
@@ -157,7 +169,7 @@ class LabelReader:
             raise ValueError(f"{value!r} is one string, but problem_type is multi_label: set label_delimiter")
         if isinstance(value, str):
             value = [part.strip() for part in value.split(self.delimiter) if part.strip()]
-        if value is None or (isinstance(value, float) and math.isnan(value)):
+        if is_missing(value):
             return None
         if isinstance(value, int) and self.delimiter is not None:  # a delimited column with one id in each of its rows
             value = [value]
@@ -170,7 +182,7 @@ class LabelReader:
 
     def _numbers(self, cell: tuple[Cell, ...]) -> list[float] | None:
         flat = cell[0] if len(cell) == 1 and isinstance(cell[0], (list, tuple)) else cell
-        if any(_missing(value) for value in flat):
+        if any(is_missing(value) for value in flat):
             return None
         numbers = []
         for value in flat:
@@ -181,7 +193,7 @@ class LabelReader:
         return numbers
 
     def _name(self, value: Cell) -> str | None:
-        if _missing(value):
+        if is_missing(value):
             return None
         if isinstance(value, bool):
             name = str(value).lower()
@@ -191,19 +203,13 @@ class LabelReader:
             value = int(value)
         if isinstance(value, float):
             raise ValueError(f"{value} is a number with a fraction, but problem_type is {self.problem_type}")
-        if value == -1:
+        if value == -1:  # as text it is a name, as it is in models that were trained before
             return None
         if self.names is not None and value not in self.names and str(value).isdecimal():
             if int(value) >= len(self.names):
                 raise ValueError(f"label id {value}, but there are only {len(self.names)} label names")
             return self.names[int(value)]
         return str(value).strip()
-
-
-def _missing(value: Cell) -> bool:
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def is_multi_hot(cells: Sequence[Cell], names: list[str] | None = None) -> bool:

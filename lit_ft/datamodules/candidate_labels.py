@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lit_ft.data.batching.collators import Batch
-from lit_ft.data.labels import IGNORED
+from lit_ft.data.labels import IGNORED, is_missing, is_no_category
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import Names, as_list, check_columns, find_text_columns, texts_of
 from lit_ft.data.reading.raw import RawRows, Split, every_set
@@ -100,8 +100,14 @@ class CandidateLabelDataModule(TransformerDataModule):
 
     def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """The text and the label; see the base."""
-        labels = None if split == "predict" else rows[self.description["label_column"]]
+        labels = None if split == "predict" else [*map(self._named, rows[self.description["label_column"]])]
         return RowContent([[*self.texts(rows)]], labels)
+
+    def _named(self, cell: Any) -> str | None:
+        """Returns what a cell names, be it a candidate or not; `None` = nothing."""
+        name = str(cell).strip()
+        nothing = is_missing(cell) or (is_no_category(cell) and name not in self.hparams["candidate_labels"])
+        return None if nothing else name
 
     def label_of(self, batch: Batch) -> str | None:
         """The label's name; see the base."""
@@ -121,10 +127,10 @@ class CandidateLabelDataModule(TransformerDataModule):
         if split == "predict":
             return {}
         names, cells = self.hparams["candidate_labels"], rows[self.description["label_column"]]
-        places = {name: at for at, name in enumerate(names)}
-        missing = [cell is None or not str(cell).strip() for cell in cells]
-        found = np.array([places.get(str(cell).strip(), IGNORED) for cell in cells], np.int64)
-        unknown = (found == IGNORED) & ~np.array(missing)
+        places: dict[str | None, int] = {name: at for at, name in enumerate(names)}
+        named = [self._named(cell) for cell in cells]
+        found = np.array([places.get(name, IGNORED) for name in named], np.int64)
+        unknown = np.array([name is not None and name not in places for name in named])
         if unknown.any() and self.refuses_unknown_labels:
             row = int(unknown.argmax())
             raise RowError(

@@ -92,7 +92,7 @@ class PreferenceDataModule(ChatDataModule):
             "tokens_cut": cut.reshape(-1, size).sum(1),
             "equal_replies": np.array([row.equal for row in found]),
         }
-        if LABEL in shape.columns:
+        if LABEL in shape.columns and split != "predict":
             features["desirable"] = np.array([bool(row.desirable) for row in found])
         return features
 

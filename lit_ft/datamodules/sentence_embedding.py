@@ -8,6 +8,7 @@ import numpy as np
 
 from lit_ft.data.batching.collators import Batch, Feature, pad_sequences, stack, stack_labels
 from lit_ft.data.features.store import FeatureStore
+from lit_ft.data.labels import is_no_category
 from lit_ft.data.likeness.columns import find_mark, find_texts
 from lit_ft.data.likeness.numbers import label_names, label_numbers, number_of, scores
 from lit_ft.data.ordering.orders import in_twos
@@ -19,6 +20,7 @@ from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
+from lit_ft.ops.losses.classification import labelled
 
 
 class SentenceEmbeddingDataModule(TransformerDataModule):
@@ -93,8 +95,11 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
 
     def row_content(self, rows: dict[str, list[Any]], split: Split) -> RowContent:
         """The texts, and score or label; see the base."""
-        marks = self._mark(split)
-        return RowContent([rows[name] for name in self.description["columns"]], rows[marks[0]] if marks else None)
+        known = self.description
+        labels = next((rows[name] for name in self._mark(split)), None)
+        if labels is not None and known["label_column"] is not None:  # a score may be -1
+            labels = [None if is_no_category(cell) else cell for cell in labels]
+        return RowContent([rows[name] for name in known["columns"]], labels)
 
     def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Encodes the texts of a row, laid end to end; see the base."""
@@ -142,8 +147,10 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
 
     def label_of(self, batch: Batch) -> str | None:
         """The score, or the label's name; see the base."""
-        if "labels" not in batch or self.description["label_column"] is None:
-            return f"{float(batch['labels'][0]):g}" if "labels" in batch else None
+        if "labels" not in batch or not bool(labelled(batch["labels"])[0]):
+            return None
+        if self.description["label_column"] is None:
+            return f"{float(batch['labels'][0]):g}"
         return self._names.get(int(batch["labels"][0]))
 
     def label_counts(self, store: FeatureStore) -> dict[str, int]:

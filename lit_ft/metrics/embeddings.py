@@ -146,7 +146,8 @@ class EmbeddingScores:
             known = vectors[there, 0], labels[there]
         else:
             assert labels is not None
-            known = F.cosine_similarity(vectors[:, 0], vectors[:, 1]), labels
+            there = ~labels.isnan()
+            known = F.cosine_similarity(vectors[there, 0], vectors[there, 1]), labels[there]
         for metric in self.metrics.values() if len(known[0]) else ():
             metric.update(*known)
 

@@ -11,12 +11,12 @@ from transformers import PreTrainedModel
 from lit_ft.data.batching.merging import Part
 from lit_ft.data.batching.parts import stacked, taken_apart
 from lit_ft.data.batching.twins import on_cpu
-from lit_ft.data.labels import IGNORED
 from lit_ft.data.likeness.columns import Kind
 from lit_ft.errors import UserError
 from lit_ft.metrics.embeddings import EmbeddingScores
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.pooled import PooledModule
+from lit_ft.ops.losses.classification import labelled
 from lit_ft.ops.losses.embeddings import LOSSES, Loss, check_loss, ranking_losses, summed_loss
 from lit_ft.ops.pooling import write_pooling
 from lit_ft.ops.vectors import in_mini_batches, of_all_processes
@@ -160,8 +160,8 @@ model.encode(["a text", "another one"])"""
     def _there(self, batch: Batch) -> Tensor | None:
         """Says which rows count, on the CPU: a mask on a device would be waited for."""
         there = on_cpu(batch["real"]) if "real" in batch else None
-        if self.kind == "labelled":
-            known = on_cpu(batch["labels"]) != IGNORED
+        if self.kind != "pairs":
+            known = labelled(on_cpu(batch["labels"]))
             there = known if there is None else known & there
         return there
 

@@ -11,7 +11,9 @@ from lit_ft.data.labels import (
     class_names,
     infer_problem_type,
     is_list_column,
+    is_missing,
     is_multi_hot,
+    is_no_category,
     natural_key,
     sorted_names,
 )
@@ -26,6 +28,14 @@ def reader(problem_type="single_label", columns=("label",), **options) -> LabelR
 
 def read(cells: list, *args, **options) -> list:
     return reader(*args, **options).read({"label": cells})
+
+
+def test_cells_that_hold_nothing_or_name_no_category() -> None:
+    nothing, none, others = [None, math.nan, "", " \t"], [-1, -1.0, "-1", " -1 "], [0, 0.0, False, "0", "-", "-10", []]
+    assert all(map(is_missing, nothing))
+    assert not any(map(is_missing, none + others))
+    assert all(map(is_no_category, nothing + none))
+    assert not any(map(is_no_category, others))
 
 
 def test_natural_order() -> None:

@@ -60,9 +60,11 @@ def test_numbers_of_texts_labels_and_scores() -> None:
     assert number_of("a") == number_of("a") != number_of("b")
     assert 0 <= number_of("\ud800") < 2**63
     assert label_numbers(["a", None, " ", 1]).tolist() == [number_of("a"), IGNORED, IGNORED, number_of("1")]
+    assert label_numbers([-1, float("nan"), "-1", -1.0, "b"]).tolist() == [IGNORED] * 4 + [number_of("b")]
     assert scores(["0.5", 1], "score").dtype == np.float32
+    np.testing.assert_array_equal(scores([None, "", -1], "score"), np.array([np.nan, np.nan, -1], np.float32))
     with pytest.raises(RowError, match="score is 'x', not a number") as raised:
         scores([1, "x"], "score")
     assert raised.value.row == 1
-    assert label_names({"": rows(label=["b10", "b9", None, ""])}, "label") == ["b9", "b10"]
+    assert label_names({"": rows(label=["b10", "b9", None, "", "-1"])}, "label") == ["b9", "b10"]
     assert label_names({"": rows(label=list(range(2000)))}, "label") is None

@@ -76,6 +76,8 @@ def test_columns_may_be_called_otherwise_and_replies_need_no_judgement_to_be_sco
     assert find_preferences(list(row), mapping).read(row).desirable is False
     bare = find_preferences(["prompt", "completion"], judged=False).read({"prompt": "Why?", "completion": "No."})
     assert bare.desirable is None
+    empty = {"prompt": "Why?", "completion": "No.", "label": None}
+    assert find_preferences(list(empty)).read(empty, judged=False).desirable is None
     system = {"system": "Be brief.", "question": "Why?", "chosen": "Because.", "rejected": "No."}
     found = find_preferences(list(system), {"prompt": "question"}).read(system)
     assert turns(found.chosen.messages)[0] == ("system", "Be brief.")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from lit_ft.data.labels import IGNORED
 from lit_ft.datamodules import EmbeddingZeroShotDataModule, ZeroShotDataModule
 from lit_ft.errors import UserError
 
@@ -17,11 +18,12 @@ TEMPLATE = "it is all about {} and so on"
 
 @pytest.fixture
 def predicting(tiny: Callable[..., str], tmp_path: Path) -> Callable[..., Any]:
-    def build(kind: type, rows: list[dict[str, Any]], **options: Any) -> Any:
-        (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        given = {"candidate_labels": LABELS, "hypothesis_template": TEMPLATE, **options}
-        data = kind(model_name_or_path=tiny("bert"), predict_file=str(tmp_path / "new.jsonl"), **given)
-        data.setup("predict")
+    def build(kind: type, rows: list[dict[str, Any]], stage: str = "predict", **options: Any) -> Any:
+        path = tmp_path / "new.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        given = {"candidate_labels": LABELS, "hypothesis_template": TEMPLATE, f"{stage}_file": str(path), **options}
+        data = kind(model_name_or_path=tiny("bert"), **given)
+        data.setup(stage)
         return data
 
     return build
@@ -56,3 +58,14 @@ def test_a_pair_is_not_read_as_its_first_text(predicting: Callable[..., Any]) ->
         predicting(ZeroShotDataModule, rows)
     data = predicting(ZeroShotDataModule, rows, text_column_names=["premise", "hypothesis"])
     assert data.texts({name: [cell] for name, cell in rows[0].items()}) == ["my parcel it is late"]
+
+
+def test_minus_one_is_no_label_unless_it_is_a_candidate(predicting: Callable[..., Any]) -> None:
+    rows = [{"text": f"text {at}", "label": label} for at, label in enumerate(["praise", "-1", None, " ", "refunds"])]
+    data = predicting(ZeroShotDataModule, rows, "test")
+    assert data.features["test"][""].store.column("labels").tolist() == [1, IGNORED, IGNORED, IGNORED, 0]
+    data = predicting(ZeroShotDataModule, rows[:2], "test", candidate_labels=["-1", "praise"])
+    assert data.features["test"][""].store.column("labels").tolist() == [1, 0]
+    rows = [{"text": f"text {at}", "label": label} for at, label in enumerate([1, -1])]
+    data = predicting(ZeroShotDataModule, rows, "test", candidate_labels=["0", "1"])
+    assert data.features["test"][""].store.column("labels").tolist() == [1, IGNORED]

@@ -70,6 +70,15 @@ def test_judged_replies_come_with_their_judgement(model: str, tmp_path: Path) ->
     assert made.description["paired"] is False
 
 
+def test_rows_to_predict_need_no_judgement(model: str, tmp_path: Path) -> None:
+    rows = [{**row, "label": None} for row in judged_rows(3)]
+    made = PreferenceDataModule(model_name_or_path=model, predict_file=write_rows(tmp_path / "new.jsonl", rows))
+    made.setup("predict")
+    (batch,) = made.predict_dataloader()[0]
+    assert len(batch["input_ids"]) == 3
+    assert "desirable" not in batch
+
+
 def test_every_row_comes_once_for_what_is_computed_before(model: str, tmp_path: Path) -> None:
     made = data(model, pair_rows(11), tmp_path, eval_batch_size=3)
     sizes = [len(batch["input_ids"]) // 2 for batch in made.every_batch()]

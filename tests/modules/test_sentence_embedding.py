@@ -237,6 +237,27 @@ def test_a_model_is_validated_on_rows_of_another_kind(tiny: Callable[..., str], 
     assert found[1] == pytest.approx(found[0])
 
 
+@pytest.mark.parametrize("kind", ["scored", "labelled"])
+def test_rows_without_a_score_or_a_label_are_dropped_or_not_scored(tiny: Callable[..., str], kind: str) -> None:
+    mark = "score" if kind == "scored" else "label"
+    none = [None] if kind == "scored" else [None, "-1", ""]  # a score may be -1
+    rows = [*ROWS[kind], *({**ROWS[kind][at], mark: cell} for at, cell in enumerate(none))]
+    data = SentenceEmbeddingDataModule(
+        model_name_or_path=tiny("bert"), dataset={"train": rows}, validation_split_percentage=0,
+        on_bad_rows={"unlabelled": "drop"},
+    )  # fmt: skip
+    data.setup("fit")
+    assert data.features["train"][""].store.column("row").tolist() == [*range(24)]
+    assert "-1" not in (data.description.get("label_names") or [])
+    found = []
+    for each in (ROWS[kind], rows):
+        data = SentenceEmbeddingDataModule(model_name_or_path=tiny("bert"), dataset={"validation": each}, batch_size=50)
+        trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        found += trainer.validate(SentenceEmbeddingModule(model_name_or_path=tiny("bert")), data, verbose=False)
+    assert data.label_of(data.batch_of("validation", [data.features["validation"][""][24]])) is None
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
 def test_precision_at_10_of_fewer_texts_is_torchmetrics() -> None:
     vectors, labels = torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 0])
     metric = LabelRetrieval()

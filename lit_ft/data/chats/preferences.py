@@ -127,14 +127,14 @@ class JudgedFormat:
         return {**self.conversation.columns, **({LABEL: self.label} if self.label else {})}
 
     def read(self, row: Row, judged: bool = True) -> Preference:
-        """Reads a row; see `PairFormat.read`."""
+        """Reads a row; its judgement only where it has to be judged; see `PairFormat.read`."""
         made = self.conversation.read(row)
         if made.text is not None:
             raise UserError("a text is no reply to anything")
         if made.messages[-1]["role"] != "assistant":
             raise UserError("the last message is not of assistant: there is no reply to judge")
         marked = Conversation(_marked(made.messages, len(made.messages) - 1), made.tools)
-        return Preference(marked, None, self._judged(row[self.label]) if self.label else None)
+        return Preference(marked, None, self._judged(row[self.label]) if self.label and judged else None)
 
     def _judged(self, cell: Any) -> bool:
         known = LABELS.get(str(cell).strip().lower())

@@ -1,13 +1,12 @@
 """Choices of a row, and which of them is right: from several columns, from lists, or from lists with labels."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
 
-from lit_ft.data.labels import IGNORED
+from lit_ft.data.labels import IGNORED, is_missing, is_no_category
 from lit_ft.errors import RowError, UserError, did_you_mean
 
 LabelKind = Literal["index", "letter", "name", "text"]
@@ -39,13 +38,6 @@ class Choices(NamedTuple):
         for place, value in zip(self.places, values, strict=False):
             laid[place] = value
         return laid
-
-
-def is_missing(cell: Any) -> bool:
-    """Says whether a cell holds nothing: null, NaN or blanks."""
-    if isinstance(cell, str):
-        return not cell.strip()
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def read_choices(rows: dict[str, list[Any]], columns: Sequence[str]) -> list[Choices]:
@@ -167,7 +159,7 @@ class ChoiceLabels:
         """
         places = self.encode(cells, choices, strict=False)[0]
         return [
-            each.texts[place] if place >= 0 else None if is_missing(cell) or str(cell).strip() == "-1" else str(cell)
+            each.texts[place] if place >= 0 else None if is_no_category(cell) else str(cell)
             for cell, each, place in zip(cells, choices, places, strict=True)
         ]
 
@@ -240,7 +232,7 @@ class LabelVotes:
     def add(self, cells: Iterable[Any], choices: Iterable[Choices]) -> None:
         """Counts the readings of the labelled rows of a batch."""
         for cell, each in zip(cells, choices, strict=True):
-            if is_missing(cell) or _number(cell) == -1:
+            if is_no_category(cell):
                 continue
             self.cells += 1
             self._example = cell

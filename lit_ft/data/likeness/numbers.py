@@ -1,5 +1,6 @@
 """Texts, and what is known of them -> numbers: the same for the same text or label, and scores as they are."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from xxhash import xxh3_64_intdigest
 
 from lit_ft.data.features.ragged import Array
 from lit_ft.data.label_description import DistinctCells
-from lit_ft.data.labels import IGNORED, natural_key
+from lit_ft.data.labels import IGNORED, is_missing, is_no_category, natural_key
 from lit_ft.data.reading.raw import RawRows
 from lit_ft.errors import RowError
 
@@ -23,12 +24,11 @@ def number_of(text: str) -> int:
 
 def label_numbers(cells: Sequence[Any]) -> Array:
     """Returns the number of each label, `[rows]` int64; -100 = there is none."""
-    texts = ("" if cell is None else str(cell) for cell in cells)
-    return np.array([number_of(text) if text.strip() else IGNORED for text in texts], np.int64)
+    return np.array([IGNORED if is_no_category(cell) else number_of(str(cell)) for cell in cells], np.int64)
 
 
 def scores(cells: Sequence[Any], column: str) -> Array:
-    """Returns the scores, `[rows]` float32.
+    """Returns the scores, `[rows]` float32; NaN = there is none.
 
     Raises:
         RowError: a cell is no number.
@@ -36,7 +36,7 @@ def scores(cells: Sequence[Any], column: str) -> Array:
     found = np.empty(len(cells), np.float32)
     for row, cell in enumerate(cells):
         try:
-            found[row] = float(cell)
+            found[row] = math.nan if is_missing(cell) else float(cell)
         except (TypeError, ValueError):
             raise RowError(row, f"{column} is {cell!r}, not a number") from None
     return found
@@ -45,5 +45,5 @@ def scores(cells: Sequence[Any], column: str) -> Array:
 def label_names(sets: Mapping[str, RawRows], column: str) -> list[str] | None:
     """Returns the names of the labels of some sets, sorted; `None` where they are too many to be kept."""
     cells = DistinctCells([column], [*sets.values()]).columns[column]
-    names = sorted({str(cell) for cell in cells if cell not in (None, "")}, key=natural_key)
+    names = sorted({str(cell) for cell in cells if not is_no_category(cell)}, key=natural_key)
     return names if len(names) <= MOST_NAMES else None

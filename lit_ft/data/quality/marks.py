@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
+from lit_ft.data.labels import is_missing
 from lit_ft.data.quality.text import damages, line_ends, normal_forms
 
 OF_A_ROW = (
@@ -149,11 +150,11 @@ def _name(label: Any) -> str | None:
         if any(isinstance(part, float) and math.isnan(part) for part in label):
             return None
         return f"[{','.join(repr(_name(part)) for part in label)}]"
-    if label is None or (isinstance(label, float) and math.isnan(label)):
+    if is_missing(label):
         return None
     if isinstance(label, bool) or (isinstance(label, float) and label.is_integer()):
         label = int(label)
-    return str(label).strip() or None
+    return str(label).strip()
 
 
 def _in_utf8(cells: Sequence[str]) -> list[bytes]:
