@@ -125,22 +125,25 @@ def is_late(loss: Tensor) -> bool:
 
 
 def record(path: Path, trainer: Any, module: Any, seen: Seen) -> Path:
-    """Writes the rows of a batch: number in the training set, text (of several choices a list), labels by their names.
+    """Writes the rows of a batch: number, text (of several choices a list), labels by their names.
+
+    The number is that in the training set, or of several sources that in the source, which is named.
 
     Returns:
         The file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tokenizer, batch = getattr(module, "tokenizer", None), seen.batch
-    numbered = getattr(trainer.datamodule, "train_rows_at", None)
-    rows = numbered(seen.epoch, seen.batch_idx) if numbered is not None else None
+    data = trainer.datamodule
+    rows = data.train_rows_at(seen.epoch, seen.batch_idx) if hasattr(data, "train_rows_at") else None
     ids: Any = batch.get("input_ids", []) if isinstance(batch, dict) else []
     names = getattr(module, "label_keys", ("labels",))
     lines = []
     for place in range(len(ids)):
         labels = {name: batch[name][place].tolist() if name in batch else None for name in names}
-        row = rows[place] if rows is not None and len(rows) == len(ids) else None
-        lines.append({"row": row, "text": _text(batch, place, tokenizer), **labels})
+        source, row = data.source_of_row(rows[place]) if rows is not None and len(rows) == len(ids) else ("", None)
+        of_source = {"source": source} if source else {}
+        lines.append({**of_source, "row": row, "text": _text(batch, place, tokenizer), **labels})
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
     return path
 

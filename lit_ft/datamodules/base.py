@@ -83,9 +83,7 @@ class TransformerDataModule(LoadingDataModule):
             check_streaming(self)
             check_validation(self)
         elif stage == "fit":
-            stores = [each.features for each in prepared.sets["train"].values()]
-            self.features["train"] = {"": FeatureDataset(FeatureStore.joined(stores))}
-            self._train_sizes, self._order = [len(store) for store in stores], None
+            self._join(prepared.sets["train"])
             _ = self._train_sampler  # options that exclude each other are named before a model is built
             for index in shuffled(len(self.features["train"][""]), self.seed, 0)[:SHOWN].tolist():
                 log.info(f"a training row: {view(self, 'train', '', index).plain()}")

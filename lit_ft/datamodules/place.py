@@ -2,12 +2,16 @@
 
 import math
 import os
+from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any, ClassVar
 
 from lit_ft.data.batching.dataset import FeatureDataset
+from lit_ft.data.features.store import FeatureStore, first_rows
 from lit_ft.data.ordering.orders import StoppingStrategy
 from lit_ft.data.ordering.samplers import StepSampler
 from lit_ft.data.ordering.training_order import OwnOrder, SamplingStrategy, TrainingOrder
+from lit_ft.data.preparing.prepare import PreparedSet
 from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.batch_notes import note_on_change
 from lit_ft.datamodules.preparing import PreparingDataModule
@@ -59,6 +63,7 @@ class PlacedDataModule(PreparingDataModule):
         self.features: dict[Split, dict[str, FeatureDataset]] = {}
         self.known_rows: dict[Split, dict[str, dict[int, tuple[str, int]]]] = {}
         self._train_sizes: list[int] = []
+        self._first_rows: dict[str, int] = {}
         self._own_order: OwnOrder | None = None
         self._order: StepSampler[Any] | None = None
         self._start: tuple[int, int] | None = None
@@ -79,11 +84,33 @@ class PlacedDataModule(PreparingDataModule):
         return math.inf if self.hparams["streaming"] else self._train_sampler.steps
 
     def train_rows_at(self, epoch: int, batch_idx: int) -> list[int] | None:
-        """Returns which rows of the training set a batch of this process holds; `None` of a stream."""
+        """Returns which rows of the training set a batch of this process holds; `None` of a stream.
+
+        The rows of several `sources` are numbered on from each to the next; `source_of_row` says which one is meant.
+        """
         if self.hparams["streaming"]:
             return None
         features = self._train_sampler.rows_at(epoch, batch_idx)
         return [int(row) for row in self.features["train"][""].row_of_feature[features]]
+
+    def source_of_row(self, row: int) -> tuple[str, int]:
+        """Returns which of the `sources` a row of the training set is of (`""` without any), and its number there."""
+        name, first = next(each for each in reversed(self._first_rows.items()) if each[1] <= row)
+        return name, row - first
+
+    def _join(self, sets: Mapping[str, PreparedSet]) -> None:
+        """Lays the training rows of several sources end to end, and what is known of some of them."""
+        stores = [each.features for each in sets.values()]
+        self._first_rows = dict(zip(sets, first_rows(stores), strict=True))
+        self._train_sizes, self._order = [len(store) for store in stores], None
+        self.features["train"] = {"": FeatureDataset(FeatureStore.joined(stores))}
+        known = [
+            # a row behind the last one that has features has no number here
+            [(first + row, said) for row, said in each.known_rows.items() if row < each.features.rows]
+            for first, each in zip(self._first_rows.values(), sets.values(), strict=True)
+        ]
+        # in turn, so that the first few of them are of all sources
+        self.known_rows["train"] = {"": dict(one for turn in zip_longest(*known) for one in turn if one is not None)}
 
     @property
     def _train_sampler(self) -> StepSampler[Any]:

@@ -30,9 +30,12 @@ def view(data: Any, kind: Split, name: str, index: int) -> RowView:
         first -= 1
     windows = 1 if features.windows is None else int(features.windows[row])
     batch = data.batch_of(kind, [features[(0, index)]])
+    source, number = data.source_of_row(row) if kind == "train" else ("", row)
     title, lost = data.known_rows.get(kind, {}).get(name, {}).get(row, (None, 0))
     if windows > 1:
-        title = f"{title or f'row {row + 1}'}, window {index - first + 1} of {windows}"
+        title = f"{title or f'row {number + 1}'}, window {index - first + 1} of {windows}"
+    if title and source:
+        title = f"{source}: {title}"
     return RowView(tuple(data.sequences(batch)), data.label_of(batch), title, lost)
 
 

@@ -16,6 +16,7 @@ from lit_ft import (
     MultipleChoiceModule,
     QuestionAnsweringDataModule,
     QuestionAnsweringModule,
+    TextClassificationDataModule,
     TextClassificationModule,
     cli,
 )
@@ -151,3 +152,15 @@ def test_choices_are_written_one_by_one(tiny: Callable[..., str], tmp_path: Path
     for line, row in zip(lines, rows, strict=True):
         for text, choice in zip(line["text"], row["choices"], strict=True):
             assert data.tokenizer.encode("which", choice) == data.tokenizer.encode(text, add_special_tokens=False)
+
+
+def test_rows_of_a_mixture_are_written_with_their_source(tiny: Callable[..., str], tmp_path: Path) -> None:
+    """Three rows and two, in one batch, in their order."""
+    rows = [{"text": f"row {number}", "label": "xy"[number % 2]} for number in range(5)]
+    data = TextClassificationDataModule(
+        model_name_or_path=tiny("bert"), sources={"a": {"dataset": rows[:3]}, "b": {"dataset": rows[3:]}},
+        validation_split_percentage=0, batch_size=5, train_sampling_strategy="sequential",
+    )  # fmt: skip
+    lines = written(TextClassificationModule(model_name_or_path=tiny("bert")), data, tmp_path)
+    assert [(line["source"], line["row"]) for line in lines] == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)]
+    assert [line["text"].split()[-2] for line in lines] == [str(number) for number in range(5)]

@@ -85,11 +85,16 @@ def test_a_choice_of_features_and_joined_stores(tmp_path: Path) -> None:
     whole = FeatureStore([write(tmp_path / "a.arrow", 0, 10)])
     some = FeatureStore([write(tmp_path / "b.arrow", 10, 10)], np.array([2, 9]))
     joined = FeatureStore.joined([some, whole, some])
-    wanted = [12, 19, *range(10), 12, 19]
-    assert [int(joined[number]["row"]) for number in range(len(joined))] == wanted
-    assert joined.column("row").tolist() == wanted
-    assert [row for (part,) in joined.parts("row") for row in part.tolist()] == sorted(wanted[:2]) + wanted[2:]
-    assert joined.lengths("ids").tolist() == [number % 4 for number in wanted]
+    wanted = [12, 19, *range(20, 30), 30 + 12, 30 + 19]  # the rows of each store behind those of the stores before
+    for store in (joined, pickle.loads(pickle.dumps(joined)), FeatureStore.joined([joined])):
+        assert [int(store[number]["row"]) for number in range(len(store))] == wanted
+        assert store.column("row").tolist() == wanted
+        assert [row for (part,) in store.parts("row") for row in part.tolist()] == wanted
+        assert [row for piece in store.pieces() for row in piece["row"].tolist()] == wanted
+    assert joined.lengths("ids").tolist() == [number % 4 for number in [12, 19, *range(10), 12, 19]]
+    assert FeatureStore.joined([whole, joined]).column("row").tolist() == [*range(10), *(10 + row for row in wanted)]
+    assert joined.rows == 50
+    assert FeatureStore([]).rows == 0
 
 
 def test_pickles_as_its_paths(tmp_path: Path) -> None:

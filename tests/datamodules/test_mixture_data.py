@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lit_ft.datamodules import TextClassificationDataModule
+from lit_ft.datamodules.viewing import figures, some_views, view
 from lit_ft.errors import UserError
 
 
@@ -128,3 +129,55 @@ def test_a_source_may_leave_its_columns_as_they_are(make, sources) -> None:
     assert data.description["num_train_rows"] == 40
     with pytest.raises(UserError, match=r"sources\.a is 'train\.csv'; write its options, such as .train_file"):
         make(sources={"a": "train.csv"})
+
+
+def test_each_row_of_a_mixture_is_one_row_and_knows_its_source(make, tmp_path: Path) -> None:
+    """Ten rows and five: `bad` are the even ones of the first and the first three of the second."""
+    first = [{"text": f"review {n}", "label": ("bad", "good")[n % 2]} for n in range(10)]
+    second = [{"text": f"ticket {n}", "label": ("bad", "good")[n > 2]} for n in range(5)]
+    second[3]["text"] = ""
+    data = make(
+        sources={
+            "reviews": {"train_file": write(tmp_path / "reviews.jsonl", first)},
+            "tickets": {"train_file": write(tmp_path / "tickets.jsonl", second)},
+        },
+        validation_split_percentage=0, on_bad_rows={"empty_text": "drop"}, train_sampling_strategy="sequential",
+    )  # fmt: skip
+    (train,) = figures(data)
+    assert train["labels"] == {"bad": 5 + 3, "good": 5 + 1}
+    assert data.description["label_counts"] == [8, 6]
+    features = data.features["train"][""]
+    assert features.row_of_feature.tolist() == [*range(10), 10, 11, 12, 14]
+    assert features.windows is None
+    assert [item["row"] for item in features.__getitems__([0, 9, 10, 13])] == [0, 9, 10, 14]
+    assert [row for batch in range(4) for row in data.train_rows_at(0, batch)] == features.row_of_feature.tolist()
+    assert [data.source_of_row(row) for row in (0, 9, 10, 14)] == [
+        ("reviews", 0), ("reviews", 9), ("tickets", 0), ("tickets", 4),
+    ]  # fmt: skip
+    titles = {f"reviews: row {n}": f"review{n - 1}" for n in range(1, 11)}
+    titles |= {f"tickets: row {n}": f"ticket{n - 1}" for n in (1, 2, 3, 5)}
+    shown = [view(data, "train", "", at) for at in range(14)]
+    assert [each.title for each in shown] == list(titles)
+    for each in shown:
+        text = each.parts[0].text
+        assert titles[str(each.title)] in text.replace(" ", "").replace("##", "")
+    assert [str(each.title).split(":")[0] for each in some_views(data, "train", "", 4)] == ["reviews", "tickets"] * 2
+
+
+def test_windows_of_a_mixture_belong_to_a_row_of_one_source(make, tmp_path: Path) -> None:
+    """A row of several windows on either side of the seam, twelve rows of one window before and behind."""
+    rows = [{"text": "one" if n < 12 else "one two three " * 4, "label": "bad"} for n in range(13)]
+    files = {name: write(tmp_path / f"{name}.jsonl", some) for name, some in (("a", rows), ("b", rows[::-1]))}
+    data = make(
+        sources={name: {"train_file": file} for name, file in files.items()}, validation_split_percentage=0,
+        max_seq_length=8, stride=0, label_names=["bad", "good"],
+    )  # fmt: skip
+    features = data.features["train"][""]
+    each = (len(features) - 24) // 2
+    assert each > 1
+    assert features.windows.tolist() == [1] * 12 + [each, each] + [1] * 12
+    titles = [str(view(data, "train", "", 12 + at).title) for at in (0, each - 1, each, 2 * each - 1)]
+    assert titles == [
+        f"{name}, window {at} of {each}" for name in ("a: row 13", "b: row 1") for at in (1, each)
+    ]  # fmt: skip
+    assert data.label_counts(features.store) == {"bad": 26, "good": 0}

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -98,16 +99,23 @@ class FeatureStore:
     Args:
         paths: files of a `FeatureWriter`, laid end to end.
         kept: the features that count, by number, `[features]`; `None` = all.
+        rows_before: added to the numbers of each file's rows, for files of several sets; `None` = nothing.
     """
 
-    def __init__(self, paths: Sequence[Path], kept: Array | None = None) -> None:
+    def __init__(
+        self, paths: Sequence[Path], kept: Array | None = None, rows_before: Sequence[int] | None = None
+    ) -> None:
         self.paths, self.kept = list(paths), kept
+        self.rows_before = [0] * len(self.paths) if rows_before is None else list(rows_before)
         self.chunks: list[dict[str, Column]] = []
-        for path in self.paths:
+        for path, before in zip(self.paths, self.rows_before, strict=True):
             file = pa.ipc.open_file(pa.memory_map(str(path)))
             for number in range(file.num_record_batches):
                 batch = file.get_batch(number)
-                self.chunks.append({name: from_arrow(batch.column(name)) for name in batch.schema.names})
+                chunk = {name: from_arrow(batch.column(name)) for name in batch.schema.names}
+                if before:
+                    chunk["row"] = np.asarray(chunk["row"]) + before
+                self.chunks.append(chunk)
         sizes = [length_of(chunk.values()) for chunk in self.chunks]
         self.starts = [0, *np.cumsum(sizes).tolist()]
 
@@ -120,6 +128,11 @@ class FeatureStore:
         number = bisect_right(self.starts, place) - 1
         local = place - self.starts[number]
         return {name: column[local] for name, column in self.chunks[number].items()}
+
+    @property
+    def rows(self) -> int:
+        """One more than the number of the last row that has features."""
+        return int(self[len(self) - 1]["row"]) + 1 if len(self) else 0
 
     @property
     def column_names(self) -> list[str]:
@@ -190,7 +203,7 @@ class FeatureStore:
 
     @classmethod
     def joined(cls, stores: Sequence["FeatureStore"]) -> "FeatureStore":
-        """Lays several stores of the same columns end to end."""
+        """Lays several stores of the same columns end to end; their rows are numbered on, as `first_rows` says."""
         if len(stores) == 1:
             return stores[0]
         starts = np.cumsum([0, *(store.starts[-1] for store in stores)])
@@ -198,10 +211,18 @@ class FeatureStore:
         if any(store.kept is not None for store in stores):
             parts = [np.arange(store.starts[-1]) if store.kept is None else store.kept for store in stores]
             kept = np.concatenate([part + start for part, start in zip(parts, starts.tolist(), strict=False)])
-        return cls([path for store in stores for path in store.paths], kept)
+        before = [
+            rows + first for store, first in zip(stores, first_rows(stores), strict=True) for rows in store.rows_before
+        ]
+        return cls([path for store in stores for path in store.paths], kept, before)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"paths": self.paths, "kept": self.kept}
+        return {"paths": self.paths, "kept": self.kept, "rows_before": self.rows_before}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+
+def first_rows(stores: Sequence[FeatureStore]) -> list[int]:
+    """Returns the number that row 0 of each store has where they are laid end to end."""
+    return [0, *accumulate(store.rows for store in stores[:-1])]
