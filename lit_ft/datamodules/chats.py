@@ -38,8 +38,6 @@ class ChatDataModule(TransformerDataModule):
     """
 
     usual_packing = None
-    too_long = "longer than max_seq_length"
-    cut_advice = "raise it, or on_bad_rows: {cut: drop} leaves them out"
 
     def __init__(
         self,

@@ -57,7 +57,6 @@ class MaskedLMDataModule(LanguageModelingDataModule):
     """
 
     masked, length_option = True, "max_seq_length"
-    cut_advice = "raise max_seq_length"
     loading_options = LanguageModelingDataModule.loading_options | {*OF_MASKS, *OF_PERMUTATIONS, "max_span_length"}
 
     def __init__(

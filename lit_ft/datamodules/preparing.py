@@ -61,7 +61,7 @@ class PreparingDataModule(RowsDataModule):
     )
     """Options that change nothing in what is prepared."""
     too_long: str = "longer than max_seq_length"
-    cut_advice: str = "raise max_seq_length, or set stride to read them in windows"
+    cut_advice: str = "raise max_seq_length"
     """What rows are that lose tokens, and what to do about it."""
     bad_rows: Mapping[str, BadRows] = {}
     """Kinds of bad rows of a task's own, which `tokenize` tells by a column of that name."""
@@ -77,7 +77,7 @@ class PreparingDataModule(RowsDataModule):
     ) -> None:
         super().__init__(**kwargs)
         check_ranges(self.hparams, {"preprocessing_num_workers": AT_LEAST_ONE})
-        self.on_bad_rows = check_actions(on_bad_rows or {}, kinds_with(self.bad_rows))
+        self.on_bad_rows = check_actions(on_bad_rows or {}, self.kinds_of_bad_rows)
         self.description: dict[str, Any] = {}
         self.notes: list[str] = []
         self.said_cut = False
@@ -129,6 +129,11 @@ class PreparingDataModule(RowsDataModule):
         return {}
 
     # Preparation
+
+    @property
+    def kinds_of_bad_rows(self) -> dict[str, BadRows]:
+        """What is bad about rows, in this task's words: the kinds of every task, and its own."""
+        return {**kinds_with(self.bad_rows), "cut": BadRows(f"are {self.too_long}", self.cut_advice)}
 
     def prepare_stage(self, kinds: tuple[Split, ...], overwrite: bool = False) -> Prepared:
         """Tokenizes the rows of some kinds of split, unless that was done before, and maps the result into memory.

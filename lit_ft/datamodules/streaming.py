@@ -9,7 +9,6 @@ import torch
 
 from lit_ft.data.features.ragged import as_column, taken
 from lit_ft.data.preparing.featurizing import checked
-from lit_ft.data.quality.kinds import kinds_with
 from lit_ft.data.quality.marks import OF_A_ROW
 from lit_ft.data.streaming.batches import StreamDataset
 from lit_ft.data.streaming.loader import StreamLoader
@@ -99,12 +98,12 @@ def features_of(data: Any, rows: dict[str, list[Any]]) -> dict[str, Any]:
     columns, cut, marks = checked(data.row_content(rows, "train"), features, data.unknown_id, data.bad_rows)
     if cut.any() and not data.said_cut:
         data.said_cut = True  # once in each loader process
-        log.info(f"streamed rows are longer than max_seq_length, such as one that loses {int(cut.max())} tokens")
+        log.info(f"streamed rows {data.kinds_of_bad_rows['cut'].are}, such as one that loses {int(cut.max())} tokens")
     dropped = np.zeros(len(marks), bool)
     for kind in marks.kinds:
         shown, action = marks.shows(kind), data.on_bad_rows[kind]
         if action == "error" and shown.any():
-            bad = kinds_with(data.bad_rows)[kind]
+            bad = data.kinds_of_bad_rows[kind]
             fix = f"{bad.fix}, or set on_bad_rows: {{{kind}: drop}}"
             raise RowError(int(shown.argmax()), f"one of the rows that {bad.are}: {fix}")
         dropped |= shown & (action == "drop")

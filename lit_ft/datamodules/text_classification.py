@@ -60,6 +60,7 @@ class TextClassificationDataModule(TransformerDataModule):
     """
 
     loading_options: ClassVar[frozenset[str]] = TransformerDataModule.loading_options | {"class_balanced_sampling"}
+    cut_advice = "raise max_seq_length, or set stride to read them in windows"
 
     def __init__(
         self,

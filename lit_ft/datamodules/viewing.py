@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from lit_ft.data.ordering.orders import shuffled
-from lit_ft.data.quality.kinds import kinds_with
 from lit_ft.data.reading.raw import Split
 from lit_ft.data.viewing.findings import Finding, batch_findings, label_findings, row_findings
 from lit_ft.data.viewing.row_views import RowView
@@ -72,7 +71,7 @@ def findings(data: Any, sets: list[SetFigures], of_batches: dict[str, Any]) -> l
         sets: what `figures` returned.
         of_batches: what `batches` returned.
     """
-    of_rows = row_findings(data.report, kinds_with(data.bad_rows), data.too_long, data.cut_advice)
+    of_rows = row_findings(data.report, data.kinds_of_bad_rows)
     of_labels = label_findings(sets) if data.learns_classes else []
     return [*of_rows, *of_labels, *batch_findings(of_batches)]
 

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from datasets import Dataset
 
 from lit_ft.data.preparing.featurizing import BATCH, RowContent
 from lit_ft.data.preparing.prepare import Work, prepare
-from lit_ft.data.quality.kinds import check_actions
+from lit_ft.data.quality.kinds import KINDS, BadRows, check_actions
 from lit_ft.data.reading.raw import RawRows
 from lit_ft.errors import RowError, UserError
 
@@ -18,7 +19,8 @@ KEY = {"a": 1, "b": [2, None]}
 class Task:
     """Two windows for texts of even length; the third letter and what follows is lost; `!` cannot be used."""
 
-    too_long, cut_advice, bad_rows = "longer than max_seq_length", "raise max_seq_length", {}
+    bad_rows: ClassVar[dict[str, BadRows]] = {}
+    kinds_of_bad_rows: ClassVar = {**KINDS, "cut": BadRows("are longer than four letters", "write less")}
 
     def input_columns(self, split: str) -> list[str]:
         return ["text"]
@@ -73,7 +75,7 @@ def test_features_and_rows_come_back(tmp_path: Path, processes: int | None) -> N
     assert prepared.sets["train"][""].info is None
     assert {**prepared.description, "prepared": None} == {"labels": ["é"], "features": 6, "prepared": None}
     assert prepared.notes[0] == "a note"
-    assert "t.csv: 2 of 4 rows are longer than max_seq_length and lose 3 tokens" in prepared.notes[1]
+    assert "t.csv: 2 of 4 rows are longer than four letters and lose 3 tokens (write less)" in prepared.notes[1]
     assert not list(prepared.folder.rglob("raw"))
 
 

@@ -1,5 +1,6 @@
-"""Kinds of bad rows that a task adds are treated as those of every task: counted, named, dropped, refused."""
+"""Kinds of bad rows that a task adds, or says in words of its own: counted, named, dropped, refused as all are."""
 
+import re
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -10,12 +11,15 @@ import pytest
 
 from lit_ft import (
     PreferenceDataModule,
+    SentenceEmbeddingDataModule,
+    Seq2SeqDataModule,
     TextClassificationDataModule,
     TokenClassificationDataModule,
 )
 from lit_ft.data.quality.kinds import KINDS, kinds_with
 from lit_ft.errors import UserError
 from lit_ft.tasks import BadRows
+from tests.pairs import make_seq2seq
 from tests.tiny import texts
 
 ROWS = [
@@ -105,3 +109,50 @@ def test_names_are_their_own_and_few() -> None:
     for own in ({"duplicate": one}, {str(number): one for number in range(5)}):
         with pytest.raises(UserError, match="bad_rows: at most 4 kinds with names of their own"):
             kinds_with(own)
+
+
+CUT: dict[str, tuple[type[Any], tuple[str, str], dict[str, Any], str, str]] = {
+    "seq2seq": (
+        Seq2SeqDataModule, ("source", "target"), {"max_source_length": 6},
+        "are longer than max_source_length or max_target_length", "raise the one that is short",
+    ),
+    "embedding": (
+        SentenceEmbeddingDataModule, ("anchor", "positive"), {"max_seq_length": 6},
+        "are longer than max_seq_length", "raise max_seq_length",
+    ),
+    "classes": (
+        TextClassificationDataModule, ("text", "label"), {"max_seq_length": 6, "label_names": ["no", "yes"]},
+        "are longer than max_seq_length", "raise max_seq_length, or set stride to read them in windows",
+    ),
+}  # fmt: skip
+"""Of some tasks, columns, options, and what is said of rows that are too long."""
+
+
+@pytest.mark.parametrize("task", CUT)
+def test_rows_that_are_cut_are_said_in_the_words_of_the_task(
+    task: str, tiny: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lit_ft")
+    kind, columns, options, are, fix = CUT[task]
+    model = make_seq2seq("t5", tmp_path / "t5") if task == "seq2seq" else tiny("bert")
+    cells = (("one", "yes"), ("one two three four five six seven", "no"), ("two", "yes"))
+    rows = [dict(zip(columns, each, strict=True)) for each in cells]
+
+    def made(**more: Any) -> Any:
+        return ready(
+            kind(model_name_or_path=model, dataset={"train": rows}, validation_split_percentage=0, **options, **more)
+        )
+
+    data = made()
+    assert data.report["meaning"]["cut"] == are
+    assert re.search(rf"1 of 3 rows {are} and lose \d+ tokens \({fix}\)", caplog.text)
+    (found,) = (each for each in data.summary()["findings"] if "longer" in each["what"])
+    assert re.fullmatch(rf"train: 1 of 3 rows {are}, and lose \d+ tokens", found["what"])
+    assert found["fix"] == f"{fix}, or on_bad_rows: {{cut: drop}}"
+    with pytest.raises(UserError, match=rf"rows {are}, the first is row 2; {fix}, or set on_bad_rows: .cut: drop"):
+        made(on_bad_rows={"cut": "error"})
+    caplog.clear()
+    next(iter(made(streaming=True).train_dataloader()))
+    assert re.search(rf"streamed rows {are}, such as one that loses \d+ tokens", caplog.text)
+    with pytest.raises(UserError, match=rf"row 2, one of the rows that {are}: {fix}, or set on_bad_rows"):
+        next(iter(made(streaming=True, on_bad_rows={"cut": "error"}).train_dataloader()))

@@ -42,14 +42,14 @@ class Task(Protocol):
     """What a data module says of its rows.
 
     Attributes:
-        too_long: what rows are that lose tokens.
-        cut_advice: what to do about them.
         bad_rows: kinds of bad rows of its own, which `tokenize` tells by a column of that name.
     """
 
-    too_long: str
-    cut_advice: str
     bad_rows: Mapping[str, BadRows]
+
+    @property
+    def kinds_of_bad_rows(self) -> Mapping[str, BadRows]:
+        """All kinds of bad rows, in the order in which they are judged."""
 
     def input_columns(self, split: Split) -> list[str] | None:
         """Raw columns that `tokenize` and `row_content` read; `None` = all."""

@@ -19,7 +19,7 @@ from lit_ft.data.preparing.regrouping import regrouped
 from lit_ft.data.preparing.row_samples import add_texts, some_rows
 from lit_ft.data.quality.judgement import SEEN, Judgement, SetMarks, judge
 from lit_ft.data.quality.keys import FORMS, Hashes, sorted_texts
-from lit_ft.data.quality.kinds import Action, kinds_with
+from lit_ft.data.quality.kinds import Action
 from lit_ft.data.quality.marks import RowMarks
 from lit_ft.data.reading.raw import RawRows, Split
 from lit_ft.errors import UserError
@@ -143,7 +143,6 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
     marks: list[SetMarks] = []
     lost = []
     judged, known = judge([], work.on_bad_rows), {} if earlier is None else _texts_in(earlier)
-    bad = kinds_with(work.task.bad_rows)
     for kind, number, name, rows in places:
         target = folder / f"{kind}-{number}"
         target.mkdir()
@@ -152,10 +151,10 @@ def _build(folder: Path, load: Callable[[Path], Work], processes: int, earlier: 
         lost.append(tokens_cut)
         if kind == "train" and len(marks) == len(work.rows["train"]):
             # what is an error there is said before other sets are tokenized
-            judged = judge(marks, work.on_bad_rows, kinds=bad)
+            judged = judge(marks, work.on_bad_rows, kinds=work.task.kinds_of_bad_rows)
             _save_texts(judged, "train", folder)
             known = _texts_in(folder)
-    judged = judged.followed_by(judge(marks[len(judged.kept) :], work.on_bad_rows, known, bad))
+    judged = judged.followed_by(judge(marks[len(judged.kept) :], work.on_bad_rows, known, work.task.kinds_of_bad_rows))
     _save_texts(judged, "validation", folder)
     known_rows: dict[str, dict[str, dict[int, tuple[str, int]]]] = {kind: {} for kind in work.rows}
     for place, kept, one, cut, report in zip(places, judged.kept, marks, lost, judged.report["sets"], strict=True):
@@ -228,10 +227,9 @@ def _remarks(rows: RawRows, kind: Split, marks: RowMarks, tokens_cut: Array, kep
     """Says what rows that stay lose in training or scoring."""
     remarks, shorter = [], kept & (tokens_cut > 0)
     if shorter.any():
-        lost = int(tokens_cut.sum(where=shorter, dtype=np.int64))
+        lost, cut = int(tokens_cut.sum(where=shorter, dtype=np.int64)), task.kinds_of_bad_rows["cut"]
         remarks.append(
-            f"{rows.place}: {int(shorter.sum())} of {len(rows)} rows are {task.too_long} and "
-            f"lose {lost} tokens ({task.cut_advice})"
+            f"{rows.place}: {int(shorter.sum())} of {len(rows)} rows {cut.are} and lose {lost} tokens ({cut.fix})"
         )
     unlabelled = marks.shows("unlabelled") & kept
     if kind in ("validation", "test") and unlabelled.any():

@@ -43,7 +43,7 @@ KINDS: dict[str, BadRows] = {
     ),
     "unknown_label": BadRows("have a label that train does not have", "mend it", default="error", may=_NOT_KEPT),
     "unknown_tokens": BadRows("consist of unknown tokens by more than a fifth", "take a tokenizer of their language"),
-    "cut": BadRows("are longer than max_seq_length", "raise max_seq_length"),
+    "cut": BadRows("lose tokens", "let rows be longer"),  # by which option, each task says
     "contradicting_labels": BadRows(
         "have the text of another row (but for case, punctuation and space) and another label", "decide on one label"
     ),

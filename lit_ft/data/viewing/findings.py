@@ -44,16 +44,12 @@ class Finding:
     rank: int = 99
 
 
-def row_findings(
-    report: Mapping[str, Any], kinds: Mapping[str, BadRows], too_long: str, cut_advice: str
-) -> list[Finding]:
+def row_findings(report: Mapping[str, Any], kinds: Mapping[str, BadRows]) -> list[Finding]:
     """Says what the row checks found.
 
     Args:
         report: a `Report`.
         kinds: of bad rows.
-        too_long: what rows are that lose tokens.
-        cut_advice: what to do about rows that are too long.
     """
     made = []
     for rank, kind in enumerate([*(kind for kind in kinds if kind not in GRAVITY), *GRAVITY]):
@@ -64,12 +60,9 @@ def row_findings(
             scripts = ", ".join(f"{name} {count:,}" for name, count in found.get("scripts", {}).items())
             lost = f", and lose {one['tokens_lost']:,} tokens" if kind == "cut" and one.get("tokens_lost") else ""
             title = "/".join(filter(None, (one["split"], one["name"])))
-            are = f"are {too_long}" if kind == "cut" else kinds[kind].are
-            what = f"{title}: {found['count']:,} of {one['rows']:,} rows {are}{exact}{lost}"
+            what = f"{title}: {found['count']:,} of {one['rows']:,} rows {kinds[kind].are}{exact}{lost}"
             what += f" (scripts: {scripts})" if scripts else ""
-            fix = cut_advice if kind == "cut" else kinds[kind].fix
-            fix += "" if "on_bad_rows" in fix else f", or on_bad_rows: {{{kind}: drop}}"
-            gravity = GRAVITY.get(kind, "harms")
+            gravity, fix = GRAVITY.get(kind, "harms"), f"{kinds[kind].fix}, or on_bad_rows: {{{kind}: drop}}"
             if found["dropped"]:
                 gravity, fix = "note", "they are dropped (on_bad_rows)"
             seldom = kind in NOW_AND_THEN and found["count"] < HARMLESS * one["rows"]
