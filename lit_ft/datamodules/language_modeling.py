@@ -15,7 +15,6 @@ from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.reading.readers import ReadOptions
 from lit_ft.data.tokenizing.texts import TextEncoder
 from lit_ft.datamodules.own_tokenizer import OwnTokenizerDataModule
-from lit_ft.errors import UserError
 from lit_ft.ops.building.positions import check_length, usual_length
 
 LONGEST = 1024
@@ -27,14 +26,12 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
 
     Args:
         text_column_name: column of the text. Default: `text`, or the only column of strings.
-        train_tokenizer: train a byte-level BPE tokenizer on the training rows instead of loading one: a dict with
-            `vocab_size` and, if wanted, `min_frequency`.
         document_separator: put the tokenizer's end-of-text token (its separator, for masked models) between documents.
         drop_last: drop the last block of a split where it is shorter than the others.
         sample_by: what a document is in a txt file: a `line`, a `paragraph` (up to a blank line) or the whole
             `document`.
         keep_linebreaks: keep the line ends of a txt file.
-        kwargs: options of every data module.
+        kwargs: options of every data module, and `train_tokenizer`.
     """
 
     options_of_texts = ("text_column_name", "sample_by", "keep_linebreaks")
@@ -45,7 +42,6 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
         self,
         *,
         text_column_name: str = "",  # no None: beside it, jsonargparse reads a column named `null` as None
-        train_tokenizer: dict[str, Any] | None = None,
         document_separator: bool = True,
         drop_last: bool = False,
         sample_by: Literal["line", "paragraph", "document"] = "document",
@@ -53,14 +49,6 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(sample_by=sample_by, keep_linebreaks=keep_linebreaks, **kwargs)
-        for option in ("tokenizer_name", "tokenizer_kwargs"):
-            if train_tokenizer is not None and self.hparams[option]:
-                raise UserError(f"train_tokenizer makes a tokenizer, {option} is for one that is loaded: leave one out")
-        if train_tokenizer is not None and self.hparams["model_name_or_path"]:
-            raise UserError(
-                "train_tokenizer makes tokens of its own, for which model_name_or_path has no embeddings: train from "
-                "scratch (model_type), or leave train_tokenizer out"
-            )
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the text column; see the base."""

@@ -3,7 +3,7 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -15,6 +15,7 @@ from lit_ft.data.streaming.source import data_set_of
 from lit_ft.data.streaming.streams import numbered_chunks
 from lit_ft.data.tokenizing.training import trained_folder
 from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.errors import UserError
 
 log = logging.getLogger("lit_ft")
 
@@ -28,12 +29,34 @@ OF_ROWS = (
 
 
 class OwnTokenizerDataModule(TransformerDataModule):
-    """The tokenizer that `train_tokenizer` describes, where a task's user gives this option."""
+    """The tokenizer that `train_tokenizer` describes, where a task's user gives this option.
+
+    Args:
+        train_tokenizer: train a byte-level BPE tokenizer on the texts of the training rows instead of loading one: a
+            dict with `vocab_size` and, if wanted, `min_frequency`; for models from scratch.
+        kwargs: options of every data module.
+
+    Raises:
+        UserError: an option of a tokenizer that is loaded is given, too, or a model that has one.
+    """
 
     masked: ClassVar[bool]
     """Whether the tokenizer to be trained is one for masked language modelling."""
     options_of_texts: ClassVar[tuple[str, ...]]
     """Options of the task that decide which texts of its rows a tokenizer is trained on."""
+
+    def __init__(self, *, train_tokenizer: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if train_tokenizer is None:
+            return
+        for option in ("tokenizer_name", "tokenizer_kwargs"):
+            if self.hparams[option]:
+                raise UserError(f"train_tokenizer makes a tokenizer, {option} is for one that is loaded: leave one out")
+        if self.hparams["model_name_or_path"]:
+            raise UserError(
+                "train_tokenizer makes tokens of its own, for which model_name_or_path has no embeddings: train from "
+                "scratch (model_type), or leave train_tokenizer out"
+            )
 
     @abstractmethod
     def texts_in(self, rows: RawRows) -> Iterator[list[str]]:

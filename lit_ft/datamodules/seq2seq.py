@@ -57,9 +57,7 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
         val_max_target_length: most tokens of a target in evaluation, and of a generated text. Default:
             `max_target_length`.
         ignore_pad_token_for_loss: nothing is to be predicted at padding.
-        train_tokenizer: train a byte-level BPE tokenizer on sources and targets of the training rows instead of loading
-            one: a dict with `vocab_size` and, if wanted, `min_frequency`; for models from scratch.
-        kwargs: options of every data module.
+        kwargs: options of every data module, and `train_tokenizer`, which learns of sources and targets.
 
     Raises:
         UserError: the rows do not fit; the message names file, column and fix.
@@ -88,7 +86,6 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
         max_target_length: int = 128,
         val_max_target_length: int | None = None,
         ignore_pad_token_for_loss: bool = True,
-        train_tokenizer: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         sides = (source_lang or "source", target_lang or "target")
@@ -109,8 +106,6 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
         files = as_list(kwargs.get("train_file") or [])
         if kwargs.get("streaming") and any(side_of(Path(name), self.parallel_sides) is not None for name in files):
             raise UserError("streaming: parallel text files are read as a whole: leave it out, or write pairs to jsonl")
-        if train_tokenizer is not None and (name := kwargs.get("model_name_or_path") or kwargs.get("tokenizer_name")):
-            raise UserError(f"train_tokenizer makes tokens of its own, which {name!r} does not know: leave one out")
         self._columns_of: dict[Split, list[str]] = {}
         self._spoken: PreTrainedTokenizerBase | None = None
 

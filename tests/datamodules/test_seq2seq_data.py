@@ -255,6 +255,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.parametrize("asked", [{"tokenizer_name": "one"}, {"tokenizer_kwargs": {"do_lower_case": True}}], ids=str)
+def test_options_of_a_loaded_tokenizer_beside_a_trained_one(asked: Any) -> None:
+    wanted = f"train_tokenizer makes a tokenizer, {next(iter(asked))} is for one that is loaded: leave one out"
+    with pytest.raises(UserError, match=wanted):
+        Seq2SeqDataModule(dataset={"train": pair_rows(9)}, train_tokenizer={"vocab_size": 300}, **asked)
+
+
 @pytest.mark.parametrize(("options", "message"), BAD, ids=[str(options) for options, _ in BAD])
 def test_bad_options(options: dict[str, Any], message: str, folder: Callable[[str], str]) -> None:
     with pytest.raises(UserError, match=message):
