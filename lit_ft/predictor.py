@@ -22,7 +22,8 @@ from lit_ft.modules.evaluation import beside
 from lit_ft.objects import import_name, option_defaults
 from lit_ft.ops.adapters.injecting import base_of, is_adapter
 from lit_ft.ops.building.models import ModelSource
-from lit_ft.runs import CHECKPOINTS, SHARDS_INDEX, find_checkpoint, run_of
+from lit_ft.ops.building.shards import SHARDS_INDEX
+from lit_ft.runs import CHECKPOINTS, find_checkpoint, run_of
 
 TASKS = {
     "ForSequenceClassification": "TextClassification",

@@ -11,13 +11,12 @@ from lightning.fabric.utilities.load import _load_distributed_checkpoint
 
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.building.checkpoint_extras import SHARDS_EXTRAS
+from lit_ft.ops.building.shards import SHARDS_INDEX, check_shards
 
 log = logging.getLogger("lit_ft")
 
 CONFIG, CHECKPOINTS, EXPORT, PREDICTIONS = "config.yaml", "checkpoints", "hf", "predictions"
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-SHARDS_INDEX = ".metadata"
-"""The file in a folder of shards that torch writes at the end."""
 
 
 def run_number(folder: Path) -> int:
@@ -73,8 +72,15 @@ def find_checkpoint(name: str, root: Path) -> Path:
         root: where runs lie.
 
     Raises:
-        UserError: there is no such checkpoint, or it is damaged.
+        UserError: there is no such checkpoint, it is damaged, or not safe to read.
     """
+    found = _named(name, root)
+    if found.is_dir():
+        check_shards(found)
+    return found
+
+
+def _named(name: str, root: Path) -> Path:
     if name in ("last", "best"):
         return _in_run(newest_run(root), name)
     path = Path(name).expanduser()
@@ -96,8 +102,13 @@ def newest_or_none(root: Path) -> Path | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Loads a checkpoint, a file or a folder of shards, as one dictionary; weights of a file stay on disk (mapped)."""
+    """Loads a checkpoint, a file or a folder of shards, as one dictionary; weights of a file stay on disk (mapped).
+
+    Raises:
+        UserError: a folder is not safe to read.
+    """
     if path.is_dir():
+        check_shards(path)
         return _load_distributed_checkpoint(path)
     return torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # type: ignore[no-any-return]
 
