@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from transformers.utils import cached_file
 
 import lit_ft
 from lit_ft.errors import UserError
 from lit_ft.objects import import_name, option_defaults
+from lit_ft.ops.building.files_beside import file_beside
 from lit_ft.runs import CONFIG
 
 FILE = "lit_ft.json"
@@ -59,24 +59,24 @@ def write(folder: Path, made: MadeWith) -> None:
     (folder / FILE).write_text(json.dumps(made, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
 
 
-def read(name: str, **where: Any) -> MadeWith:
+def read(name: str, revision: str = "main", cache_dir: str | None = None) -> MadeWith:
     """Reads the file of an exported folder, on disk or on the hub; empty where there is none.
 
     Whoever made the folder may have written anything: of the options only those count that say how rows are read.
 
     Args:
         name: of the folder or of the repository.
-        where: `revision` and `cache_dir`, as of transformers.
+        revision: branch, tag or commit on the hub.
+        cache_dir: where downloads are kept.
 
     Raises:
-        UserError: it is no JSON of ours.
+        UserError: it is no JSON of ours, or there is neither.
     """
-    quiet = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries", "connection_errors")}
-    path = cached_file(name, FILE, **where, **quiet)
+    path = file_beside(name, FILE, revision, cache_dir)
     if path is None:
         return {}
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
         options = {key: value for key, value in found.get("options", {}).items() if key not in OF_ROWS | OF_TOKENIZER}
         return {"module": str(found["module"]), "data": str(found.get("data", "")), "options": options}
     except (ValueError, KeyError, AttributeError):

@@ -155,7 +155,7 @@ def load_predictor(
         _take(module, options)
     else:
         where = {"revision": options.get("model_revision", "main"), "cache_dir": options.get("cache_dir")}
-        made = {} if task else made_with.read(resolve_path(str(source)), **where)
+        made = {} if task else made_with.read(str(source), **where)
         kind = _module_class(str(source), task, class_path, made.get("module", ""))
         own = {option: options.pop(option) for option in [*options] if option in option_defaults(kind)}
         module = kind(model_name_or_path=str(source), **own)

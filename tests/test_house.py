@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "callbacks": {"data", "ops", "metrics", "pages", "runs", "sweeping", "made_with"},
     "loading": {"modules", "ops", "runs"},
     "tasks": {"data", "ops", "datamodules", "modules"},
-    "made_with": {"runs"},
+    "made_with": {"ops", "runs"},
     "predictor": {"data", "ops", "datamodules", "modules", "runs", "loading", "made_with"},
     "cli": {"datamodules", "modules", "callbacks", "ops", "parser", "resuming", "runs", "screen", "faults",
             "standard_input", "yaml_files"},

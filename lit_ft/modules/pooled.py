@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from lit_ft.modules.base import Batch, TransformerModule
+from lit_ft.ops.building.checkpoint_extras import KEY
 from lit_ft.ops.pooling import POOLINGS, Pooling, pooled, read_pooling
 from lit_ft.ops.vectors import one_below_the_other
 from lit_ft.ranges import check_choice
@@ -26,6 +27,7 @@ class PooledModule(TransformerModule):
 
     auto_class = AutoModel
     extra_keys = ("text_ids", "real")
+    _way: dict[str, Any] | None = None
 
     def __init__(self, *, pooling: Pooling | None = None, normalize: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -34,19 +36,31 @@ class PooledModule(TransformerModule):
     def build(self) -> PreTrainedModel:
         """Builds the model; what it has behind the vectors of tokens is not trained; see the base."""
         model = super().build()
+        if self._way is None:
+            source = self.source
+            said = read_pooling(source.model_name_or_path, source.model_revision, source.cache_dir)
+            self._way = {"pooling": "mean", "normalize": True, **said}
         for name, value in model.named_parameters():
             if name.startswith("pooler."):
                 value.requires_grad_(False)
         return model
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds how texts are pooled, which only the folder says that training began with; see the base."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[KEY]["way"] = self.way
+
+    def restore(self, extras: dict[str, Any]) -> None:
+        """Takes how texts are pooled, too; see the base."""
+        super().restore(extras)
+        self._way = extras.get("way")
+
     @property
     def way(self) -> dict[str, Any]:
-        """`pooling` and `normalize`: by option, else as the folder says, else the usual ones."""
-        if "_way" not in self.__dict__:
-            source = self.source.model_name_or_path
-            self.__dict__["_way"] = {"pooling": "mean", "normalize": True, **read_pooling(source)}
+        """`pooling` and `normalize`: by option, else as checkpoint or folder say, else the usual ones."""
+        assert self._way is not None
         given = {name: self.hparams[name] for name in ("pooling", "normalize") if self.hparams[name] is not None}
-        return {**self.__dict__["_way"], **given}
+        return {**self._way, **given}
 
     def model_inputs(self, batch: Batch) -> Batch:
         """Lays all texts one below the other; see the base."""

@@ -6,9 +6,8 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from transformers.utils import cached_file
 
-from lit_ft.data.reading.sources import resolve_path
+from lit_ft.ops.building.files_beside import file_beside
 
 Pooling = Literal["mean", "cls", "last"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -33,15 +32,24 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return hidden[torch.arange(len(hidden), device=hidden.device), at]
 
 
-def read_pooling(source: str | None) -> dict[str, Any]:
-    """Returns `pooling` and `normalize` as a folder of sentence-transformers says them; empty of any other model."""
-    if source is None or (path := _file(source, "modules.json")) is None:
+def read_pooling(source: str | None, revision: str = "main", cache_dir: str | None = None) -> dict[str, Any]:
+    """Returns `pooling` and `normalize` as a folder of sentence-transformers says them; empty of any other model.
+
+    Args:
+        source: folder, `package://name/folder` or hub name; `None` = a model from scratch.
+        revision: branch, tag or commit on the hub.
+        cache_dir: where downloads are kept.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if source is None or (path := file_beside(source, "modules.json", revision, cache_dir)) is None:
         return {}
     modules = json.loads(path.read_text(encoding="utf-8"))
     kinds = [str(each["type"]).rpartition(".")[2] for each in modules]
     found: dict[str, Any] = {"normalize": "Normalize" in kinds}
     place = next((each["path"] for each, kind in zip(modules, kinds, strict=True) if kind == "Pooling"), None)
-    config = None if place is None else _file(source, f"{place}/config.json")
+    config = None if place is None else file_beside(source, f"{place}/config.json", revision, cache_dir)
     if config is not None:
         said = json.loads(config.read_text(encoding="utf-8"))
         newer = {"mean": "mean", "cls": "cls", "lasttoken": "last"}.get(str(said.get("pooling_mode")))
@@ -74,16 +82,6 @@ def write_pooling(
     _write(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False})
     options = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
     _write(folder / "config_sentence_transformers.json", options)
-
-
-def _file(source: str, name: str) -> Path | None:
-    folder = Path(resolve_path(source))
-    if folder.is_dir():
-        return folder / name if (folder / name).is_file() else None
-    found = cached_file(
-        source, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
-    )
-    return None if found is None else Path(found)
 
 
 def _write(path: Path, content: Any) -> None:
