@@ -1,4 +1,4 @@
-"""A checkpoint of ours -> the module that it is of, with its weights."""
+"""A checkpoint of ours -> the module that it is of, with its weights; classes that files name."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,9 @@ from lit_ft.modules import TransformerModule
 from lit_ft.objects import import_name, option_defaults
 from lit_ft.ops.building.checkpoint_extras import read_extras
 from lit_ft.runs import read_checkpoint
+
+OURS = "lit_ft."
+"""How the paths of classes begin that a file may name unasked."""
 
 
 def load(path: Path, class_path: str | None = None) -> tuple[Any, dict[str, Any]]:
@@ -22,17 +25,34 @@ def load(path: Path, class_path: str | None = None) -> tuple[Any, dict[str, Any]
     """
     extras = read_extras(path)
     name = class_path or extras.get("class_path", "")
-    if class_path is None and not name.startswith("lit_ft."):
-        raise UserError(f"{path} is of {name}, which is not lit_ft's: if you trust it, set class_path to {name}")
-    try:
-        kind = import_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"class_path {name}: {error}") from None
-    if not (isinstance(kind, type) and issubclass(kind, TransformerModule)):
-        raise UserError(f"{name} is no TransformerModule of lit_ft")
+    kind = named_class(name, TransformerModule, bool(class_path), f"{path} is of {name}")
     taken = option_defaults(kind)
     module = kind(**{option: value for option, value in extras["hyper_parameters"].items() if option in taken})
     checkpoint = read_checkpoint(path)
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
     return module.eval(), checkpoint
+
+
+def named_class(name: str, kind: type, trusted: bool, said: str, to_trust: str | None = None) -> Any:
+    """Imports a class that a file or a person names.
+
+    Args:
+        name: its path.
+        kind: the class of lit_ft's that it has to be one of.
+        trusted: a person has set `class_path`; else only lit_ft's own are imported.
+        said: what is of this class, for errors.
+        to_trust: what to set `class_path` to. Default: its path.
+
+    Raises:
+        UserError: it is not lit_ft's and nobody vouches for it, or it is no such class.
+    """
+    if not trusted and not name.startswith(OURS):
+        raise UserError(f"{said}, which is not lit_ft's: if you trust it, set class_path to {to_trust or name}")
+    try:
+        found = import_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"class_path {name}: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise UserError(f"class_path {name}: it is no {kind.__name__} of lit_ft")
+    return found

@@ -16,10 +16,10 @@ from lit_ft.data.reading.raw import RawRows
 from lit_ft.data.reading.sources import resolve_path
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import RowError, UserError, did_you_mean
-from lit_ft.loading import load
+from lit_ft.loading import load, named_class
 from lit_ft.modules.base import TransformerModule
 from lit_ft.modules.evaluation import beside
-from lit_ft.objects import import_name, option_defaults
+from lit_ft.objects import option_defaults
 from lit_ft.ops.adapters.injecting import base_of, is_adapter
 from lit_ft.ops.building.models import ModelSource
 from lit_ft.ops.building.shards import SHARDS_INDEX
@@ -44,7 +44,6 @@ NAMES = (
 DATA_OF = {"Reward": "Preference"}
 """Tasks whose rows are another's."""
 PLACE = "rows"
-OURS = "lit_ft."
 
 Row = Mapping[str, Any]
 
@@ -179,26 +178,17 @@ def load_predictor(
 
 def _module_class(source: str, task: str | None, class_path: str | None, written: str) -> Any:
     """Returns the class for a Hugging Face folder; `written` is what the folder says that it was."""
-    if class_path is not None:
-        return _imported(class_path, TransformerModule)
-    if written and not written.startswith(OURS):
-        raise UserError(
-            f"{source} is of {written}, which is not lit_ft's: if you trust it, set class_path to {written}"
-        )
-    if written:
-        return _imported(written, TransformerModule)
+    if name := class_path or written:
+        return named_class(name, TransformerModule, bool(class_path), f"{source} is of {name}")
     return getattr(lit_ft, f"{task or _task_of(source)}Module")
 
 
 def _data_class(module: type, written: str, class_path: str | None) -> Any:
     """Returns the class that reads rows as those of the model were read; `written` is what its run or folder says."""
-    if written and not written.startswith(OURS) and class_path is None:
-        raise UserError(
-            f"its rows were read with {written}, which is not lit_ft's: if you trust it, set class_path to that of the "
-            f"module, {module.__module__}.{module.__qualname__}"
-        )
     if written:  # who vouches for the one vouches for the other
-        return _imported(written, TransformerDataModule)
+        of_module = f"that of the module, {module.__module__}.{module.__qualname__}"
+        said = f"its rows were read with {written}"
+        return named_class(written, TransformerDataModule, bool(class_path), said, of_module)
     name = module.__name__.removesuffix("Module")
     kind = getattr(lit_ft, f"{DATA_OF.get(name, name)}DataModule", None)
     if kind is None:
@@ -208,16 +198,6 @@ def _data_class(module: type, written: str, class_path: str | None) -> Any:
 
 def _is_ours(path: Path) -> bool:
     return path.is_file() or (path / CHECKPOINTS).is_dir() or (path / SHARDS_INDEX).is_file()
-
-
-def _imported(class_path: str, kind: type) -> Any:
-    try:
-        found = import_name(class_path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"class_path {class_path}: {error}") from None
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        raise UserError(f"class_path {class_path}: it is no {kind.__name__} of lit_ft")
-    return found
 
 
 def _take(module: Any, options: dict[str, Any]) -> None:

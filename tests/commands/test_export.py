@@ -71,7 +71,7 @@ def test_classes_of_others_are_not_imported_unasked(tiny: Callable[..., str], tm
         export(["--ckpt_path", str(path), *out])
     with pytest.raises(UserError, match=r"class_path somebody.Module: No module named 'somebody'"):
         export(["--ckpt_path", str(path), "--class_path", "somebody.Module", *out])
-    with pytest.raises(UserError, match=r"json.JSONDecoder is no TransformerModule"):
+    with pytest.raises(UserError, match=r"class_path json.JSONDecoder: it is no TransformerModule of lit_ft"):
         export(["--ckpt_path", str(path), "--class_path", "json.JSONDecoder", *out])
     export(["--ckpt_path", str(path), "--class_path", "lit_ft.TextClassificationModule", *out])
     torch.save({"state_dict": {}}, tmp_path / "theirs.ckpt")
