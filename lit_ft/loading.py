@@ -5,12 +5,9 @@ from typing import Any
 
 from lit_ft.errors import UserError
 from lit_ft.modules import TransformerModule
-from lit_ft.objects import import_name, option_defaults
+from lit_ft.objects import OURS, import_name, option_defaults
 from lit_ft.ops.building.checkpoint_extras import read_extras
 from lit_ft.runs import read_checkpoint
-
-OURS = "lit_ft."
-"""How the paths of classes begin that a file may name unasked."""
 
 
 def load(path: Path, class_path: str | None = None) -> tuple[Any, dict[str, Any]]:

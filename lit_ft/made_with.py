@@ -1,6 +1,7 @@
 """What a model was made with: classes of module and data, and how rows were read; kept beside what is exported."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import yaml  # type: ignore[import-untyped]
 
 import lit_ft
 from lit_ft.errors import UserError
-from lit_ft.objects import import_name, option_defaults
+from lit_ft.objects import OURS, import_name, option_defaults
 from lit_ft.ops.building.files_beside import file_beside
 from lit_ft.runs import CONFIG
 
@@ -84,11 +85,20 @@ def read(name: str, revision: str = "main", cache_dir: str | None = None) -> Mad
 
 
 def _options(class_path: str, given: dict[str, Any]) -> dict[str, Any]:
-    left_out = OF_ROWS | OF_TOKENIZER
-    try:
-        kind = import_name(class_path)
-    except (ImportError, AttributeError, ValueError):  # not to be had from here: nobody knows what are defaults
+    left_out, kind = OF_ROWS | OF_TOKENIZER, _at_hand(class_path)
+    if kind is None:  # nobody knows what are defaults
         return {name: value for name, value in given.items() if name not in left_out and value is not None}
     defaults, left_out = option_defaults(kind), left_out | getattr(kind, "loading_options", frozenset())
     named = {name: value for name, value in given.items() if name in defaults and name not in left_out}
     return {name: value for name, value in named.items() if value != defaults[name]}
+
+
+def _at_hand(class_path: str) -> Any:
+    """Returns a class of ours, or one that was imported already: a file alone makes nobody import another."""
+    home, _, name = class_path.rpartition(".")
+    if class_path.startswith(OURS):
+        try:
+            return import_name(class_path)
+        except (ImportError, AttributeError):
+            return None
+    return getattr(sys.modules.get(home), name, None)

@@ -6,6 +6,9 @@ from typing import Any
 
 from lit_ft.errors import UserError, did_you_mean
 
+OURS = "lit_ft."
+"""How the paths of classes begin that a file may name unasked."""
+
 
 def import_name(path: str) -> Any:
     """Imports what a dotted path names."""

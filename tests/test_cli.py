@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
-from transformers import pipeline
+from transformers import AutoModelForSequenceClassification, pipeline
 
-from lit_ft import TextClassificationModule, cli
+from lit_ft import TextClassificationModule, cli, load_predictor
 from lit_ft.errors import UserError
 from lit_ft.runs import find_checkpoint, newest_run
 from tests.processes import Command
@@ -262,6 +262,14 @@ def test_checkpoints_in_between_leave_the_best_to_validation(run: Run) -> None:
     assert torch.load(stopped.folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
     within = run("test", f"--ckpt_path={stopped.folder / 'checkpoints' / 'last.ckpt'}", "--data.batch_size=8")
     assert float(within.trainer.callback_metrics["test_loss"]) > 0
+
+
+def test_a_run_without_checkpoints_leaves_its_last_weights(run: Run) -> None:
+    done = run("fit", "--trainer.enable_checkpointing=false", "--trainer.max_steps=2")
+    assert not (done.folder / "checkpoints").exists()
+    written = AutoModelForSequenceClassification.from_pretrained(done.folder / "hf").state_dict()
+    assert all(torch.equal(written[name], value) for name, value in done.model.model.state_dict().items())
+    assert load_predictor(done.folder / "hf")("late")[0]["predicted_label"] in done.model.description["labels"]
 
 
 def test_options_given_on_resume_take_effect(run: Run) -> None:

@@ -227,7 +227,7 @@ class Own(lit_ft.TextClassificationModule):
 
 @pytest.mark.parametrize("own", [lit_ft.TextClassificationModule, Own])
 def test_rows_are_read_by_the_class_that_the_run_read_them_with(
-    own: type[Any], tiny: Callable[..., str], sample: Path, tmp_path: Path
+    own: type[Any], tiny: Callable[..., str], sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [
         f"--model=tests.test_predictor.{own.__name__}", "--data=tests.test_predictor.Shouting",
@@ -246,6 +246,14 @@ def test_rows_are_read_by_the_class_that_the_run_read_them_with(
         assert (type(predictor.module), type(predictor.data)) == (own, Shouting)
         plain = lit_ft.load_predictor(run / "hf", task="TextClassification")
         same(predictor("late")[0]["scores"], plain("late !!")[0]["scores"])
+    if own is Own:
+        return
+    (tmp_path / "trap.py").write_text("raise RuntimeError('it was imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("tests.test_predictor.Shouting", "trap.Data"))
+    with pytest.raises(UserError, match=r"read with trap.Data, which is not lit_ft's"):
+        lit_ft.load_predictor(run)
 
 
 def test_a_folder_says_how_long_its_texts_become(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lit_ft.callbacks.model_card import model_card
 from lit_ft.callbacks.whole_files import sync, sync_files
 from lit_ft.errors import UserError
 from lit_ft.ops.adapters.injecting import SUBFOLDER
-from lit_ft.ops.building.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
+from lit_ft.ops.building.checkpoint_extras import KEY, load_config, load_tokenizer_files
 from lit_ft.ops.building.models import BASE_GGUF
 from lit_ft.ops.building.sharding import is_sharded, whole
 from lit_ft.runs import EXPORT, read_checkpoint
@@ -108,12 +108,10 @@ class HFExport(RunCallback):
         state = {} if path else {name: whole(value) for name, value in module.state_dict().items()}  # all processes
         if not trainer.is_global_zero:
             return
-        if path:
-            checkpoint = read_checkpoint(Path(path))
-            module.complete(checkpoint)
-        else:
-            extras = pack(module.description, module.model.config, module.tokenizer)
-            checkpoint = {"state_dict": state, KEY: extras}
+        checkpoint = read_checkpoint(Path(path)) if path else {"state_dict": state}
+        if not path:
+            module.on_save_checkpoint(checkpoint)
+        module.complete(checkpoint)
         self.folder = export(module, checkpoint, self.run / EXPORT, self._sample, self.merge_adapter, self.run)
 
 
