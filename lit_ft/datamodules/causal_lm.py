@@ -11,7 +11,7 @@ from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.grouping.blocks import TextBlocks
 from lit_ft.data.grouping.cutting import Grouper, Separate, Sliding, Wrapped
 from lit_ft.data.grouping.fim import fill_in_the_middle
-from lit_ft.data.grouping.packing import BestFit, BestFitAtOnce
+from lit_ft.data.grouping.packing import best_fit
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
@@ -130,7 +130,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
         if options["packing"] == "none":
             return Separate(size)
         if options["packing"] == "best_fit":
-            return BestFitAtOnce(size) if options["streaming"] and split == "train" else BestFit(size)
+            return best_fit(size, options["streaming"] and split == "train")
         return Wrapped(size, options["drop_last"])
 
     def _separator(self) -> list[int]:

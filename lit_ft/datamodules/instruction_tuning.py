@@ -11,7 +11,7 @@ from lit_ft.data.chats.encoding import cut_to, end_to_end
 from lit_ft.data.chats.formats import ChatFormat, find_format
 from lit_ft.data.chats.rendering import TrainOn
 from lit_ft.data.grouping.blocks import TextBlocks
-from lit_ft.data.grouping.packing import BestFit
+from lit_ft.data.grouping.packing import best_fit
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.raw import Split
@@ -81,7 +81,8 @@ class InstructionTuningDataModule(ChatDataModule):
         """Packs whole conversations; see the base."""
         if split == "predict" or self.hparams["packing"] == "none":
             return None
-        return TextBlocks(BestFit(self.longest_feature), self.longest_feature, ([], []), [], isolated=True)
+        packed = best_fit(self.longest_feature, self.hparams["streaming"] and split == "train")
+        return TextBlocks(packed, self.longest_feature, ([], []), [], isolated=True)
 
     def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
         """Pads conversations on the right, those to reply to on the left; see the base."""

@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lit_ft import InstructionTuningDataModule
 from lit_ft.errors import UserError
@@ -86,6 +87,23 @@ def test_packed_conversations_are_whole_and_apart(model: str, tmp_path: Path) ->
         (tuple(ids[:120]), tuple(labels[:120])) for ids, labels in (marked(data, row["messages"]) for row in rows)
     )
     assert found == expected
+
+
+def test_a_packed_stream_goes_on_from_a_small_place(model: str, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", chat_rows(30))
+    options = {"packing": "best_fit", "streaming": True, "train_sampling_strategy": "random", "batch_size": 16}
+    loader: Any = prepared(model, train_file=path, **options).train_dataloader()
+    batches = [*islice(loader, 12)]
+    places = [batch.place for batch in batches]
+    assert len({str(json.loads(place)["rows"]) for place in places}) > 1  # they are of several draws
+    assert max(map(len, places)) < 1000
+    for batch in batches[:8]:
+        loader.take(batch)
+    again: Any = prepared(model, train_file=path, **options).train_dataloader()
+    again.load_state_dict(loader.state_dict())
+    for batch, expected in zip(islice(again, 4), batches[8:], strict=True):
+        assert batch.keys() == expected.keys()
+        assert all(torch.equal(batch[name], expected[name]) for name in batch)
 
 
 def test_only_the_last_reply_and_flags(model: str, tmp_path: Path) -> None:

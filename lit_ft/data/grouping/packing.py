@@ -112,6 +112,16 @@ class BestFitAtOnce(BestFit):
         return {name: concatenate([windows[name], rest[name]]) for name in windows}
 
 
+def best_fit(block_size: int, streamed: bool) -> BestFit:
+    """Makes what packs whole documents: in windows where all rows are prepared, at once where they are a stream.
+
+    Args:
+        block_size: tokens of a full block.
+        streamed: the documents are streamed training rows, where what is held goes into every batch's place.
+    """
+    return (BestFitAtOnce if streamed else BestFit)(block_size)
+
+
 def best_fit_decreasing(lengths: Array, block_size: int) -> Array:
     """Deals pieces out to blocks: longest first, each into the block with the least room that still takes it.
 
