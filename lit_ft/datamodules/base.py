@@ -11,7 +11,7 @@ from lit_ft.data.quality.report import table
 from lit_ft.data.reading.raw import Split
 from lit_ft.data.viewing.row_views import SequenceView, token_parts
 from lit_ft.datamodules.loaders import LoadingDataModule
-from lit_ft.datamodules.streaming import check_streaming, check_validation
+from lit_ft.datamodules.streaming import check_order, check_streaming, check_validation
 from lit_ft.datamodules.viewing import summary, view
 
 log = logging.getLogger("lit_ft")
@@ -81,6 +81,7 @@ class TransformerDataModule(LoadingDataModule):
             self._start = None  # of an earlier fit; Lightning restores after `setup`
         if stage == "fit" and self.hparams["streaming"]:
             check_streaming(self)
+            check_order(self)
             check_validation(self)
         elif stage == "fit":
             self._join(prepared.sets["train"])

@@ -69,7 +69,10 @@ class PlacedDataModule(PreparingDataModule):
         self._start: tuple[int, int] | None = None
 
     def train_order(self) -> OwnOrder | None:
-        """Returns an order of the training features that is the task's own; `None` = that of the options."""
+        """Returns an order of the training features that is the task's own; `None` = that of the options.
+
+        Streams are asked, too, which have no features and refuse any such order.
+        """
         return None
 
     @property

@@ -33,7 +33,8 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
     predict may have one column of text.
 
     Labelled texts come two of a label at a time, so that a batch of an even size holds a mate for each; those that have
-    none left (labels with an odd number of rows) come in twos of their own, others in each epoch.
+    none left (labels with an odd number of rows) come in twos of their own, others in each epoch. So they cannot be
+    streamed: all labels have to be known.
 
     Args:
         text_column_names: columns in their order: anchor, positive, negatives. Guessed where their names say it.
@@ -127,8 +128,8 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         options = self.hparams
         if self.description["label_column"] is None or options["train_sampling_strategy"] == "sequential":
             return None
-        for option in ("max_tokens_per_batch", "probabilities"):
-            if options[option] is not None:
+        for option in ("streaming", "max_tokens_per_batch", "probabilities"):
+            if options[option] not in (None, False):
                 raise UserError(f"labelled texts come two of a label at a time: leave {option} out")
         if options["train_sampling_strategy"] == "group_by_length":
             raise UserError("labelled texts come two of a label at a time, not by length: leave group_by_length out")

@@ -25,10 +25,7 @@ def check_streaming(data: Any) -> None:
         UserError: an option needs all rows, or the Trainer waits for an end that never comes.
     """
     options = data.hparams
-    plain = {
-        "train_sampling_strategy": "random", "max_tokens_per_batch": None, "class_balanced_sampling": False,
-        "dataloader_drop_last": False,
-    }  # fmt: skip
+    plain = {"train_sampling_strategy": "random", "max_tokens_per_batch": None, "dataloader_drop_last": False}
     for option, value in plain.items():
         if options.get(option, value) != value:
             raise UserError(f"{option} needs to know all rows, streaming does not: leave one of the two out")
@@ -43,6 +40,16 @@ def check_streaming(data: Any) -> None:
         and not isinstance(data.trainer.limit_train_batches, int)
     ):
         raise UserError("streaming never comes to the end of an epoch: set trainer.max_steps")
+
+
+def check_order(data: Any) -> None:
+    """Refuses an order of rows that the task itself asks for; what it goes by is described by now.
+
+    Raises:
+        UserError: it asks for one.
+    """
+    if (own := data.train_order()) is not None:
+        raise UserError(f"{own.option} needs to know all rows, streaming does not: leave one of the two out")
 
 
 def check_validation(data: Any) -> None:

@@ -1,7 +1,6 @@
 """Text classification data: single texts or pairs with one label, several, or numbers (after run_classification)."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -146,8 +145,11 @@ class TextClassificationDataModule(TransformerDataModule):
             return None
         if self.description["problem_type"] != "single_label":
             raise UserError(f"class_balanced_sampling needs one label a row, not {self.description['problem_type']}")
-        weights = balanced_weights(torch.from_numpy(self.features["train"][""].store.column("labels")))
-        return OwnOrder("class_balanced_sampling", partial(weighted, weights))
+        return OwnOrder("class_balanced_sampling", self._balanced)
+
+    def _balanced(self, seed: int, epoch: int) -> Rows:
+        labels = torch.from_numpy(self.features["train"][""].store.column("labels"))
+        return weighted(balanced_weights(labels), seed, epoch)
 
     def _columns(self, every: list[RawRows], known: dict[str, Any], labels_needed: bool) -> dict[str, Any]:
         options, first = self.hparams, every[0]

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_ft import TextClassificationDataModule, TextClassificationModule
 from lit_ft.errors import UserError
+from lit_ft.tasks import OwnOrder
 from tests.tiny import SAMPLE
 
 LABELS = sorted({json.loads(line)["label"] for line in (SAMPLE / "train.jsonl").read_text().splitlines()})
@@ -131,6 +132,21 @@ def test_bad_rows_are_errors_or_dropped(make) -> None:
 def test_what_a_stream_cannot_do(make, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(label_names=["no", "yes"], **options)
+
+
+def test_an_order_of_a_task_s_own_is_refused_by_its_option(tiny: Any) -> None:
+    class Sorted(TextClassificationDataModule):
+        def train_order(self) -> OwnOrder:
+            assert self.description["problem_type"] == "single_label"  # known by then
+            return OwnOrder("shortest_first", lambda seed, epoch: self.features["train"][""].store.widths().argsort())
+
+    rows = [{"text": f"text {n}", "label": ("no", "yes")[n % 2]} for n in range(50)]
+    options = {"model_name_or_path": tiny("bert"), "dataset": rows, "label_names": ["no", "yes"]}
+    data = Sorted(**options)
+    data.setup("fit")
+    assert len(data._train_sampler.rows_at(0, 0)) == 8
+    with pytest.raises(UserError, match="shortest_first needs to know all rows, streaming does not: leave one"):
+        Sorted(**options, streaming=True).setup("fit")
 
 
 def test_a_plain_loop_gets_batches_that_a_model_takes(make) -> None:

@@ -289,6 +289,9 @@ def test_labelled_texts_come_two_of_a_label_at_a_time(tiny: Callable[..., str]) 
         _, data = made(tiny("bert"), "labelled", batch_options={"train_sampling_strategy": "random", **option})
         with pytest.raises(UserError, match="two of a label at a time"):
             data.setup("fit")
+    _, data = made(tiny("bert"), "labelled", batch_options={"train_sampling_strategy": "random", "streaming": True})
+    with pytest.raises(UserError, match="labelled texts come two of a label at a time: leave streaming out"):
+        data.setup("fit")
 
 
 @pytest.mark.parametrize(("kind", "columns"), [("triplets", 3), ("labelled", 1)])

@@ -35,7 +35,7 @@ class OwnOrder:
 
     Args:
         option: what asks for it.
-        rows: gives as many row numbers as there are rows, for a seed and an epoch.
+        rows: gives as many row numbers as there are rows, for a seed and an epoch; features are read here, not before.
     """
 
     option: str
