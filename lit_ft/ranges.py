@@ -36,12 +36,17 @@ def check_ranges(options: Mapping[str, Any], ranges: Mapping[str, Range]) -> Non
         raise UserError(f"{name} is {value}; it must be {from_}{to}")
 
 
-def check_choice(options: Mapping[str, Any], name: str, known: Collection[str]) -> None:
-    """Checks an option that is one of some words; `None` is left to whoever reads it.
+def check_choice(options: Mapping[str, Any], name: str, known: Collection[str | None]) -> None:
+    """Checks an option that is one of some words.
+
+    Args:
+        options: by name.
+        name: of the one to check.
+        known: the words; `None` is among them where the option may be left open.
 
     Raises:
         UserError: it is another one; with the closest of them.
     """
-    value = options[name]
-    if value is not None and value not in known:
-        raise UserError(f"{name} is {value!r}; choices: {', '.join(known)}{did_you_mean(str(value), known)}")
+    if (value := options[name]) not in known:
+        words = [word for word in known if word is not None]
+        raise UserError(f"{name} is {value!r}; choices: {', '.join(words)}{did_you_mean(str(value), words)}")

@@ -197,7 +197,7 @@ def test_a_foreign_module_puts_rows_back(tiny: Any, tmp_path: Path) -> None:
 
 
 def test_an_unknown_strategy_is_named(tiny: Any) -> None:
-    with pytest.raises(UserError, match="eval_sampling_strategy is 'by_length', expected group_by_length or sequen"):
+    with pytest.raises(UserError, match="eval_sampling_strategy is 'by_length'; choices: group_by_length, sequen"):
         data_of(tiny("bert"), eval_sampling_strategy="by_length")
 
 

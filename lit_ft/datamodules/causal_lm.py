@@ -17,6 +17,7 @@ from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.building.positions import longest_input
+from lit_ft.ranges import check_choice
 
 Packing = Literal["wrapped", "best_fit", "none"]
 OF_FIM = ("fim_rate", "fim_spm_rate", "fim_prefix_token", "fim_middle_token", "fim_suffix_token")
@@ -70,8 +71,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(drop_last=drop_last, stride=stride, max_seq_length=None, truncation_side="last", **kwargs)
-        if packing not in get_args(Packing):
-            raise UserError(f"packing is {packing!r}; choices: {', '.join(get_args(Packing))}")
+        check_choice(self.hparams, "packing", get_args(Packing))
         if drop_last and packing != "wrapped":
             raise UserError(f"drop_last is for packing: wrapped; with {packing} each block is as long as its documents")
         if block_size is not None and block_size < 2:

@@ -16,7 +16,7 @@ from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.chats import ChatDataModule
-from lit_ft.errors import UserError, did_you_mean
+from lit_ft.ranges import check_choice
 
 Packing = Literal["none", "best_fit"]
 
@@ -48,12 +48,8 @@ class InstructionTuningDataModule(ChatDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for option, value, known in (
-            ("train_on", train_on, get_args(TrainOn)),
-            ("packing", packing, get_args(Packing)),
-        ):
-            if value not in known:
-                raise UserError(f"{option} is {value!r}; choices: {', '.join(known)}{did_you_mean(value, known)}")
+        check_choice(self.hparams, "train_on", get_args(TrainOn))
+        check_choice(self.hparams, "packing", get_args(Packing))
 
     def find_format(self, columns: Sequence[str], split: Split) -> ChatFormat:
         """Tells how conversations are held; see the base."""

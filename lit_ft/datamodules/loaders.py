@@ -18,8 +18,7 @@ from lit_ft.datamodules.batch_notes import note_on_batches
 from lit_ft.datamodules.loader_processes import begin_loading
 from lit_ft.datamodules.place import PlacedDataModule
 from lit_ft.datamodules.streaming import stream_loader
-from lit_ft.errors import UserError, did_you_mean
-from lit_ft.ranges import AT_LEAST_ONE, NOT_NEGATIVE, check_ranges
+from lit_ft.ranges import AT_LEAST_ONE, NOT_NEGATIVE, check_choice, check_ranges
 
 log = logging.getLogger("lit_ft")
 
@@ -57,11 +56,7 @@ class LoadingDataModule(PlacedDataModule):
         super().__init__(**kwargs)
         ranges = {"eval_batch_size": AT_LEAST_ONE, "num_workers": NOT_NEGATIVE, "shuffle_buffer_size": NOT_NEGATIVE}
         check_ranges(self.hparams, ranges)
-        if eval_sampling_strategy not in (known := get_args(EvaluationStrategy)):
-            hint = did_you_mean(eval_sampling_strategy, known)
-            raise UserError(
-                f"eval_sampling_strategy is {eval_sampling_strategy!r}, expected {' or '.join(known)}{hint}"
-            )
+        check_choice(self.hparams, "eval_sampling_strategy", get_args(EvaluationStrategy))
         self._stream: StreamLoader | None = None
         self._explained: StepSampler[Any] | None = None
 

@@ -19,7 +19,8 @@ from lit_ft.data.reading.raw import RawRows, Rows, Split, every_set
 from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
-from lit_ft.errors import UserError, did_you_mean
+from lit_ft.errors import UserError
+from lit_ft.ranges import check_choice
 
 
 class MultipleChoiceDataModule(TransformerDataModule):
@@ -66,9 +67,7 @@ class MultipleChoiceDataModule(TransformerDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(stride=None, **kwargs)
-        if label_kind is not None and label_kind not in (known := get_args(LabelKind)):
-            hint = did_you_mean(label_kind, known)
-            raise UserError(f"label_kind is {label_kind!r}, expected one of {', '.join(known)}{hint}")
+        check_choice(self.hparams, "label_kind", (None, *get_args(LabelKind)))
         if first_label not in (0, 1):
             raise UserError(f"first_label is {first_label}; choices are counted from 0 or from 1")
 

@@ -31,7 +31,7 @@ class PooledModule(TransformerModule):
 
     def __init__(self, *, pooling: Pooling | None = None, normalize: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_choice(self.hparams, "pooling", POOLINGS)
+        check_choice(self.hparams, "pooling", (None, *POOLINGS))
 
     def build(self) -> PreTrainedModel:
         """Builds the model; what it has behind the vectors of tokens is not trained; see the base."""

@@ -71,7 +71,7 @@ model.encode(["a text", "another one"])"""
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_choice(self.hparams, "loss", get_args(Loss))
+        check_choice(self.hparams, "loss", (None, *get_args(Loss)))
         check_ranges(self.hparams, dict.fromkeys(("scale", "margin", "mini_batch_size"), POSITIVE))
         if matryoshka_dims is not None and (not matryoshka_dims or min(matryoshka_dims) < 1):
             raise UserError(f"matryoshka_dims is {matryoshka_dims}; give sizes of at least 1")

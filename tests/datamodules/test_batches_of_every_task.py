@@ -276,7 +276,7 @@ def test_static_shapes(tiny: Any, task: str, caplog: pytest.LogCaptureFixture) -
             {"train_sampling_strategy": "group_by_length", "pad_to_max_length": True, "max_seq_length": 60},
             "makes every row 60 tokens long, so there is nothing to group",
         ),
-        ({"train_sampling_strategy": "by_length"}, "train_sampling_strategy is 'by_length', expected one of random"),
+        ({"train_sampling_strategy": "by_length"}, "train_sampling_strategy is 'by_length'; choices: random"),
         ({"max_tokens_per_batch": 5}, "max_tokens_per_batch is 5, but .* set it to at least"),
         (
             {"max_tokens_per_batch": 200, "streaming": True, "label_names": ["no", "yes"]},

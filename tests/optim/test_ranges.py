@@ -44,6 +44,8 @@ def test_ranges_and_words_of_a_task() -> None:
     ):
         with pytest.raises(UserError, match=f"^{name} is {value}; it must be {wanted}$"):
             check_ranges({name: value}, ranges)
-    check_choice({"pooling": None}, "pooling", ("mean", "cls"))
+    check_choice({"pooling": None}, "pooling", (None, "mean", "cls"))
+    with pytest.raises(UserError, match=r"^packing is None; choices: none, best_fit — did you mean 'none'\?$"):
+        check_choice({"packing": None}, "packing", ("none", "best_fit"))
     with pytest.raises(UserError, match=r"^pooling is 'meen'; choices: mean, cls — did you mean 'mean'\?$"):
-        check_choice({"pooling": "meen"}, "pooling", ("mean", "cls"))
+        check_choice({"pooling": "meen"}, "pooling", (None, "mean", "cls"))

@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from lit_ft.errors import UserError, did_you_mean
+from lit_ft.errors import UserError
+from lit_ft.ranges import check_choice
 
 Rows = npt.NDArray[np.int64]
 Lengths = npt.NDArray[np.integer[Any]]
@@ -232,9 +233,7 @@ def require_same_rows(
 def _counts(
     sizes: Sequence[int], probabilities: Sequence[float] | None, stopping_strategy: StoppingStrategy
 ) -> list[int]:
-    if stopping_strategy not in (known := get_args(StoppingStrategy)):
-        hint = did_you_mean(stopping_strategy, known)
-        raise UserError(f"stopping_strategy is {stopping_strategy!r}, expected one of {', '.join(known)}{hint}")
+    check_choice({"stopping_strategy": stopping_strategy}, "stopping_strategy", get_args(StoppingStrategy))
     for number, size in enumerate(sizes, 1):
         if size < 1:
             raise UserError(f"source {number} of the mixture has no rows: leave it out of the sources")

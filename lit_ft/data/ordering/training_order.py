@@ -24,7 +24,8 @@ from lit_ft.data.ordering.orders import (
     token_boundaries,
 )
 from lit_ft.data.ordering.samplers import GlobalOrderSampler, StepSampler, TokenBudgetSampler
-from lit_ft.errors import UserError, did_you_mean
+from lit_ft.errors import UserError
+from lit_ft.ranges import check_choice
 
 SamplingStrategy = Literal["random", "sequential", "group_by_length"]
 
@@ -132,9 +133,7 @@ class TrainingOrder:
     def _check(self, sizes: Sequence[int], own: OwnOrder | None) -> None:
         if self.drop_last and self.max_tokens is not None:
             raise UserError("max_tokens_per_batch makes no batches that could be short: leave dataloader_drop_last out")
-        if self.strategy not in (known := get_args(SamplingStrategy)):
-            hint = did_you_mean(self.strategy, known)
-            raise UserError(f"train_sampling_strategy is {self.strategy!r}, expected one of {', '.join(known)}{hint}")
+        check_choice({"train_sampling_strategy": self.strategy}, "train_sampling_strategy", get_args(SamplingStrategy))
         if self.static_length is not None and self.max_tokens is not None:
             rows = max(self.max_tokens // self.static_length, 1)
             raise UserError(

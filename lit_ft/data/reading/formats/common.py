@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, Literal, cast, get_args
 
 import pyarrow as pa
 
-from lit_ft.errors import UserError, did_you_mean
+from lit_ft.errors import UserError
+from lit_ft.ranges import check_choice
 
 Quoting = Literal["minimal", "none"]
 SampleBy = Literal["line", "paragraph", "document"]
@@ -60,10 +61,7 @@ class ReadOptions:
     sides: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
-        known = get_args(SampleBy)
-        if self.sample_by not in known:
-            meant = did_you_mean(str(self.sample_by), known)
-            raise UserError(f"sample_by is {self.sample_by!r}; choices: {', '.join(known)}{meant}")
+        check_choice({"sample_by": self.sample_by}, "sample_by", get_args(SampleBy))
         if not isinstance(self.keep_linebreaks, bool):
             raise UserError(f"keep_linebreaks is {self.keep_linebreaks!r}, expected true or false")
 
