@@ -170,32 +170,35 @@ def test_folder_of_data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         source.load("test")
 
 
-def test_unknown_data_set() -> None:
+@pytest.mark.parametrize("way", ["load", "stream"])
+def test_unknown_data_set(way: str) -> None:
     with pytest.raises(UserError, match="dataset_name 'no/such-data-set'"):
-        HubSource("no/such-data-set").load("train")
+        getattr(HubSource("no/such-data-set"), way)("train")
 
 
-def test_a_loading_script_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", ["load", "stream"])
+def test_a_loading_script_is_refused(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "reviews"
     folder.mkdir()
     (folder / "reviews.py").write_text("raise SystemExit('this was run')\n")
     for name in (str(folder), str(folder / "reviews.py")):
         with pytest.raises(UserError, match=r"reviews\.py.* is a loading script: .*never run.*save_to_disk"):
-            HubSource(name).load("train")
+            getattr(HubSource(name), way)("train")
 
 
-def test_a_file_in_place_of_a_data_set(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["load", "stream"])
+def test_a_file_in_place_of_a_data_set(way: str, tmp_path: Path) -> None:
     (name,) = write(tmp_path, a_csv="text\na\n")
     with pytest.raises(UserError, match=r"a\.csv' is a file; name it in train_file"):
-        HubSource(name).load("train")
+        getattr(HubSource(name), way)("train")
 
 
 def test_a_folder_without_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "d").mkdir()
     with pytest.raises(UserError, match=f"dataset_name '{tmp_path}/d': the folder holds no data files"):
-        HubSource(str(tmp_path / "d")).splits()
+        HubSource(str(tmp_path / "d")).stream("train")
     (tmp_path / "d" / "notes.md").write_text("no data")
     with pytest.raises(
         UserError, match=f"dataset_name '{tmp_path}/d': the folder holds no data files \\(notes\\.md\\)"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, get_dataset_split_names, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, IterableDataset, get_dataset_split_names, load_dataset, load_from_disk
 from datasets.data_files import EmptyDatasetError
 from datasets.exceptions import DataFilesNotFoundError, DatasetsError
 from huggingface_hub.errors import HFValidationError
@@ -22,6 +22,7 @@ from lit_ft.errors import UserError, did_you_mean
 
 Files = str | list[str]
 NamedFiles = str | list[str] | dict[str, Files]
+Opened = TypeVar("Opened", Dataset, IterableDataset)
 
 PACKAGE_SCHEME = "package://"
 
@@ -132,8 +133,15 @@ class HubSource:
         Raises:
             UserError: no such data set or split.
         """
-        config, _, split = split.rpartition("/")
-        return pick_split(self._parts(config or self.config_name), split, f"dataset_name {self.name!r}")
+        return self._split(split, streaming=False)  # type: ignore[no-any-return]
+
+    def stream(self, split: str) -> Dataset | IterableDataset:
+        """Opens one split to be read as it comes, by the same names; one that is saved is mapped into memory.
+
+        Raises:
+            UserError: no such data set or split.
+        """
+        return self._split(split, streaming=True)  # type: ignore[no-any-return]
 
     def splits(self) -> set[str]:
         """Names of the splits there are."""
@@ -144,13 +152,20 @@ class HubSource:
                 pass  # loading says what is wrong
         return set(self._parts(self.config_name))
 
-    def _parts(self, config_name: str | None) -> Mapping[str, Dataset]:
+    def _split(self, split: str, streaming: bool) -> Any:
+        config, _, name = split.rpartition("/")
+        return pick_split(self._parts(config or self.config_name, streaming), name, f"dataset_name {self.name!r}")
+
+    def _parts(self, config_name: str | None, streaming: bool = False) -> Mapping[str, Any]:
         folder = Path(resolve_path(self.name)).expanduser()
         if folder.is_file() and folder.suffix != ".py":
             raise UserError(f"dataset_name {self.name!r} is a file; name it in train_file (or validation_file, ...)")
         try:
             if _is_saved(folder):
                 loaded = load_from_disk(str(folder))
+            elif streaming:
+                path = str(folder) if folder.is_dir() else self.name
+                loaded = load_dataset(path, config_name, revision=self.revision, streaming=True)
             elif folder.is_dir():
                 stamps = tuple(stamp(path) for path in files_below(folder))
                 loaded = _loaded_folder(str(folder), config_name, stamps)
@@ -214,7 +229,7 @@ def in_memory(data: Any, place: str = "dataset") -> dict[str, Dataset]:
     )
 
 
-def pick_split(parts: Mapping[str, Dataset], split: str, place: str) -> Dataset:
+def pick_split(parts: Mapping[str, Opened], split: str, place: str) -> Opened:
     """Takes one split out of a loaded data set.
 
     Raises:
@@ -223,6 +238,8 @@ def pick_split(parts: Mapping[str, Dataset], split: str, place: str) -> Dataset:
     if split not in parts:
         raise UserError(f"{place} has no split {split!r}; splits: {sorted(parts)}{did_you_mean(split, parts)}")
     data = parts[split]
+    if isinstance(data, IterableDataset):
+        return data
     # a format set for other uses (tensors, only some columns) would change what is read
     plain = data.format["type"] is None and list(data.format["columns"]) == data.column_names
     return data if plain else data.with_format(None)

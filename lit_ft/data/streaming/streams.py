@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from datasets import Dataset, Features, IterableDataset, load_dataset
+from datasets import Dataset, Features, IterableDataset
 from datasets.exceptions import DatasetsError
 
 from lit_ft.data.caching.digests import digest
@@ -17,7 +17,7 @@ from lit_ft.data.labels import class_names
 from lit_ft.data.reading.formats.rows import texts as as_texts
 from lit_ft.data.reading.lines import RowLines
 from lit_ft.data.reading.readers import ReadOptions, file_format, read_chunks
-from lit_ft.data.reading.sources import HubSource, resolve_path
+from lit_ft.data.reading.sources import HubSource
 from lit_ft.errors import UserError, did_you_mean
 
 Position = dict[str, Any]
@@ -271,20 +271,8 @@ def open_hub(source: HubSource, split: str, columns: Mapping[str, str] | None = 
         UserError: no such data set or split.
     """
     place = f"dataset {source.name!r}, split {split!r}"
-    folder = Path(resolve_path(source.name)).expanduser()
-    if any((folder / marker).is_file() for marker in ("dataset_dict.json", "dataset_info.json", "state.json")):
-        return MemoryStream(source.load(split), place, columns)
-    config, _, name = split.rpartition("/")
-    path = str(folder) if folder.exists() else source.name
-    try:
-        parts = load_dataset(path, config or source.config_name, revision=source.revision, streaming=True)
-    except (OSError, ValueError, DatasetsError) as error:
-        raise UserError(f"dataset {source.name!r}: {error.__cause__ or error}") from None
-    if name not in parts:
-        raise UserError(
-            f"dataset {source.name!r} has no split {name!r}; splits: {sorted(parts)}{did_you_mean(name, parts)}"
-        )
-    return HubStream(parts[name], place, columns)
+    data = source.stream(split)
+    return MemoryStream(data, place, columns) if isinstance(data, Dataset) else HubStream(data, place, columns)
 
 
 def numbered_chunks(stream: Stream) -> Iterator[tuple[Rows, pa.Table]]:
