@@ -33,8 +33,6 @@ class TransformerDataModule(LoadingDataModule):
     `info_columns`, `summarise`, `strata`, `groups`, `train_order`, `sequences`, `label_of` and `label_counts`.
     """
 
-    usual_packing: ClassVar[str | None] = "wrapped"
-    """What batches of packed rows are compared with, if with anything."""
     learns_classes: ClassVar[bool] = True
     """Whether each label that is counted has to be learned."""
 

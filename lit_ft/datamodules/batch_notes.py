@@ -35,7 +35,7 @@ def note_on_batches(data: Any, sampler: StepSampler[Any], own: OwnOrder | None) 
     """
     options, order = data.hparams, data.training_order
     chosen = {name: options[name] for name, value in DEFAULTS.items() if options.get(name, value) != value}
-    if data.usual_packing is None:
+    if not data.wraps_by_default:
         chosen.pop("packing", None)
     if chosen.get("train_sampling_strategy") == "sequential":
         del chosen["train_sampling_strategy"]  # the rows' own order
@@ -47,14 +47,15 @@ def note_on_batches(data: Any, sampler: StepSampler[Any], own: OwnOrder | None) 
     if "packing" in chosen:
         blocks = _blocks(int(sum(store.sides()).sum()), data.longest_feature)
         usual = GlobalOrderSampler(lambda _: np.arange(len(blocks)), len(blocks), size, replicas, rank)
-        usual_figures, name = _counter(data)(usual.spans(0), blocks), f"packing wrapped, batch_size {size}"
+        usual_figures, name = _counter(data)(usual.spans(0), blocks), f"packing {DEFAULTS['packing']}"
     else:
         random = replace(order, strategy="random", max_tokens=None)
         usual = random.sampler(store, data._train_sizes, own, size, replicas, rank)
-        usual_figures, name = figures_of(data, usual), f"random batches, batch_size {size}"
+        usual_figures, name = figures_of(data, usual), "random batches"
     figures = figures_of(data, sampler)
     title = ", ".join(f"{option} {value}" for option, value in chosen.items())
-    return f"{title}: {figures}; {name}: {usual_figures}. {_meaning(figures, usual_figures, list(chosen))}"
+    meaning = _meaning(figures, usual_figures, list(chosen))
+    return f"{title}: {figures}; {name}, batch_size {size}: {usual_figures}. {meaning}"
 
 
 def figures_of(data: Any, sampler: StepSampler[Any]) -> BatchFigures:
@@ -92,21 +93,21 @@ def _blocks(tokens: int, size: int) -> Array:
     return np.array([size] * (tokens // size) + rest)
 
 
-def note_on_change(place: dict[str, Any], now: dict[str, Any]) -> None:
+def note_on_change(place: dict[str, Any], now: dict[str, Any], budgeted: bool) -> None:
     """Says where a run goes on with another number of processes, another batch size, or other rows.
 
     Args:
         place: what the checkpoint says: `epoch`, `units` done in it, and facts of its `run`.
         now: the same facts of this run.
+        budgeted: batches are made by a token budget, not of `batch_size` rows, and `units` are these.
     """
     then = place.get("run", now)
     if then["rows"] != now["rows"]:
         log.warning(
             "the training rows are others than the checkpoint's (a file has changed?): it goes on at the same place"
         )
-    changed = [
-        f"{name} {then[name]}, now {now[name]}" for name in ("processes", "batch_size") if then[name] != now[name]
-    ]
+    facts, units = (("processes",), "batches") if budgeted else (("processes", "batch_size"), "rows")
+    changed = [f"{name} {then[name]}, now {now[name]}" for name in facts if then[name] != now[name]]
     if changed:
-        where = f"epoch {place['epoch']} after its first {place['units']:,} rows"
-        log.info(f"the checkpoint was written with {'; '.join(changed)}: goes on in {where}, each row once")
+        where = f"epoch {place['epoch']} after its first {place['units']:,} {units}"
+        log.info(f"the checkpoint was written with {'; '.join(changed)}: goes on in {where}")

@@ -37,8 +37,6 @@ class ChatDataModule(TransformerDataModule):
         formats: how each set of rows holds them, by where it lies.
     """
 
-    usual_packing = None
-
     def __init__(
         self,
         *,

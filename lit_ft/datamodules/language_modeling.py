@@ -35,6 +35,7 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
     """
 
     options_of_texts = ("text_column_name", "sample_by", "keep_linebreaks")
+    predicts_test_rows = False  # texts to score are no texts to go on from, or to fill in
     length_option: ClassVar[str]
     """Name of the option that says how long a feature may be."""
 
@@ -63,9 +64,6 @@ class LanguageModelingDataModule(OwnTokenizerDataModule):
     def reading(self, read: ReadOptions, predicting: bool) -> ReadOptions:
         """Reads txt files to predict line by line, whatever a document is in the others; see the base."""
         return replace(read, sample_by="line", keep_linebreaks=False) if predicting else read
-
-    def _origin(self, kind: Split) -> Split:
-        return kind  # texts to score are no texts to go on from, or to fill in
 
     def input_columns(self, split: Split) -> list[str] | None:
         """The text column, and where documents come in pieces, which pieces they are; see the base."""

@@ -184,7 +184,7 @@ class PlacedDataModule(PreparingDataModule):
                 f"{now[changed[0]]}: keep it, or go on from a checkpoint at the end of an epoch"
             )
         self._start = (state_dict["epoch"], state_dict["units"])
-        note_on_change(state_dict, self._run_facts())
+        note_on_change(state_dict, self._run_facts(), self.hparams["max_tokens_per_batch"] is not None)
 
     def _go_on(self, sampler: StepSampler[Any]) -> None:
         """Begins at the place of a checkpoint, and has Lightning count the steps before it as this run would have."""

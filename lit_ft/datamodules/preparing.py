@@ -49,10 +49,11 @@ class PreparingDataModule(RowsDataModule):
         preparation_dir: where prepared data is kept. Default: `$LIT_FT_CACHE`, else `~/.cache/lit_ft`.
         overwrite_cache: prepare anew even if it was done before.
         on_bad_rows: what to do with rows that are not as they should be, by kind: `keep`, `drop` or `error`. Kinds:
-            `empty_text`, `duplicate`, `near_duplicate`, `seen_in_train`, `contradicting_labels`, `unlabelled`,
-            `unknown_label`, `cut`, `unknown_tokens`, `mojibake`, `byte_order_mark`, `control_characters`,
+            `empty_text`, `duplicate`, `near_duplicate`, `seen_in_train`, `seen_in_validation`, `contradicting_labels`,
+            `unlabelled`, `unknown_label`, `cut`, `unknown_tokens`, `mojibake`, `byte_order_mark`, `control_characters`,
             `mixed_line_ends`; of tagged words `ill_formed_tags`, of preferences `equal_replies`. Default: keep, but
-            `error` for training rows without a label and unknown labels.
+            `error` for training rows without a label and unknown labels. Text to text drops rows without source or
+            target; masked language modelling drops rows without text, with `line_by_line`.
         kwargs: options of where the rows come from, and of the tokenizer.
     """
 

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from lit_ft.data.mixture import mixed_source
 from lit_ft.data.reading.raw import TEXT, RawRows, RawSource, Rows, Scratch, Split, SplitNames
@@ -40,7 +40,8 @@ class RowsDataModule(TokenizingDataModule):
             file, a list, or a glob.
         validation_file: validation rows; a dict of name to files makes several sets, each with its metric prefix.
         test_file: test rows, as `validation_file`.
-        predict_file: rows to predict, as `validation_file`. Without it, the test rows are predicted.
+        predict_file: rows to predict, as `validation_file`. Without it, the test rows are predicted, but by language
+            models, which go on from texts or fill them in.
         column_names: names of the columns of csv and tsv files that have no header line.
         quoting: `minimal` (csv fields may stand in double quotes) or `none` (quotes are ordinary characters).
         delimiter: separator of csv and tsv files, where it is neither comma nor tab.
@@ -67,6 +68,9 @@ class RowsDataModule(TokenizingDataModule):
         column_mapping: new names for columns, as `{"headline": "text"}`.
         kwargs: options of the tokenizer.
     """
+
+    predicts_test_rows: ClassVar[bool] = True
+    """Whether the test rows are predicted where there are none to predict."""
 
     def __init__(
         self,
@@ -150,15 +154,16 @@ class RowsDataModule(TokenizingDataModule):
         assert self._scratch is not None, "rows are loaded while they are prepared, at no other time"
         loaded = self.source.load(origin, self.strata, self._scratch, self.groups, kind)
         if not loaded and kind != "validation":
-            option = "predict_file or test_file" if kind == "predict" else f"{kind}_file or {kind}_split_name"
-            raise UserError(f"no {kind} rows: set {option}")
+            other = "test_file" if kind == "predict" and self.predicts_test_rows else f"{kind}_split_name"
+            raise UserError(f"no {kind} rows: set {kind}_file or {other}")
         if kind == "predict":
             column = self.column_of_texts(self.known)
             return {name or self.source.stem(origin): rows.with_texts_in(column) for name, rows in loaded.items()}
         return loaded
 
     def _origin(self, kind: Split) -> Split:
-        return "test" if kind == "predict" and not self.source.sets("predict") else kind
+        tests = kind == "predict" and self.predicts_test_rows and not self.source.sets("predict")
+        return "test" if tests else kind
 
     @contextmanager
     def scratch(self) -> Iterator[None]:

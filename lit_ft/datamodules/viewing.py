@@ -84,9 +84,9 @@ def summary(data: Any) -> dict[str, Any]:
 
 
 def batches(data: Any) -> dict[str, Any]:
-    """Returns what the batches of an epoch hold, and how much of them is padding by this and other orders; or nothing.
+    """Returns what the batches of an epoch hold, and how much of them is padding by this and other orders.
 
-    Of blocks that are full by themselves, and of streams, there is nothing to compare.
+    Of streams, and where no training rows are at hand, it returns nothing.
     """
     if "train" not in data.features or data.hparams["streaming"]:
         return {}

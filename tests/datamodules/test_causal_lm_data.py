@@ -150,6 +150,12 @@ def test_prompts_of_a_txt_file_are_lines(make: Callable[..., CausalLMDataModule]
     assert [info["text"] for info in next(iter(loader))["info"]] == ["one day", "the little"]
 
 
+def test_texts_to_score_are_no_prompts(make: Callable[..., CausalLMDataModule]) -> None:
+    data = make(dataset={"test": [{"text": "a text to score"}]})
+    with pytest.raises(UserError, match=r"^no predict rows: set predict_file or predict_split_name$"):
+        data.prepare_stage(("predict",))
+
+
 def test_a_file_is_a_document_however_long(
     make: Callable[..., CausalLMDataModule], decoder: str, tmp_path: Path
 ) -> None:
