@@ -144,10 +144,12 @@ class HubSource:
         return self._split(split, streaming=True)  # type: ignore[no-any-return]
 
     def splits(self) -> set[str]:
-        """Names of the splits there are."""
-        if self.folder is not None and not _is_saved(self.folder):
+        """Names of the splits there are; rows are loaded for it only where nothing else says them (without network)."""
+        if self.folder is None or not _is_saved(self.folder):
             try:
-                return set(get_dataset_split_names(str(self.folder), self.config_name))
+                return set(
+                    get_dataset_split_names(str(self.folder or self.name), self.config_name, revision=self.revision)
+                )
             except (OSError, ValueError, RuntimeError, DatasetsError):
                 pass  # loading says what is wrong
         return set(self._parts(self.config_name))
