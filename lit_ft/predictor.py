@@ -149,7 +149,7 @@ def load_predictor(
         raise UserError(f"task is {task!r}; choices: {', '.join(NAMES)}{did_you_mean(task, NAMES)}")
     if _is_ours(Path(source)):
         path = find_checkpoint(str(source), Path("runs"))
-        module, made = load(path, class_path)[0], made_with.of_run(run_of(path))
+        module, made = load(path, class_path)[0], made_with.of_run(run_of(path), bool(class_path))
         made.setdefault("options", {}).setdefault("add_tokens", module.hparams["add_tokens"])
         _take(module, options)
     else:

@@ -171,9 +171,9 @@ def _moved(path: str, folder: Path) -> str:
 
 LESS_IS_BETTER = re.compile(
     r"(loss|error(_rate)?|distance|divergence|deviance_score|probability_score|perplexity|bits_per_byte|mse|mae"
-    r"|_ter|_eer)(/dataloader_idx_\d+)?$"
+    r"|_ter|_eer)(_step|_epoch)?(/dataloader_idx_\d+)?$"
 )
-"""How names of metrics end of which less is better; before that stand `val_` and the names of sets."""
+"""How names of metrics end of which less is better, but for what Lightning appends; `val_` and sets stand before it."""
 
 
 def _direction(monitor: str) -> Literal["min", "max"]:

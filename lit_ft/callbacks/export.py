@@ -105,12 +105,13 @@ class HFExport(RunCallback):
         callback: Any = trainer.checkpoint_callback
         paths = [getattr(callback, name, "") for name in ("best_model_path", "last_model_path")]
         path = next((path for path in paths if path and Path(path).exists()), "")  # a full disk may have taken none
-        state = {} if path else {name: whole(value) for name, value in module.state_dict().items()}  # all processes
+        checkpoint: dict[str, Any] = {}
+        if not path:  # all processes
+            checkpoint["state_dict"] = {name: whole(value) for name, value in module.state_dict().items()}
+            module.on_save_checkpoint(checkpoint)
         if not trainer.is_global_zero:
             return
-        checkpoint = read_checkpoint(Path(path)) if path else {"state_dict": state}
-        if not path:
-            module.on_save_checkpoint(checkpoint)
+        checkpoint = checkpoint or read_checkpoint(Path(path))
         module.complete(checkpoint)
         self.folder = export(module, checkpoint, self.run / EXPORT, self._sample, self.merge_adapter, self.run)
 

@@ -19,6 +19,7 @@ from lit_ft.ops.building.models import (
     resize_embeddings,
     weights_dtype,
 )
+from lit_ft.ops.building.own_memory import into_own_memory
 from lit_ft.ops.building.sharding import share_out
 
 log = logging.getLogger("lit_ft")
@@ -102,6 +103,8 @@ class BuiltModule(AdapterModule, StandaloneModule):
             model = self.build()
             if self._device_mesh is not None:
                 share_out(model, self._device_mesh)
+            elif self.trainer.strategy.root_device.type == "cpu":
+                into_own_memory(model)
 
     def build(self) -> PreTrainedModel:
         """Builds `self.model` from the checkpoint being restored, the pretrained weights, or from scratch.

@@ -55,6 +55,11 @@ class PooledModule(TransformerModule):
         super().restore(extras)
         self._way = extras.get("way")
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes how texts are pooled where the model is built already, too; see the base."""
+        super().on_load_checkpoint(checkpoint)
+        self._way = checkpoint[KEY].get("way") or self._way
+
     @property
     def way(self) -> dict[str, Any]:
         """`pooling` and `normalize`: by option, else as checkpoint or folder say, else the usual ones."""

@@ -36,7 +36,8 @@ MORE = "accuracy f1_macro mcc auroc map spearman rouge1 bleu chrf exact_match re
 def test_our_own_metrics_go_by_the_end_of_the_name(prefix: str) -> None:
     modes = {name: RunCheckpoint(monitor=prefix + name).mode for name in (LESS + " " + MORE).split()}
     assert modes == dict.fromkeys(LESS.split(), "min") | dict.fromkeys(MORE.split(), "max")
-    assert RunCheckpoint(monitor="val_loss/dataloader_idx_1").mode == "min"  # as Lightning names what steps log
+    for name in ("val_loss/dataloader_idx_1", "train_loss_epoch", "val_mse_step"):  # as Lightning names what steps log
+        assert RunCheckpoint(monitor=name).mode == "min"
 
 
 class Scored(LightningModule):

@@ -39,6 +39,10 @@ def test_a_checkpoint_pools_as_its_folder_did_without_it(
     trainer.save_checkpoint("model.ckpt")
     shutil.rmtree("theirs")
 
+    built = SentenceEmbeddingModule(model_name_or_path=tiny("bert"))  # as a Trainer does before it reads the file
+    built.build()
+    built.on_load_checkpoint(torch.load("model.ckpt", weights_only=True))
+    assert built.way == {"pooling": "cls", "normalize": False}
     rows = lit_ft.load_predictor("model.ckpt")(texts()[:5])
     torch.testing.assert_close(torch.tensor([row["embedding"] for row in rows]), torch.tensor(expected))
     folder = export(["--ckpt_path=model.ckpt", "--out=hf"])

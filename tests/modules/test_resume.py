@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_ft import TextClassificationDataModule, TextClassificationModule
 from lit_ft.errors import UserError
+from lit_ft.ops.building.own_memory import ALIGNMENT
 from tests.tiny import SAMPLE
 
 STEPS = 9  # 3 an epoch
@@ -75,6 +76,7 @@ def run(
         default_root_dir=folder,
     )
     trainer.fit(module, data, ckpt_path=resume)
+    assert {weight.data_ptr() % ALIGNMENT for weight in module.parameters()} == {0}  # or MKL rounds differently
     return rows.seen, module.state_dict()
 
 
