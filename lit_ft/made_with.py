@@ -42,7 +42,7 @@ def of_run(run: Path | None, trusted: bool = False) -> MadeWith:
         return {}
     data = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")).get("data") or {}
     path = data.get("class_path", "")
-    return {"data": path, "options": _options(path, data.get("init_args") or {}, trusted)}
+    return {"data": path, "options": _options(_at_hand(path, trusted), data.get("init_args") or {})}
 
 
 def of_module(class_path: str, data: Any, run: Path | None) -> MadeWith:
@@ -56,7 +56,7 @@ def of_module(class_path: str, data: Any, run: Path | None) -> MadeWith:
     found = of_run(run, trusted=not class_path.startswith(OURS))  # who vouches for the one vouches for the other
     if not found and hasattr(data, "loading_options"):
         path = f"{type(data).__module__}.{type(data).__qualname__}"
-        found = {"data": path, "options": _options(path, dict(data.hparams), True)}
+        found = {"data": path, "options": _options(type(data), dict(data.hparams))}
     return {"lit_ft": lit_ft.__version__, "module": class_path, **found}
 
 
@@ -89,8 +89,8 @@ def read(name: str, revision: str = "main", cache_dir: str | None = None) -> Mad
         raise UserError(f"{name}: {FILE} is not as lit_ft writes it: mend it, or set task") from None
 
 
-def _options(class_path: str, given: dict[str, Any], trusted: bool) -> dict[str, Any]:
-    left_out, kind = OF_ROWS | OF_TOKENIZER, _at_hand(class_path, trusted)
+def _options(kind: type | None, given: dict[str, Any]) -> dict[str, Any]:
+    left_out = OF_ROWS | OF_TOKENIZER
     if kind is None:  # nobody knows what are defaults
         return {name: value for name, value in given.items() if name not in left_out and value is not None}
     defaults, left_out = option_defaults(kind), left_out | getattr(kind, "loading_options", frozenset())

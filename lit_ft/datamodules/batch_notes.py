@@ -13,6 +13,7 @@ from lit_ft.data.features.ragged import Array
 from lit_ft.data.ordering.samplers import GlobalOrderSampler, StepSampler
 from lit_ft.data.ordering.training_order import OwnOrder
 from lit_ft.data.viewing.batch_figures import BatchFigures
+from lit_ft.objects import option_defaults
 
 log = logging.getLogger("lit_ft")
 
@@ -35,7 +36,7 @@ def note_on_batches(data: Any, sampler: StepSampler[Any], own: OwnOrder | None) 
     """
     options, order = data.hparams, data.training_order
     chosen = {name: options[name] for name, value in DEFAULTS.items() if options.get(name, value) != value}
-    if not data.wraps_by_default:
+    if option_defaults(type(data)).get("packing") != DEFAULTS["packing"]:  # there is nothing usual to compare with
         chosen.pop("packing", None)
     if chosen.get("train_sampling_strategy") == "sequential":
         del chosen["train_sampling_strategy"]  # the rows' own order

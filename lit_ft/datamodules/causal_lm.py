@@ -52,7 +52,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
         UserError: the rows or options do not fit; the message names file, column and fix.
     """
 
-    masked, length_option, wraps_by_default = False, "block_size", True
+    masked, length_option = False, "block_size"
     too_long, cut_advice = "longer than the model takes", "the end of a prompt is kept"
 
     def __init__(

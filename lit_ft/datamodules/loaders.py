@@ -42,8 +42,6 @@ class LoadingDataModule(PlacedDataModule):
     loading_options: ClassVar[frozenset[str]] = PlacedDataModule.loading_options | {
         "eval_batch_size", "eval_sampling_strategy", "shuffle_buffer_size", "num_workers", "multiprocessing_context",
     }  # fmt: skip
-    wraps_by_default: ClassVar[bool] = False
-    """Whether the task's `packing` is `wrapped` by itself, with whose blocks others are then compared."""
 
     def __init__(
         self,

@@ -27,7 +27,6 @@ class EvaluatingModule(LightningModule):
         extra_keys: what else of a batch the model never sees.
         rows_stand_alone: whether a row scores the same whatever other rows there are, so that samples of rows say how
             sure the metrics are.
-        leaves_metrics_out: whether the last evaluation left some of the metrics out that it might have.
     """
 
     description: Description
@@ -36,7 +35,6 @@ class EvaluatingModule(LightningModule):
     label_keys: tuple[str, ...] = ("labels",)
     extra_keys: tuple[str, ...] = ()
     rows_stand_alone: bool = True
-    leaves_metrics_out: bool = False
     known_description: Description
     _datamodule: Any
 
@@ -103,6 +101,11 @@ class EvaluatingModule(LightningModule):
     def said(self, row: Part) -> str:
         """Returns what the module makes of a merged row, in a few words."""
         return ", ".join(str(value) for name, value in self.prediction(row).items() if name != "scores")
+
+    @property
+    def leaves_metrics_out(self) -> bool:
+        """Whether the last evaluation left some of the metrics out that it might have."""
+        return False
 
     def label_table(self, stage: str) -> list[list[dict[str, Any]]]:
         """Returns a table of labels, or of what else rows are told apart by, for each set evaluated last.

@@ -83,7 +83,7 @@ class NowAndThenGenerating(GeneratingModule):
         return epoch % every == 0 or epoch == trainer.max_epochs or 0 <= trainer.max_steps <= trainer.global_step
 
     @property
-    def leaves_metrics_out(self) -> bool:  # type: ignore[override]
+    def leaves_metrics_out(self) -> bool:
         """Whether the last evaluation generated no texts, so that a metric of theirs is not there to choose by."""
         return not self.generates
 
