@@ -327,6 +327,14 @@ def count_labelled_rows(stores: Sequence[FeatureStore], description: Description
     return total
 
 
+def rows_by_label(store: FeatureStore, description: Description) -> dict[str, int]:
+    """Counts the rows of each label by its name; empty where rows have no labels, or numbers."""
+    if "labels" not in store.column_names or description["problem_type"] == "regression":
+        return {}
+    counts = count_labelled_rows([store], description)["label_counts"]
+    return dict(zip(description["labels"], counts, strict=True))
+
+
 def label_name(label: Array, description: Description) -> str | None:
     """Returns an encoded label as people write it: a name, several, or a number; `None` where there is none.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from transformers import PreTrainedConfig
 
 from lit_ft.data.batching.collators import Batch, Feature, stack_labels
 from lit_ft.data.features.store import FeatureStore
@@ -13,6 +14,7 @@ from lit_ft.data.label_description import (
     count_labelled_rows,
     label_name,
     numbered_labels,
+    rows_by_label,
 )
 from lit_ft.data.labels import ProblemType
 from lit_ft.data.ordering.orders import weighted
@@ -23,20 +25,20 @@ from lit_ft.data.reading.columns import (
     Names,
     as_list,
     check_columns,
+    check_texts,
     find_text_columns,
     guess_label_column,
-    is_plain,
     require_label_column,
     texts_of,
 )
-from lit_ft.data.reading.raw import RawRows, Rows, Split, every_set
+from lit_ft.data.reading.raw import RawRows, Rows, Split
 from lit_ft.data.tokenizing.texts import token_columns
-from lit_ft.datamodules.base import TransformerDataModule
+from lit_ft.datamodules.labelled import LabelledDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.building.models import SEQUENCE_HEAD, pretrained_labels, pretrained_problem_type
+from lit_ft.ops.building.models import SEQUENCE_HEAD, pretrained_problem_type
 
 
-class TextClassificationDataModule(TransformerDataModule):
+class TextClassificationDataModule(LabelledDataModule):
     """Rows of text with a label -> batches of `input_ids`, `attention_mask`, `labels` (and `token_type_ids`).
 
     `labels` are class ids `[batch]`, multi-hot vectors `[batch, labels]` or numbers `[batch, targets]`; -100 (ids)
@@ -58,7 +60,8 @@ class TextClassificationDataModule(TransformerDataModule):
         UserError: the rows do not fit; the message names file, column and fix.
     """
 
-    loading_options: ClassVar[frozenset[str]] = TransformerDataModule.loading_options | {"class_balanced_sampling"}
+    head, labels_are = SEQUENCE_HEAD, frozenset({"labels", "problem_type", "multi_hot"})
+    loading_options: ClassVar[frozenset[str]] = LabelledDataModule.loading_options | {"class_balanced_sampling"}
     cut_advice = "raise max_seq_length, or set stride to read them in windows"
 
     def __init__(
@@ -78,13 +81,38 @@ class TextClassificationDataModule(TransformerDataModule):
         super().__init__(**kwargs)
         self._coder_of: tuple[dict[str, Any], LabelCoder] | None = None
 
-    def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
-        """Finds columns, problem type and label names; see the base."""
-        every = every_set(raw)
-        self.description = {**known, **self._columns(every, known, labels_needed="predict" not in raw)}
-        if "train" in raw or not {"labels", "problem_type", "multi_hot"} <= set(known):
-            self.description = {**self.description, **self._labels(raw, known)}
-        return self.description
+    def find_columns(self, sets: Sequence[RawRows], known: dict[str, Any], labelled: bool) -> dict[str, Any]:
+        """Finds the columns of text, pair and label; see the base."""
+        options, first = self.hparams, sets[0]
+        present = first.data.column_names
+        asked = options["text_column_names"], options["text_pair_column_names"], options["label_column_name"]
+        texts, pairs, labels, guessed = find_text_columns(present, first.place, *asked, known)
+        if guessed:
+            self.notes.append(f"{first.place}: reading {' and '.join(map(repr, texts + pairs))} as text")
+        if labelled and not labels:
+            labels = require_label_column(present, first.place)
+        for rows in sets:
+            check_columns(texts + pairs + (labels if labelled else []), rows.data.column_names, rows.place)
+            check_texts(texts + pairs, rows.data.features, rows.place)
+        return {"text_columns": texts, "pair_columns": pairs, "label_columns": labels}
+
+    def train_columns(self, train: list[RawRows], known: dict[str, Any]) -> dict[str, Any]:
+        """The label's, where rows to predict do not say which it is; see the base."""
+        found = self.description["label_columns"]
+        return {"label_columns": found or require_label_column(train[0].data.column_names, train[0].place)}
+
+    def known_labels(
+        self, given: list[str], sets: Sequence[RawRows], known: dict[str, Any], config: PreTrainedConfig | None
+    ) -> dict[str, Any]:
+        """What the head knows, and the kind of problem it was trained for; see the base."""
+        kind = self._label_columns.problem_type or pretrained_problem_type(config)
+        return self._label_columns.describe_known(sets, given, kind)
+
+    def train_labels(self, train: list[RawRows], given: list[str] | None, known: dict[str, Any]) -> dict[str, Any]:
+        """Problem type and names; see the base."""
+        if self.hparams["streaming"]:
+            self._label_columns.check_streamed(train, given)
+        return self._label_columns.describe(train, given, "labels" in known, self.notes)
 
     def column_of_texts(self, known: dict[str, Any]) -> str:
         """The column of text, where a row has one text; see the base."""
@@ -127,10 +155,7 @@ class TextClassificationDataModule(TransformerDataModule):
 
     def label_counts(self, store: FeatureStore) -> dict[str, int]:
         """Counts the rows of each label; see the base."""
-        if "labels" not in store.column_names or self.description["problem_type"] == "regression":
-            return {}
-        counts = count_labelled_rows([store], self.description)["label_counts"]
-        return dict(zip(self.description["labels"], counts, strict=True))
+        return rows_by_label(store, self.description)
 
     def strata(self, rows: RawRows) -> Rows | None:
         """Keeps the proportions of the labels in a validation split cut from train."""
@@ -151,45 +176,11 @@ class TextClassificationDataModule(TransformerDataModule):
         labels = torch.from_numpy(self.features["train"][""].store.column("labels"))
         return weighted(balanced_weights(labels), seed, epoch)
 
-    def _columns(self, every: list[RawRows], known: dict[str, Any], labels_needed: bool) -> dict[str, Any]:
-        options, first = self.hparams, every[0]
-        present = first.data.column_names
-        asked = options["text_column_names"], options["text_pair_column_names"], options["label_column_name"]
-        texts, pairs, labels, guessed = find_text_columns(present, first.place, *asked, known)
-        if guessed:
-            self.notes.append(f"{first.place}: reading {' and '.join(map(repr, texts + pairs))} as text")
-        if labels_needed and not labels:
-            labels = require_label_column(present, first.place)
-        for rows in every:
-            check_columns(texts + pairs + (labels if labels_needed else []), rows.data.column_names, rows.place)
-            for name in texts + pairs:
-                if not is_plain(feature := rows.data.features[name]):
-                    raise UserError(
-                        f"{rows.place}: column {name!r} is nested ({feature}), not text; name another column, or "
-                        "flatten it in the file"
-                    )
-        return {"text_columns": texts, "pair_columns": pairs, "label_columns": labels}
-
     @property
     def _label_columns(self) -> LabelColumns:
         options, description = self.hparams, self.description
         kind = description.get("problem_type") or options["problem_type"]
         return LabelColumns(description["label_columns"], kind, options["label_names"], options["label_delimiter"])
-
-    def _labels(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
-        """Names the labels as a checkpoint of ours, the module, the pretrained head, or else train has them."""
-        config = self.pretrained_config()
-        given = known.get("labels") or (pretrained_labels(config, SEQUENCE_HEAD) if config else None)
-        if "train" not in raw and given:
-            scored = every_set({which: sets for which, sets in raw.items() if which != "predict"})
-            kind = self._label_columns.problem_type or pretrained_problem_type(config)
-            return self._label_columns.describe_known(scored, given, kind)
-        train = list((raw.get("train") or self.load_rows("train")).values())
-        if not self.description["label_columns"]:  # rows to predict do not say which column it is
-            self.description["label_columns"] = require_label_column(train[0].data.column_names, train[0].place)
-        if self.hparams["streaming"]:
-            self._label_columns.check_streamed(train, given)
-        return self._label_columns.describe(train, given, "labels" in known, self.notes)
 
     @property
     def _coder(self) -> LabelCoder:

@@ -1,13 +1,13 @@
 """Token classification data: words and a tag for each, in windows that lose no word (after run_ner)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from lit_ft.data.batching.collators import Batch, Feature, pad_labels, padding_before
 from lit_ft.data.features.store import FeatureStore
@@ -25,14 +25,14 @@ from lit_ft.data.tags.schemes import OUTSIDE, TagScheme, check_scheme
 from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.tokenizing.words import WordEncoder, needs_prefix_space, takes_prefix_space
 from lit_ft.data.viewing.row_views import SequenceView, labelled_part
-from lit_ft.datamodules.base import TransformerDataModule
-from lit_ft.ops.building.models import TOKEN_HEAD, pretrained_labels
+from lit_ft.datamodules.labelled import LabelledDataModule
+from lit_ft.ops.building.models import TOKEN_HEAD
 
 SCHEMES = ("tag_scheme", "data_scheme")
 """What the model learned, and what the rows are in that it learned from."""
 
 
-class TokenClassificationDataModule(TransformerDataModule):
+class TokenClassificationDataModule(LabelledDataModule):
     """Sentences of tagged words -> batches of `input_ids`, `attention_mask` and `labels`, each `[batch, seq]`.
 
     A row is a list of words and a list of as many tags (names, or ids); or a text and its entities, as `{"start": ...,
@@ -61,6 +61,7 @@ class TokenClassificationDataModule(TransformerDataModule):
         UserError: the rows do not fit; the message names file, column and fix.
     """
 
+    head = TOKEN_HEAD
     cut_advice = "a word does not fit a window: raise max_seq_length"
     bad_rows: Mapping[str, BadRows] = {
         "ill_formed_tags": BadRows("have tags that their scheme does not allow", "mend them")
@@ -98,20 +99,50 @@ class TokenClassificationDataModule(TransformerDataModule):
             self.hparams["tokenizer_kwargs"] = given
 
     def describe(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
-        """Finds the columns, and the tags and their scheme; see the base."""
-        every = every_set(raw)
-        tagged = "predict" not in raw
-        self.description = {**known, **self._columns(every, known, tagged)}
-        if "train" in raw or "labels" not in known:
-            self.description |= self._tags(raw, known)
-        if tagged and "train" not in raw:
-            found = survey(every, self._reader).scheme
+        """Finds out also what scheme the rows to be scored are in; see the base."""
+        super().describe(raw, known)
+        scored = [] if "predict" in raw else every_set(raw)
+        if scored and "train" not in raw:
+            found = survey(scored, self._reader).scheme
             self.description["data_scheme"] = scheme_of_rows(found, *map(self.description.get, SCHEMES))
-        if tagged and self.description["words"] == "text":
-            for rows in every:
-                if note := survey([rows], self._reader).spans.note():
-                    self.notes.append(f"{rows.place}: {note}")
+        for rows in scored if self.description["words"] == "text" else ():
+            if note := survey([rows], self._reader).spans.note():
+                self.notes.append(f"{rows.place}: {note}")
         return self.description
+
+    def find_columns(self, sets: Sequence[RawRows], known: dict[str, Any], labelled: bool) -> dict[str, Any]:
+        """Finds the columns of words and tags, and how they are written; see the base."""
+        options, first = self.hparams, sets[0]
+        text, tags = find_columns(sets, options["text_column_name"], options["label_column_name"], known, labelled)
+        reading = known.get("words")
+        if reading is None and (labelled or not self.source.sets("train")):
+            cells = next(first.batches([text, tags] if labelled else [text]))
+            reading = reading_of(cells[text], cells[tags] if labelled else None)
+        said = f"{first.place}: reading {text!r} as words"
+        self.notes.append(f"{said} and {tags!r} as tags" if labelled else said)
+        return {"text_column": text, "tag_column": tags, "words": reading or "list"}
+
+    def train_columns(self, train: list[RawRows], known: dict[str, Any]) -> dict[str, Any]:
+        """All columns: rows to predict do not say how train is read; see the base."""
+        return self.find_columns(train, known, labelled=True)
+
+    def known_labels(
+        self, given: list[str], sets: Sequence[RawRows], known: dict[str, Any], config: PreTrainedConfig | None
+    ) -> dict[str, Any]:
+        """The head's tags and their scheme; see the base."""
+        return describe_known(given, known.get("tag_scheme") or getattr(config, "tag_scheme", None))
+
+    def train_labels(self, train: list[RawRows], given: list[str] | None, known: dict[str, Any]) -> dict[str, Any]:
+        """The tags and their scheme; see the base."""
+        named = (class_names(rows.data.features, self.description["tag_column"]) for rows in train)
+        own = self.hparams["label_names"] or next(filter(None, named), None)
+        if self.hparams["streaming"] and not own and not given:
+            raise names_not_streamed(train[0].place, "tags")
+        described, notes = describe_tags(
+            survey(train, self._reader), own, given, "labels" in known, self.hparams["tag_scheme"]
+        )
+        self.notes += notes
+        return described
 
     def input_columns(self, split: Split) -> list[str]:
         """Words and tags; see the base."""
@@ -179,35 +210,3 @@ class TokenClassificationDataModule(TransformerDataModule):
     def _reader(self) -> TagReader:
         names = self.description
         return TagReader(names["text_column"], names["tag_column"], names["words"], self.hparams["label_names"])
-
-    def _columns(self, every: list[RawRows], known: dict[str, Any], tagged: bool) -> dict[str, Any]:
-        options = self.hparams
-        text, tags = find_columns(every, options["text_column_name"], options["label_column_name"], known, tagged)
-        reading = known.get("words")
-        if reading is None and (tagged or not self.source.sets("train")):
-            cells = next(every[0].batches([text, tags] if tagged else [text]))
-            reading = reading_of(cells[text], cells[tags] if tagged else None)
-        said = f"{every[0].place}: reading {text!r} as words"
-        self.notes.append(f"{said} and {tags!r} as tags" if tagged else said)
-        return {"text_column": text, "tag_column": tags, "words": reading or "list"}
-
-    def _tags(self, raw: dict[Split, dict[str, RawRows]], known: dict[str, Any]) -> dict[str, Any]:
-        """Names the tags as a checkpoint of ours, the module, the pretrained head, or else train has them."""
-        config = self.pretrained_config()
-        given = known.get("labels") or (pretrained_labels(config, TOKEN_HEAD) if config else None)
-        scheme = known.get("tag_scheme") or getattr(config, "tag_scheme", None)
-        if "train" not in raw and given:
-            return describe_known(given, scheme)
-        train = list((raw.get("train") or self.load_rows("train")).values())
-        if "train" not in raw:  # rows to predict do not say how train is read
-            self.description |= self._columns(train, known, tagged=True)
-        column = self.description["tag_column"]
-        named = (class_names(rows.data.features, column) for rows in train)
-        own = self.hparams["label_names"] or next(filter(None, named), None)
-        if self.hparams["streaming"] and not own and not given:
-            raise names_not_streamed(train[0].place, "tags")
-        described, notes = describe_tags(
-            survey(train, self._reader), own, given, "labels" in known, self.hparams["tag_scheme"]
-        )
-        self.notes += notes
-        return described

@@ -54,7 +54,10 @@ def check_texts(wanted: Iterable[str], features: Mapping[str, Any], place: str) 
     """Raises a `UserError` for the first column that holds lists or the like where a text is expected."""
     for name in wanted:
         if not is_plain(features[name]):
-            raise UserError(f"{place}: column {name!r} is nested ({features[name]}), not text; name another")
+            raise UserError(
+                f"{place}: column {name!r} is nested ({features[name]}), not text; name another column, or flatten "
+                "it in the file"
+            )
 
 
 def is_plain(feature: Any) -> bool:
