@@ -7,20 +7,19 @@ import numpy as np
 
 from lit_ft.data.batching.causal import causal_batch
 from lit_ft.data.batching.collators import Batch, Feature
-from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.grouping.blocks import TextBlocks
 from lit_ft.data.grouping.cutting import Grouper, Separate, Sliding, Wrapped
-from lit_ft.data.grouping.fim import fill_in_the_middle
+from lit_ft.data.grouping.fim import TOKENS, fill_in_the_middle, fim_ids
 from lit_ft.data.grouping.packing import best_fit
 from lit_ft.data.ordering.samplers import Key
 from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
-from lit_ft.errors import UserError, did_you_mean
+from lit_ft.errors import UserError
 from lit_ft.ops.building.positions import longest_input
-from lit_ft.ranges import check_choice
+from lit_ft.ranges import SHARE, check_choice, check_ranges
 
 Packing = Literal["wrapped", "best_fit", "none"]
-OF_FIM = ("fim_rate", "fim_spm_rate", "fim_prefix_token", "fim_middle_token", "fim_suffix_token")
+OF_FIM = ("fim_rate", "fim_spm_rate", *TOKENS)
 """Options of filling in the middle."""
 SEED = 42
 """Of what is rearranged by chance while rows are prepared."""
@@ -76,9 +75,7 @@ class CausalLMDataModule(LanguageModelingDataModule):
             raise UserError(f"drop_last is for packing: wrapped; with {packing} each block is as long as its documents")
         if block_size is not None and block_size < 2:
             raise UserError(f"block_size is {block_size}; it must be at least 2: the first token predicts the second")
-        for option, value in {"fim_rate": fim_rate, "fim_spm_rate": fim_spm_rate}.items():
-            if not 0 <= value <= 1:
-                raise UserError(f"{option} is {value}; it is a share, from 0 to 1")
+        check_ranges(self.hparams, {"fim_rate": SHARE, "fim_spm_rate": SHARE})
 
     def describe(self, raw: dict[Split, Any], known: dict[str, Any]) -> dict[str, Any]:
         """Finds the text column; checks the tokens that the options need; see the base."""
@@ -147,28 +144,12 @@ class CausalLMDataModule(LanguageModelingDataModule):
 
     @cached_property
     def _fim_ids(self) -> tuple[int, int, int] | None:
-        if not self.hparams["fim_rate"]:
-            return None
-        vocabulary = self.tokenizer.get_vocab()
-        for option in ("fim_prefix_token", "fim_middle_token", "fim_suffix_token"):
-            if (token := self.hparams[option]) not in vocabulary:
-                like = [word for word in vocabulary if "fim" in word.lower() or "mid" in word.lower()]
-                raise UserError(
-                    f"{option}: the tokenizer has no token {token!r}{did_you_mean(token, like)}; name one that it has, "
-                    "or add it: model.add_tokens"
-                )
-        prefix, middle, suffix = (
-            vocabulary[self.hparams[f"fim_{part}_token"]] for part in ("prefix", "middle", "suffix")
-        )
-        return prefix, middle, suffix
+        return fim_ids(self.tokenizer, self.hparams) if self.hparams["fim_rate"] else None
 
     def _prompts(self, rows: dict[str, list[Any]]) -> dict[str, Any]:
         """Encodes prompts; of one that the model cannot take as a whole, the end is kept."""
         limit = longest_input(self.pretrained_config(), self.tokenizer)
-        begin = len(self.document_encoder.prefix)
         whole = self.document_encoder.prompts(self.texts(rows))
-        kept = whole
-        if limit is not None:  # one token at least is to come
-            ends = np.maximum(whole.lengths - (limit - 1 - begin), begin)
-            kept = Ragged.of([np.delete(row, slice(begin, end)).tolist() for row, end in zip(whole, ends, strict=True)])
+        # one token at least is to come
+        kept = whole if limit is None else self.document_encoder.ends(whole, limit - 1)
         return {"input_ids": kept, "row": np.arange(len(whole)), "tokens_cut": whole.lengths - kept.lengths}

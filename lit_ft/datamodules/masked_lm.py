@@ -3,12 +3,10 @@
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
-
 from lit_ft.data.batching.collators import Batch, Feature, pad_labels
+from lit_ft.data.batching.guesses import OPTIONS, chances, check_asked, check_way, way_of_guessing, with_words
 from lit_ft.data.batching.masking import Masking
 from lit_ft.data.batching.permutation import Permutation, labels_at_tokens
-from lit_ft.data.features.ragged import Ragged
 from lit_ft.data.grouping.blocks import TextBlocks
 from lit_ft.data.grouping.cutting import Wrapped
 from lit_ft.data.labels import IGNORED
@@ -19,15 +17,8 @@ from lit_ft.data.tokenizing.texts import token_columns
 from lit_ft.data.tokenizing.word_starts import WordStarts
 from lit_ft.data.viewing.row_views import SequenceView, labelled_part
 from lit_ft.datamodules.language_modeling import LanguageModelingDataModule
-from lit_ft.errors import RowError, UserError
+from lit_ft.errors import UserError
 from lit_ft.ops.building.objectives import is_permutation
-
-EVALUATION = (42, -1)
-"""Seed and epoch, for what depends on chance, of every evaluation: numbers of all runs are comparable."""
-OF_MASKS = {"mlm_probability": 0.15, "mask_replace_prob": 0.8, "random_replace_prob": 0.1, "whole_word_mask": False,
-            "span_mask": False, "span_geometric_p": 0.2}  # fmt: skip
-OF_PERMUTATIONS = {"plm_probability": 1 / 6}
-"""Options of one of the two ways of predicting, with their defaults."""
 
 
 class MaskedLMDataModule(LanguageModelingDataModule):
@@ -57,7 +48,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
     """
 
     masked, length_option = True, "max_seq_length"
-    loading_options = LanguageModelingDataModule.loading_options | {*OF_MASKS, *OF_PERMUTATIONS, "max_span_length"}
+    loading_options = LanguageModelingDataModule.loading_options | OPTIONS
 
     def __init__(
         self,
@@ -103,10 +94,7 @@ class MaskedLMDataModule(LanguageModelingDataModule):
                 "the tokenizer has no mask token, so its model is no masked one: use CausalLMModule and "
                 "CausalLMDataModule, or another model"
             )
-        kind, others = ("an XLNet", OF_MASKS) if self.permuted else ("no XLNet", OF_PERMUTATIONS)
-        for option, default in others.items():
-            if self.hparams[option] != default:
-                raise UserError(f"{option} does not go with this model, which is {kind}: leave it out")
+        check_way(self.hparams, self.permuted)
         _ = self._chance("train")  # checks the other options
         self._with_words([])
         return super().prepare_stage(kinds, overwrite)
@@ -115,17 +103,11 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         """Encodes documents, lines, or texts to fill in; see the base."""
         if split != "predict" and not self.hparams["line_by_line"]:
             return self.documents(rows, split)
-        encoded = self.encoder(self.texts(rows))
+        texts = self.texts(rows)
+        encoded = self.encoder(texts)
         features = token_columns(encoded, ())  # the model sets segments itself
-        if split != "predict":
-            return features
-        masks = encoded.input_ids.sums(encoded.input_ids.values == self.tokenizer.mask_token_id)
-        found = np.bincount(encoded.row, masks, len(rows[self.description["text_column"]]))
-        if not found.all():
-            row, token = int(found.argmin()), self.tokenizer.mask_token
-            if encoded.tokens_cut[row]:
-                raise RowError(row, f"no {token!r} in its first {self.longest_feature} tokens: raise max_seq_length")
-            raise RowError(row, f"no {token!r} to fill in")
+        if split == "predict":
+            check_asked(encoded, len(texts), self.tokenizer, self.longest_feature)
         return features
 
     def grouping(self, split: Split) -> TextBlocks | None:
@@ -144,12 +126,11 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         if split == "predict":
             return super().collate(features, split, keys)
         chance = self._chance(split)
-        chances = keys if split == "train" else [(EVALUATION[1], index) for _, index in keys]
         if isinstance(chance, Permutation):
             batch = super().collate(features, split, keys)
-            batch |= chance(batch["input_ids"], chances)
+            batch |= chance(batch["input_ids"], chances(keys, split))
         else:
-            masked = chance(self._with_words(features), chances)
+            masked = chance(self._with_words(features), chances(keys, split))
             batch = super().collate(masked, split, keys)
             batch["labels"] = pad_labels(batch["attention_mask"], [feature["labels"] for feature in masked])
         batch["labels"][fillers(keys)] = IGNORED
@@ -170,22 +151,12 @@ class MaskedLMDataModule(LanguageModelingDataModule):
         return (config is not None and is_permutation(config)) if given is None else given
 
     def _chance(self, split: Split) -> Masking | Permutation:
-        """Returns what decides which tokens are predicted."""
-        tokenizer, names = self.tokenizer, OF_PERMUTATIONS if self.permuted else OF_MASKS
-        options = {name: self.hparams[name] for name in names}
-        options["seed"] = self.seed if split == "train" else EVALUATION[0]
-        if self.hparams["max_span_length"] is not None:  # of either, the usual one is another
-            options["max_span_length"] = self.hparams["max_span_length"]
-        mask, special = tokenizer.mask_token_id, tokenizer.all_special_ids
-        if self.permuted:
-            return Permutation(mask, tokenizer.pad_token_id, special, **options)
-        return Masking(mask, len(tokenizer), special, **options)
+        seed = self.seed if split == "train" else None
+        return way_of_guessing(self.hparams, self.tokenizer, self.permuted, seed)
 
     def _with_words(self, features: list[Feature]) -> list[Feature]:
-        if not (self.hparams["whole_word_mask"] or self.hparams["span_mask"]):
-            return features
-        starts = self._word_starts(Ragged.of([feature["input_ids"] for feature in features]))
-        return [{**feature, "word_starts": each} for feature, each in zip(features, starts, strict=True)]
+        whole = self.hparams["whole_word_mask"] or self.hparams["span_mask"]
+        return with_words(features, self._word_starts) if whole else features
 
     @cached_property
     def _word_starts(self) -> WordStarts:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lit_ft.data.answers.columns import USUAL, AnswerColumns, column_of, find_columns
 from lit_ft.data.answers.places import OnBadAnswer, Spans, State, count_states, note_on_states
-from lit_ft.data.answers.span_labels import span_labels, windows_to_keep
+from lit_ft.data.answers.span_labels import NOTHING, count_windows, span_labels, windows_to_keep
 from lit_ft.data.answers.windows import ContextWindows
 from lit_ft.data.batching.collators import Batch, Feature, place_spans
 from lit_ft.data.features.store import FeatureStore
@@ -21,8 +21,6 @@ from lit_ft.data.viewing.row_views import Role, SequenceView, sequence, tokens_a
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ranges import NOT_NEGATIVE, check_choice, check_ranges
-
-NOTHING = "no answer here"
 
 
 class QuestionAnsweringDataModule(TransformerDataModule):
@@ -152,12 +150,7 @@ class QuestionAnsweringDataModule(TransformerDataModule):
 
     def label_counts(self, store: FeatureStore) -> dict[str, int]:
         """Counts the windows with an answer, and those without; see the base."""
-        if "labels" not in store.column_names:
-            return {}
-        starts, last = store.column("labels")[:, 0], store.column_names
-        first = store.column("cls_index") if "cls_index" in last else None
-        holds = store.column("holds_answer") > 0 if first is None else (starts >= 0) & (starts != first)
-        return {"with an answer": int(holds.sum()), NOTHING: int((~holds).sum())}
+        return count_windows(store)
 
     def summarise(self, train: Sequence[FeatureStore]) -> dict[str, Any]:
         """Says how many windows hold an answer; see the base."""

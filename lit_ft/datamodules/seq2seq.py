@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from lit_ft.data.batching.collators import Batch, Feature, pad, pad_targets
@@ -18,18 +16,15 @@ from lit_ft.data.pairs.encoding import PairEncoder
 from lit_ft.data.pairs.languages import decoder_begin, set_languages
 from lit_ft.data.preparing.featurizing import RowContent
 from lit_ft.data.reading.columns import Names, as_list
-from lit_ft.data.reading.parallel import side_of
+from lit_ft.data.reading.parallel import check_not_parallel, sides_of
 from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.reading.readers import ReadOptions
-from lit_ft.data.viewing.row_views import SequenceView, sequence
+from lit_ft.data.viewing.row_views import SequenceView, target_part
 from lit_ft.datamodules.own_tokenizer import OwnTokenizerDataModule
 from lit_ft.errors import UserError
-from lit_ft.ops.building.positions import usual_length
-from lit_ft.ops.building.seq2seq import length_limit
+from lit_ft.ops.building.seq2seq import usual_source_length, wants_prefix
 from lit_ft.ranges import AT_LEAST_ONE, check_ranges
 
-LONGEST = 1024
-"""Tokens of a source where nobody says; the scripts' own limit."""
 DROPPED = {"empty_text": "drop", "unlabelled": "drop"}
 """Rows without a source or a target: left out and counted, as the scripts leave them out."""
 
@@ -88,8 +83,7 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
         ignore_pad_token_for_loss: bool = True,
         **kwargs: Any,
     ) -> None:
-        sides = (source_lang or "source", target_lang or "target")
-        self.parallel_sides = sides if sides[0] != sides[1] else ("source", "target")
+        self.parallel_sides = sides_of(source_lang, target_lang)
         kwargs["on_bad_rows"] = {**DROPPED, **(kwargs.get("on_bad_rows") or {})}
         super().__init__(max_seq_length=None, stride=None, **kwargs)
         # what a task fixes for its users is on no command line, and Lightning saves only what is
@@ -103,9 +97,8 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
             raise UserError("source_template makes the source, source_column_name names one: leave one out")
         lengths = ("max_source_length", "max_target_length", "val_max_target_length")
         check_ranges(self.hparams, dict.fromkeys(lengths, AT_LEAST_ONE))
-        files = as_list(kwargs.get("train_file") or [])
-        if kwargs.get("streaming") and any(side_of(Path(name), self.parallel_sides) is not None for name in files):
-            raise UserError("streaming: parallel text files are read as a whole: leave it out, or write pairs to jsonl")
+        if kwargs.get("streaming"):
+            check_not_parallel(as_list(kwargs.get("train_file")), self.parallel_sides)
         self._columns_of: dict[Split, list[str]] = {}
         self._spoken: PreTrainedTokenizerBase | None = None
 
@@ -116,7 +109,7 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
         for kind, sets in raw.items():
             self._columns_of[kind] = columns.needed_of(kind, sets.values())
         prefix = options["source_prefix"]
-        if prefix is None and (prefix := known.get("source_prefix", "")) == "" and self._wants_prefix:
+        if prefix is None and not (prefix := known.get("source_prefix", "")) and wants_prefix(self.pretrained_config()):
             self.notes.append("T5 was trained with a prefix for each task: set source_prefix, such as 'summarize: '")
         of_run = known.get("val_max_target_length") if "predict" in raw else None
         self.description = {
@@ -175,8 +168,9 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
         options = self.hparams
         batch = pad(features, self.tokenizer, self.static_length, options["pad_to_multiple_of"])
         if TARGETS in features[0]:
-            empty = np.zeros(0, np.int32)  # of rows that only fill up a batch
-            targets = [empty if key[1] == FILLER else row[TARGETS] for row, key in zip(features, keys, strict=True)]
+            # rows that only fill up a batch learn nothing, and make it no wider
+            sizes = [0 if key[1] == FILLER else None for key in keys]
+            targets = [row[TARGETS][:size] for row, size in zip(features, sizes, strict=True)]
             padding = IGNORED if options["ignore_pad_token_for_loss"] else int(self.tokenizer.pad_token_id or 0)
             static = self._target_length(split) if options["pad_to_max_length"] else None
             batch["labels"] = pad_targets(targets, padding, static, options["pad_to_multiple_of"])
@@ -192,20 +186,17 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
     @property
     def longest_feature(self) -> int:
         """Most tokens of a source: by option, as the checkpoint's run had it, or what the model takes, up to 1,024."""
-        config = self.pretrained_config()
-        most = None if config is None else length_limit(config, "source")
         given = self.hparams["max_source_length"] or self.known.get("max_source_length")
-        return int(given or usual_length(config, self.tokenizer, min(most or LONGEST, LONGEST)))
+        return int(given or usual_source_length(self.pretrained_config(), self.tokenizer))
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, its languages set; see the base."""
         found = super().tokenizer
         if found is not self._spoken:
+            source, target = (self.hparams[name] for name in ("source_lang", "target_lang"))
             restored = getattr(self._module, "restored_tokenizer", None) is found
-            own = found.init_kwargs if restored else {}
-            source, target = (self.hparams[f"{side}_lang"] or own.get(f"{name}_lang") for side, name in SIDES)
-            set_languages(found, source, target, self.language_options)
+            set_languages(found, source, target, self.language_options, keep=restored)
             self._spoken = found
         return found
 
@@ -236,20 +227,7 @@ class Seq2SeqDataModule(OwnTokenizerDataModule):
         length = options["max_target_length"] if split == "train" else options["val_max_target_length"]
         return int(length or options["max_target_length"])
 
-    @property
-    def _wants_prefix(self) -> bool:
-        config = self.pretrained_config()
-        return config is not None and config.model_type == "t5"
-
     def sequences(self, batch: Batch) -> list[SequenceView]:
         """Source and target; see the base."""
         source = replace(*super().sequences({**batch, "labels": None}), title="source")
-        if "labels" not in batch:
-            return [source]
-        labels = batch["labels"][0]
-        ids = labels[labels != IGNORED].tolist()
-        return [source, sequence(self.tokenizer, ids, ["learned"] * len(ids), title="target")]
-
-
-SIDES = (("source", "src"), ("target", "tgt"))
-"""Our names and transformers' for the two languages."""
+        return [source, target_part(self.tokenizer, batch["labels"])] if "labels" in batch else [source]

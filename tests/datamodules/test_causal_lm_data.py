@@ -177,7 +177,7 @@ def test_a_file_is_a_document_however_long(
     ("options", "message"),
     [
         ({"block_size": 1}, "block_size is 1; it must be at least 2"),
-        ({"fim_rate": 1.5}, "fim_rate is 1.5; it is a share"),
+        ({"fim_rate": 1.5}, "fim_rate is 1.5; it must be at least 0 and at most 1"),
         ({"stride": 32}, "stride 32 is what windows of block_size 32 overlap by: from 1 to 31"),
         ({"fim_rate": 0.5}, "fim_prefix_token: the tokenizer has no token '<fim_prefix>'"),
         ({"text_column_name": "txet"}, "has no column 'txet'; columns: ['text', 'n'] — did you mean 'text'?"),

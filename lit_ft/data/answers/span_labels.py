@@ -7,10 +7,14 @@ import numpy as np
 from lit_ft.data.answers.places import OnBadAnswer, Spans, State
 from lit_ft.data.answers.windows import Windows
 from lit_ft.data.features.ragged import Array
+from lit_ft.data.features.store import FeatureStore
 from lit_ft.data.labels import IGNORED
 from lit_ft.data.ordering.chance import drawn
 from lit_ft.data.quality.marks import label_hash
 from lit_ft.errors import RowError
+
+NOTHING = "no answer here"
+"""What is said of a window without an answer."""
 
 
 def span_labels(windows: Windows, spans: Spans, on_bad_answer: OnBadAnswer) -> tuple[Array, Array]:
@@ -41,6 +45,18 @@ def span_labels(windows: Windows, spans: Spans, on_bad_answer: OnBadAnswer) -> t
     inside = answered[row] & (start >= 0) & (end < windows.size)
     places = np.stack([np.where(inside, each + windows.place, windows.cls_index) for each in (start, end)], 1)
     return np.where(known[row, None], places, IGNORED).astype(np.int32), inside
+
+
+def count_windows(store: FeatureStore) -> dict[str, int]:
+    """Counts the windows with an answer, and those without; nothing where answers are not known."""
+    if "labels" not in store.column_names:
+        return {}
+    if "cls_index" in store.column_names:
+        starts = store.column("labels")[:, 0]
+        holds = (starts >= 0) & (starts != store.column("cls_index"))
+    else:
+        holds = store.column("holds_answer") > 0
+    return {"with an answer": int(holds.sum()), NOTHING: int((~holds).sum())}
 
 
 def windows_to_keep(row: Array, inside: Array, keys: Sequence[str], ratio: float) -> Array:

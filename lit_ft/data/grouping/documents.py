@@ -53,3 +53,9 @@ class DocumentEncoder:
         specials = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
         first = self.prefix or [next((token for token in specials if token is not None), 0)]
         return Ragged.of([self.prefix + row.tolist() if len(row) else first for row in self(texts)])
+
+    def ends(self, prompts: Ragged, most: int) -> Ragged:
+        """Cuts prompts at their beginning, behind the tokenizer's own tokens, to so many tokens."""
+        first = len(self.prefix)
+        kept = np.maximum(prompts.lengths - (most - first), first)
+        return Ragged.of([np.delete(row, slice(first, at)).tolist() for row, at in zip(prompts, kept, strict=True)])

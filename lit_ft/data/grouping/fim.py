@@ -1,12 +1,36 @@
 """Fill-in-the-middle: moves the middle of documents to their end (Bavarian et al. 2022)."""
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 from xxhash import xxh3_128_digest
 
 from lit_ft.data.features.ragged import Array, Ragged, offsets_of, rows_at
-from lit_ft.errors import UserError
+from lit_ft.errors import UserError, did_you_mean
+
+TOKENS = ("fim_prefix_token", "fim_middle_token", "fim_suffix_token")
+"""Options that name the three tokens."""
+
+
+def fim_ids(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Returns the ids of the tokens before prefix, middle and suffix.
+
+    Raises:
+        UserError: the tokenizer lacks one of them.
+    """
+    vocabulary = tokenizer.get_vocab()
+    for option in TOKENS:
+        if (token := options[option]) not in vocabulary:
+            like = [word for word in vocabulary if "fim" in word.lower() or "mid" in word.lower()]
+            raise UserError(
+                f"{option}: the tokenizer has no token {token!r}{did_you_mean(token, like)}; name one that it has, "
+                "or add it: model.add_tokens"
+            )
+    prefix, middle, suffix = (vocabulary[options[option]] for option in TOKENS)
+    return prefix, middle, suffix
 
 
 def fill_in_the_middle(

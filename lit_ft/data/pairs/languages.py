@@ -34,6 +34,7 @@ def set_languages(
     source: str | None,
     target: str | None,
     options: tuple[str, str] = ("source_lang", "target_lang"),
+    keep: bool = False,
 ) -> None:
     """Makes a multilingual tokenizer translate between two languages, also after it was saved; leaves others alone.
 
@@ -42,6 +43,7 @@ def set_languages(
         source: code of the language of sources.
         target: code of the language of targets.
         options: what users call the two.
+        keep: a language that is not given is that which the tokenizer was saved with.
 
     Raises:
         UserError: a code is missing or unknown; the near ones are said.
@@ -49,6 +51,10 @@ def set_languages(
     codes = language_codes(tokenizer)
     if not codes:
         return
+    if keep:
+        source, target = (
+            given or tokenizer.init_kwargs.get(name) for given, name in ((source, "src_lang"), (target, "tgt_lang"))
+        )
     for option, code in zip(options, (source, target), strict=True):
         if code is None:
             raise UserError(

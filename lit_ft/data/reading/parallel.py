@@ -16,6 +16,22 @@ Named = tuple[str, Path]
 """A file as the user named it, and its path."""
 
 
+def sides_of(source_lang: str | None, target_lang: str | None) -> tuple[str, str]:
+    """Returns what files and columns of the two sides are called: by their languages, where these are two."""
+    sides = (source_lang or "source", target_lang or "target")
+    return sides if sides[0] != sides[1] else ("source", "target")
+
+
+def check_not_parallel(files: Sequence[str], sides: tuple[str, str]) -> None:
+    """Makes sure that no file is of one side alone, by its name: these are not streamed.
+
+    Raises:
+        UserError: one is.
+    """
+    if any(side_of(Path(name), sides) is not None for name in files):
+        raise UserError("streaming: parallel text files are read as a whole: leave it out, or write pairs to jsonl")
+
+
 def side_of(path: Path, sides: tuple[str, str]) -> int | None:
     """Returns which side a file is of by its name: `train.de`, `train.de.gz`, `train.de.txt`; `None` = it says none."""
     parts = path.name.removesuffix(".gz").split(".")[1:]

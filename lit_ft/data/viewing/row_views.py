@@ -217,6 +217,12 @@ def labelled_part(
     return sequence(tokenizer, ids, each, [None if label == IGNORED else shown(label) for label in known])
 
 
+def target_part(tokenizer: PreTrainedTokenizerBase, labels: torch.Tensor) -> SequenceView:
+    """Makes a part of what a decoder is to write, `[1, target seq]`; -100 = nothing."""
+    ids = labels[labels != IGNORED].tolist()
+    return sequence(tokenizer, ids, ["learned"] * len(ids), title="target")
+
+
 def tokens_and_answer(tokenizer: PreTrainedTokenizerBase, batch: Mapping[str, Any]) -> tuple[list[int], slice]:
     """Takes a batch of one window apart: its tokens without padding, and where the answer is; an empty slice = nowhere.
 

@@ -10,9 +10,11 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from lit_ft.data.labels import IGNORED
 from lit_ft.errors import UserError
-from lit_ft.ops.building.positions import hard_limit
+from lit_ft.ops.building.positions import hard_limit, usual_length
 
 SIDES = {"source": "encoder", "target": "decoder"}
+LONGEST = 1024
+"""Tokens of a source where nobody says; the scripts' own limit."""
 
 
 def check_encoder_decoder(config: PreTrainedConfig) -> None:
@@ -54,6 +56,17 @@ def length_limit(config: PreTrainedConfig, side: str) -> int | None:
     """Returns the most tokens of a side (`source`, `target`) for which there are positions; `None` = any number."""
     own = getattr(config, f"max_{SIDES[side]}_position_embeddings", None)  # LED
     return int(own) if own is not None else None if config.model_type in RELATIVE + GROWING else hard_limit(config)
+
+
+def usual_source_length(config: PreTrainedConfig | None, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns how many tokens sources have where nobody says: as many as the model takes, up to 1,024."""
+    most = None if config is None else length_limit(config, "source")
+    return usual_length(config, tokenizer, min(most or LONGEST, LONGEST))
+
+
+def wants_prefix(config: PreTrainedConfig | None) -> bool:
+    """Says whether a model was trained with a prefix for each task before its sources."""
+    return config is not None and config.model_type == "t5"
 
 
 RELATIVE = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "t5gemma", "t5gemma2")
