@@ -44,8 +44,8 @@ MAY_IMPORT = {
 SHARED = {
     "__init__", "base", "tokenizing", "preparing", "streaming", "adamw", "padding", "normaliser", "standalone",
     "evaluation", "language_modeling", "candidate_labels", "pooled", "seq2seq", "causal_lm", "chats",
-    "replying", "reference", "batch_notes", "viewing", "agreements", "place", "labelled", "building", "rows", "loaders",
-    "reply_rewards", "encoder_decoder", "generating", "own_tokenizer",
+    "replying", "reference", "batch_notes", "viewing", "place", "labelled", "building", "rows", "loaders",
+    "threshold", "reply_rewards", "encoder_decoder", "generating", "own_tokenizer",
 }  # fmt: skip
 """Files of the wings that are no task."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))

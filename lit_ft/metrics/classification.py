@@ -194,9 +194,9 @@ class ClassificationScores:
         return values | extra
 
     def best_threshold(self) -> float:
-        """Returns the threshold of best micro F1, of several labels."""
+        """Returns the threshold of best micro F1, of several labels, to four places."""
         sweep: Any = self.metrics["sweep"]
-        return float(sweep.compute()["threshold"])
+        return round(float(sweep.compute()["threshold"]), 4)
 
     def table(self) -> list[dict[str, Any]]:
         """Returns precision, recall, F1 and support of each label; with one label a row also whom it is taken for."""

@@ -127,9 +127,13 @@ class AnswerScores(UnevenRows):
             "best_f1": best_f1, "best_f1_thresh": f1_threshold, "threshold": torch.as_tensor(threshold),
         }  # fmt: skip
 
+    def best_threshold(self) -> float:
+        """Returns the threshold that the scores are by, or of the best F1; NaN without questions."""
+        return float(self.compute()["threshold"])
+
     def table(self) -> list[dict[str, Any]]:
         """Returns count, exact match and F1 of each type of question; every process calls it."""
-        threshold = float(self.compute()["threshold"]) if self.null else math.inf
+        threshold = self.best_threshold() if self.null else math.inf
         rows = self._rows()
         facts = torch.stack([rows[:, 2], *_with_threshold(rows, threshold)], 1)
         return table_of_types(self.types, facts.tolist())

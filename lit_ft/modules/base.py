@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from lit_ft.modules.adamw import AdamWModule
-from lit_ft.modules.agreements import Batch, Description, checked_loss
 from lit_ft.modules.building import BuiltModule
 from lit_ft.modules.evaluating import EvaluatingModule
 from lit_ft.modules.randomness import StepwiseRandomness
+from lit_ft.ops.agreements import Batch, Description, checked_loss
 from lit_ft.ops.losses.classification import mean
 
 SAMPLE = 4

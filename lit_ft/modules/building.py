@@ -8,8 +8,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from lit_ft.data.tokenizing.texts import add_tokens_to, load_tokenizer
 from lit_ft.errors import UserError
 from lit_ft.modules.adapters import AdapterModule
-from lit_ft.modules.agreements import Description
 from lit_ft.modules.standalone import StandaloneModule
+from lit_ft.ops.agreements import Description
 from lit_ft.ops.building.compiling import compile_layers
 from lit_ft.ops.building.models import (
     ModelSource,

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lit_ft.data.batching.merging import Part
 from lit_ft.errors import UserError
-from lit_ft.modules.agreements import Batch, Description, check_metrics, check_parts, checked_loss
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
+from lit_ft.ops.agreements import Batch, Description, check_metrics, check_parts, checked_loss
 
 
 class EvaluatingModule(LightningModule):

@@ -1,11 +1,10 @@
 """Extractive question answering: any AutoModelForQuestionAnswering on contexts of any length."""
 
-import math
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForQuestionAnswering, PreTrainedModel
+from transformers import AutoModelForQuestionAnswering
 
 from lit_ft.data.batching.merging import Part
 from lit_ft.data.batching.parts import taken_apart
@@ -14,14 +13,15 @@ from lit_ft.data.reading.formats.answers import read_answers
 from lit_ft.errors import UserError
 from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, lack
 from lit_ft.metrics.question_types import question_type
-from lit_ft.modules.base import Batch, Description, TransformerModule
+from lit_ft.modules.base import Batch, Description
+from lit_ft.modules.threshold import ThresholdModule
 from lit_ft.ops.decoding.answering import KEYS_OF_WINDOWS, Candidates, candidates_of
 from lit_ft.ops.decoding.spans import span_loss
-from lit_ft.ops.decoding.thresholds import check_threshold, threshold_of
+from lit_ft.ops.decoding.thresholds import check_threshold
 from lit_ft.ranges import AT_LEAST_ONE, check_ranges
 
 
-class QuestionAnsweringModule(TransformerModule):
+class QuestionAnsweringModule(ThresholdModule):
     """Finds answers in contexts; batches are those of `QuestionAnsweringDataModule`.
 
     Any batch with `start_positions` and `end_positions` `[batch]` can be trained on; what the answers say is known of
@@ -50,6 +50,8 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
     predicted_text = "answer"
     label_keys = ("start_positions", "end_positions")
     extra_keys = KEYS_OF_WINDOWS
+    threshold_option = threshold_key = "null_score_diff_threshold"
+    usual_threshold = 0.0
 
     def __init__(
         self,
@@ -66,14 +68,7 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Notes in the configuration that there may be no answer; see the base."""
-        return {"version_2_with_negative": True} if self._may_be_null(description) else {}
-
-    def build(self) -> PreTrainedModel:
-        """Builds the model, and notes in its configuration when there is no answer; see the base."""
-        model = super().build()
-        if self._may_be_null(self.description):
-            model.config.null_score_diff_threshold = self.threshold  # also of a checkpoint: the option wins
-        return model
+        return {"version_2_with_negative": True} if self.has_threshold(description) else {}
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over the tokens of each row; see the base."""
@@ -108,8 +103,8 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
 
     def metrics(self, description: Description, stage: str) -> AnswerScores:
         """Exact match and F1, with those of SQuAD 2.0 where there may be no answer."""
-        null, searching = self._may_be_null(description), self.hparams["null_score_diff_threshold"] == "auto"
-        return AnswerScores(null, None if stage == "val" and searching else self.threshold).to(self.device)
+        threshold = None if self.searches_threshold(stage) else self.threshold
+        return AnswerScores(self.has_threshold(description), threshold).to(self.device)
 
     def update(self, metrics: AnswerScores, rows: list[Part]) -> None:
         """Scores the rows whose answers are known; see the base."""
@@ -127,7 +122,7 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
         """How much is missing to a token F1 of 1; see the base."""
         if not rows[0]:
             return None
-        said = [row["candidates"].prediction(row["context"], 1, self._known_threshold)["answer"] for row in rows]
+        said = [row["candidates"].prediction(row["context"], 1, self.known_threshold)["answer"] for row in rows]
         return torch.tensor([lack(answer, _golds(row)) for answer, row in zip(said, rows, strict=True)])
 
     def said(self, row: Part) -> str:
@@ -138,36 +133,17 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
 
     def metric_names(self, description: Description) -> list[str]:
         """Names of the metrics; see the base."""
-        return NAMES_WITH_NULL if self._may_be_null(description) else NAMES
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the metrics; stores the threshold that was found on the first validation set."""
-        super().on_validation_epoch_end()
-        metrics = self.set_metrics("val")[0]
-        if metrics.threshold is None and metrics.null and not self.trainer.sanity_checking and self.model is not None:
-            found = float(metrics.compute()["threshold"])
-            if math.isfinite(found):
-                self.model.config.null_score_diff_threshold = found
+        return NAMES_WITH_NULL if self.has_threshold(description) else NAMES
 
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns the answer, its probability and its characters, the best others, and how likely there is none."""
         if not row:
             raise UserError("answers are known of our data module's batches only")
         found: Candidates = row["candidates"]
-        return found.prediction(row["context"], self.hparams["n_best_size"], self._known_threshold)
+        return found.prediction(row["context"], self.hparams["n_best_size"], self.known_threshold)
 
-    @property
-    def threshold(self) -> float:
-        """How much the score of no answer has to be above that of the best one; it lives in the configuration."""
-        assert self.model is not None
-        given = self.hparams["null_score_diff_threshold"]
-        return threshold_of(given, self.model.config, "null_score_diff_threshold", 0.0)
-
-    @property
-    def _known_threshold(self) -> float | None:
-        return self.threshold if self._may_be_null(self.description) else None
-
-    def _may_be_null(self, description: Description) -> bool:
+    def has_threshold(self, description: Description) -> bool:
+        """Where there may be no answer: how much likelier that has to be than the best one; see the base."""
         if self.hparams["version_2_with_negative"] is not None:
             return bool(self.hparams["version_2_with_negative"])
         config = self.model.config if self.model is not None else self.hf_config or self.source.config()

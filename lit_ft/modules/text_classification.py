@@ -14,16 +14,17 @@ from lit_ft.errors import UserError
 from lit_ft.metrics.classification import ClassificationScores
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.labelled import LabelledModule
+from lit_ft.modules.threshold import ThresholdModule
 from lit_ft.ops.building.head_init import name_head
 from lit_ft.ops.building.models import HEADS, padding_config, pretrained_problem_type
 from lit_ft.ops.decoding.labels import in_words, probabilities, written
-from lit_ft.ops.decoding.thresholds import check_threshold, threshold_of
+from lit_ft.ops.decoding.thresholds import check_threshold
 from lit_ft.ops.losses.classification import classification_loss, load_loss, row_losses, weights_of_classes
 
 log = logging.getLogger("lit_ft")
 
 
-class TextClassificationModule(LabelledModule):
+class TextClassificationModule(ThresholdModule, LabelledModule):
     """Classifies texts or pairs; batches are those of `TextClassificationDataModule` or any with the same names.
 
     Args:
@@ -41,6 +42,7 @@ class TextClassificationModule(LabelledModule):
 
     auto_class = AutoModelForSequenceClassification
     pipeline_tag = "text-classification"
+    threshold_option, threshold_key, usual_threshold = "threshold", "classification_threshold", 0.5
     card_example = """from transformers import pipeline
 
 classify = pipeline("text-classification", "this/folder", top_k=None)
@@ -99,10 +101,8 @@ classify("a text", truncation=True)"""
         return {**names, "problem_type": HEADS[description["problem_type"]], **padding}
 
     def build(self) -> PreTrainedModel:
-        """Builds the model with its threshold; begins its head with the labels' names, if so asked; see the base."""
+        """Builds the model; begins its head with the labels' names, if so asked; see the base."""
         model = super().build()
-        if self.description.get("problem_type") == "multi_label":
-            model.config.classification_threshold = self.threshold  # also of a checkpoint: the option wins
         if self.hparams["head_init"] and self.hf_config is None:
             assert self.tokenizer is not None
             loaded = {name.removeprefix("model.") for name in self.pretrained_weights}
@@ -115,11 +115,9 @@ classify("a text", truncation=True)"""
         """The data's problem type."""
         return self.description["problem_type"]  # type: ignore[no-any-return]
 
-    @property
-    def threshold(self) -> float:
-        """Probability from which a label counts as predicted (multi-label); it lives in the model's configuration."""
-        assert self.model is not None
-        return threshold_of(self.hparams["threshold"], self.model.config, "classification_threshold", 0.5)
+    def has_threshold(self, description: Description) -> bool:
+        """Of several labels: the probability from which one counts as predicted; see the base."""
+        return description.get("problem_type") == "multi_label"
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy, binary cross-entropy or squared error; see the base."""
@@ -146,8 +144,7 @@ classify("a text", truncation=True)"""
 
     def metrics(self, description: Description, stage: str) -> ClassificationScores:
         """The metrics of the problem type, and those named by the option `metrics`."""
-        searching = stage == "val" and self._searches_threshold
-        threshold = self.threshold if self.problem_type == "multi_label" and not searching else None
+        threshold = None if self.searches_threshold(stage) else self.known_threshold
         extras = self.hparams["metrics"]
         return ClassificationScores(self.problem_type, description["labels"], self.device, threshold, extras)
 
@@ -165,16 +162,6 @@ classify("a text", truncation=True)"""
         kind, size = description["problem_type"], len(description["labels"])
         return ClassificationScores.names(kind, size, self.hparams["metrics"])
 
-    def on_validation_epoch_end(self) -> None:
-        """Logs the metrics; stores the threshold that was found on the first validation set."""
-        super().on_validation_epoch_end()
-        if self._searches_threshold and not self.trainer.sanity_checking and self.model is not None:
-            self.model.config.classification_threshold = round(self.set_metrics("val")[0].best_threshold(), 4)
-
-    @property
-    def _searches_threshold(self) -> bool:
-        return self.problem_type == "multi_label" and self.hparams["threshold"] == "auto"
-
     def wrongness(self, rows: list[Part]) -> Tensor | None:
         """The loss of each row; see the base."""
         found = stacked(rows, "logits", "label")
@@ -186,5 +173,5 @@ classify("a text", truncation=True)"""
 
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns the predicted label (or labels, or numbers) and the score of every label."""
-        kind, threshold = self.problem_type, self.threshold if self.problem_type == "multi_label" else 0.5
-        return written(probabilities(row["logits"], kind), self.description["labels"], kind, threshold)
+        kind, threshold = self.problem_type, self.known_threshold
+        return written(probabilities(row["logits"], kind), self.description["labels"], kind, threshold or 0.5)

@@ -1,0 +1,59 @@
+"""What modules share that decide by a threshold: an option says it, or validation finds it, and the model keeps it."""
+
+import math
+from abc import abstractmethod
+from typing import ClassVar
+
+from transformers import PreTrainedModel
+
+from lit_ft.modules.base import Description, TransformerModule
+from lit_ft.ops.decoding.thresholds import threshold_of
+
+
+class ThresholdModule(TransformerModule):
+    """A threshold in the model's configuration, which exported folders and checkpoints have, too.
+
+    The metrics of a task have `best_threshold`, of the rows that they were given.
+    """
+
+    threshold_option: ClassVar[str]
+    """A number; or `auto` = the best one for the first validation set."""
+    threshold_key: ClassVar[str]
+    """What the configuration calls it."""
+    usual_threshold: ClassVar[float]
+
+    @abstractmethod
+    def has_threshold(self, description: Description) -> bool:
+        """Says whether there is anything to decide by it."""
+
+    @property
+    def threshold(self) -> float:
+        """The threshold: by option, else that of the configuration, else the usual one."""
+        assert self.model is not None
+        given = self.hparams[self.threshold_option]
+        return threshold_of(given, self.model.config, self.threshold_key, self.usual_threshold)
+
+    @property
+    def known_threshold(self) -> float | None:
+        """The threshold, where there is one."""
+        return self.threshold if self.has_threshold(self.description) else None
+
+    def searches_threshold(self, stage: str) -> bool:
+        """Says whether a stage finds the threshold out."""
+        automatic = self.hparams[self.threshold_option] == "auto"
+        return stage == "val" and automatic and self.has_threshold(self.description)
+
+    def build(self) -> PreTrainedModel:
+        """Builds the model, and notes the threshold in its configuration; see the base."""
+        model = super().build()
+        if self.has_threshold(self.description):
+            setattr(model.config, self.threshold_key, self.threshold)  # also of a checkpoint: the option wins
+        return model
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics; keeps the threshold that was found on the first validation set."""
+        super().on_validation_epoch_end()
+        if self.searches_threshold("val") and not self.trainer.sanity_checking and self.model is not None:
+            found = self.set_metrics("val")[0].best_threshold()
+            if math.isfinite(found):
+                setattr(self.model.config, self.threshold_key, found)
