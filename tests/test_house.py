@@ -49,6 +49,14 @@ SHARED = {
 }  # fmt: skip
 """Files of the wings that are no task."""
 FILES = sorted(path for path in ROOT.rglob("*.py"))
+REPOSITORY = Path(__file__).parents[1]
+BESIDE = sorted(
+    path
+    for folder in ("tests", "examples", "benchmarks")
+    for path in (REPOSITORY / folder).rglob("*.py")
+    if path.name != "__init__.py"
+)
+"""What stands beside the package; its `__init__.py` are empty."""
 
 
 def room(path: Path) -> str:
@@ -117,14 +125,24 @@ def test_no_task_imports_a_task() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_say_what_they_are_for_and_stay_readable(path: Path) -> None:
+    for node in ast.walk(says_what_it_is_for(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != "__init__":
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno <= 60, f"{path}: {node.name}"
+
+
+@pytest.mark.parametrize("path", BESIDE, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_files_beside_the_package_say_what_they_are_for(path: Path) -> None:
+    assert says_what_it_is_for(path)
+
+
+def says_what_it_is_for(path: Path) -> ast.Module:
+    """The file's tree; that it has a docstring and at most 400 lines is made sure of."""
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     assert ast.get_docstring(tree)
     assert text.count("\n") <= 400
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != "__init__":
-            assert node.end_lineno is not None
-            assert node.end_lineno - node.lineno <= 60, f"{path}: {node.name}"
+    return tree
 
 
 def test_public_names_are_importable_and_lazy() -> None:

@@ -1,3 +1,5 @@
+"""What was found in the rows is written down: each stage adds its sets; another's data module has none."""
+
 import json
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,3 +1,5 @@
+"""`lit-ft cache`: what is listed, cleared by name or by age, and left alone: what is not ours, or being prepared."""
+
 import json
 import os
 import subprocess

@@ -1,3 +1,5 @@
+"""Answers in every shape that data sets have, and their places in the context: found, repaired, or named."""
+
 import json
 import re
 

@@ -1,3 +1,5 @@
+"""Folders named by a hash: built once by whoever comes first, whole or not at all, killed, shared, damaged or full."""
+
 import json
 import logging
 import mmap

@@ -1,3 +1,5 @@
+"""Features are padded as transformers pads them."""
+
 import pytest
 import torch
 from transformers import DataCollatorWithPadding

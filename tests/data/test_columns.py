@@ -1,3 +1,5 @@
+"""Which columns are text and label: as asked for, as known, or guessed; two readings are an error."""
+
 import pytest
 from datasets import Value
 

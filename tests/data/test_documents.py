@@ -1,3 +1,5 @@
+"""Texts encoded many at a time have the tokens that the tokenizer gives each alone."""
+
 from collections.abc import Callable
 
 import pytest

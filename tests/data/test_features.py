@@ -1,3 +1,5 @@
+"""Prepared features as a data set: by key, by index, in a loader, with what belongs to their rows; fillers."""
+
 import math
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Files of any mix of formats as one data set: kinds of columns against pandas and `csv`; what goes with what."""
+
 import csv
 import gzip
 import io

@@ -1,3 +1,5 @@
+"""Fill-in-the-middle: the permutations of run_fim, one document at a time, their rates, and the way back."""
+
 from itertools import permutations
 
 import numpy as np

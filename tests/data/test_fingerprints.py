@@ -1,3 +1,5 @@
+"""Hashes of files that are remembered: never stale, whatever is edited, set back, damaged or still written."""
+
 import hashlib
 import json
 import multiprocessing

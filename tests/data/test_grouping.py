@@ -1,3 +1,5 @@
+"""Documents cut into blocks: against the scripts' own code, dealt out in any pieces, every token counted."""
+
 import json
 from collections.abc import Callable
 from itertools import chain, pairwise

@@ -1,3 +1,5 @@
+"""What the labels of all sets are: names over several sources, counts, strata; where there are too many."""
+
 import math
 
 import numpy as np

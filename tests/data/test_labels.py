@@ -1,3 +1,5 @@
+"""Cells as labels, one, several or numbers: how they are read, told apart, sorted, aligned and encoded."""
+
 import math
 
 import pytest

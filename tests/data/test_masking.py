@@ -1,3 +1,5 @@
+"""Masks are distributed as those of transformers and SpanBERT, and follow from seed, epoch and row alone."""
+
 import math
 from itertools import groupby
 from typing import Any

@@ -1,3 +1,5 @@
+"""Windows are put together to rows again, over the borders of batches and in the order of the input."""
+
 import pytest
 import torch
 

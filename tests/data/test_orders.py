@@ -1,3 +1,5 @@
+"""Orders of training rows, worked out by hand, and against `datasets` and transformers: mixtures, lengths, budgets."""
+
 import tracemalloc
 from collections import Counter
 from fractions import Fraction

@@ -1,3 +1,5 @@
+"""Documents packed into blocks: against naive best-fit decreasing, whole, in order, and by hand."""
+
 from itertools import pairwise
 
 import numpy as np

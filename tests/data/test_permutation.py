@@ -1,3 +1,5 @@
+"""XLNet's permutations: distributed as transformers', the same loss, and what holds for every batch."""
+
 import math
 from typing import Any
 

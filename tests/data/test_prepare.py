@@ -1,3 +1,5 @@
+"""Raw rows to features on disk: once, in one process or several, what is dropped, and who is named when it fails."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path

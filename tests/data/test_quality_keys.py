@@ -1,3 +1,5 @@
+"""Rows against rows by their hashes: against plain sets and dicts, in many parts or one; marks on disk."""
+
 from collections import Counter
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""What was found in rows, as plain JSON and as a table of a fixed width."""
+
 import json
 
 import numpy as np

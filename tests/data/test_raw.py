@@ -1,3 +1,5 @@
+"""The raw rows of a stage: from files, splits or memory, cut, capped and numbered; what cannot be is refused."""
+
 import os
 from pathlib import Path
 

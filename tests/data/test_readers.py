@@ -1,3 +1,5 @@
+"""One file in every format gives the same rows, from every position on; odd cells, quotes and line ends."""
+
 import csv
 import gzip
 import io

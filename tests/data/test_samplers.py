@@ -1,3 +1,5 @@
+"""Who gets which rows: every row once, the same steps in any number of processes, going on, in little memory."""
+
 import json
 import tracemalloc
 from functools import partial

@@ -1,3 +1,5 @@
+"""Where rows come from: names of files, patterns and packages, objects in memory, folders; what is none of these."""
+
 import json
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""A validation split is cut from train, and sets are capped: by share, seed and label; groups stay together."""
+
 from collections import Counter
 
 import numpy as np

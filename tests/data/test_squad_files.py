@@ -1,3 +1,5 @@
+"""SQuAD's nested files are rows of questions; what is broken in them is named."""
+
 import json
 import re
 from collections.abc import Callable

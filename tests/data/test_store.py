@@ -1,3 +1,5 @@
+"""Columns of features in memory and on disk: lists laid flat, as arrow sees them, joined, chosen, pickled."""
+
 import pickle
 from pathlib import Path
 

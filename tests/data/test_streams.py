@@ -1,3 +1,5 @@
+"""Streams of files, of the hub and of memory: read on from every position, rows named, held out."""
+
 import json
 import pickle
 from functools import partial

@@ -1,3 +1,5 @@
+"""Texts as token ids: cut and windowed as transformers does it, by slow tokenizers, too; what is refused."""
+
 import copy
 import itertools
 import multiprocessing

@@ -1,3 +1,5 @@
+"""Which tokens begin a word, for tokenizers of every kind: as a reader of the text sees it."""
+
 import json
 import re
 from functools import cache

@@ -1,3 +1,5 @@
+"""Several sources in one data module: columns, labels, proportions, streamed or not, and which row is whose."""
+
 import json
 from collections import Counter
 from pathlib import Path

@@ -49,7 +49,7 @@ ELSEWHERE = {
     "dataset_revision", "train_file", "validation_file", "train_split_name", "validation_split_name", "sources",
     "streaming", "probabilities", "preparation_dir", "overwrite_cache", "label_delimiter",
 }  # fmt: skip
-"""Options that say where rows or tokenizer come from (tested below and in test_text_classification_data.py)."""
+"""Options that say where rows or tokenizer come from (tested below and in test_text_classification_*.py)."""
 
 
 def write(path: Path, rows: list[dict]) -> str:

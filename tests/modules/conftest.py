@@ -1,4 +1,4 @@
-"""A pretrained folder with a head and without dropout, made once: parity needs both sides to start from the same."""
+"""Pretrained folders with heads and without dropout, made once: parity needs both sides to start from the same."""
 
 import json
 from collections.abc import Callable
@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
 
 from lit_ft.ops import embedding_gradients
+from tests.pairs import make_seq2seq
 from tests.tiny import SAMPLE
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -36,6 +37,40 @@ def headed(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny("bert")).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def asked(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Folders of tiny models with a (fresh, lively) head for answers, dropout off."""
+    made: dict[str, str] = {}
+
+    def make(kind: str = "bert") -> str:
+        if kind not in made:
+            torch.manual_seed(3)
+            config = {**NO_DROPOUT, "initializer_range": 0.3} if kind == "bert" else {"initializer_range": 0.3}
+            model = AutoModelForQuestionAnswering.from_pretrained(tiny(kind), **config)
+            made[kind] = str(tmp_path_factory.mktemp(kind))
+            model.save_pretrained(made[kind])
+            AutoTokenizer.from_pretrained(tiny(kind)).save_pretrained(made[kind])
+        return made[kind]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Folders of tiny encoder-decoders: `folder("t5", num_beams=3)`, options being those of its own generation."""
+    made: dict[str, str] = {}
+
+    def make(family: str, **generation: Any) -> str:
+        key = family + json.dumps(generation)
+        if key not in made:
+            made[key] = make_seq2seq(family, tmp_path_factory.mktemp(family))
+            path = Path(made[key]) / "generation_config.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), **generation}))
+        return made[key]
+
+    return make
 
 
 @pytest.fixture(autouse=True)

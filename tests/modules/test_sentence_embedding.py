@@ -1,4 +1,4 @@
-"""Sentence embeddings: losses, gradients, vectors of sentence-transformers; ranks by hand; folders; what is refused."""
+"""Sentence embeddings: losses and gradients of sentence-transformers, in mini-batches and over processes, too."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,16 +9,9 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from lightning.pytorch import Trainer, seed_everything
-from scipy.stats import spearmanr
 from torch import distributed
-from torchmetrics.functional import retrieval
 
-import lit_ft
 from lit_ft import SentenceEmbeddingDataModule, SentenceEmbeddingModule
-from lit_ft.commands.export import export as export_command
-from lit_ft.errors import UserError
-from lit_ft.metrics.embeddings import LabelRetrieval
-from lit_ft.ops.pooling import pooled
 from tests.tiny import texts
 
 ROWS: dict[str, list[dict[str, Any]]] = {
@@ -74,6 +67,8 @@ LOSSES = {
     ("labelled", "batch_hard_soft_margin"): "BatchHardSoftMarginTripletLoss",
     ("labelled", "batch_semi_hard"): "BatchSemiHardTripletLoss",
 }
+
+
 MARGIN = 0.05
 """So small that some triplets of random vectors are far enough apart, and some are not."""
 
@@ -115,64 +110,6 @@ def test_losses_and_gradients_are_those_of_sentence_transformers(
     assert checked > 20
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
-@pytest.mark.parametrize("padding_free", ["on", "off"])
-def test_a_run_gives_a_folder_with_the_same_vectors(
-    tiny: Callable[..., str], tmp_path: Path, pooling: Any, padding_free: Any
-) -> None:
-    library = pytest.importorskip("sentence_transformers")
-    module, data = made(tiny("bert"), "pairs", pooling=pooling, padding_free=padding_free)
-    trainer = fitted(module, data)
-    trainer.save_checkpoint(tmp_path / "model.ckpt")
-    folder = export_command(["--ckpt_path", str(tmp_path / "model.ckpt"), "--out", str(tmp_path / "hf")])
-    theirs = library.SentenceTransformer(str(folder), device="cpu")
-    said = [*texts()[60:71], "a " * 300]
-    expected = theirs.encode(said)
-    for source in (tmp_path / "model.ckpt", folder):
-        predictor = lit_ft.load_predictor(source, **({} if source != folder else {"task": "SentenceEmbedding"}))
-        found = np.array([row["embedding"] for row in predictor([{"text": text} for text in said])])
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert predictor.module.way == {"pooling": pooling, "normalize": True}  # read from the folder
-
-
-def test_tokens_are_pooled_wherever_padding_is() -> None:
-    hidden = torch.randn(3, 5, 4)
-    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [1] * 5])
-    parts = [hidden[0, 2:], hidden[1, :2], hidden[2]]
-    torch.testing.assert_close(pooled(hidden, mask, "mean"), torch.stack([part.mean(0) for part in parts]))
-    assert torch.equal(pooled(hidden, mask, "cls"), torch.stack([part[0] for part in parts]))
-    assert torch.equal(pooled(hidden, mask, "last"), torch.stack([part[-1] for part in parts]))
-
-
-def test_ranks_and_correlations_are_those_of_the_vectors(tiny: Callable[..., str]) -> None:
-    for kind in ("pairs", "scored"):
-        module, data = made(tiny("bert"), kind, batch_options={"eval_sampling_strategy": "sequential"})
-        trainer = fitted(module, data, limit_val_batches=1.0)
-        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        predictor = lit_ft.Predictor(module, data)
-        data.serve(module)
-        names = [name for name in ROWS[kind][0] if name != "score"]
-        rows = predictor([{name: row[name] for name in names} for row in ROWS[kind]])
-        one, other = (np.array([row[f"{name}_embedding"] for row in rows]) for name in names)
-        if kind == "scored":
-            cosines = (one * other).sum(1)
-            scores = [row["score"] for row in ROWS[kind]]
-            assert found["val_spearman"] == pytest.approx(spearmanr(cosines, scores).statistic, abs=1e-4)
-            assert [row["cosine"] for row in rows] == pytest.approx(cosines.tolist(), abs=1e-5)
-            continue
-        ranks = (one @ other.T > (one * other).sum(1)[:, None] + 1e-6).sum(1) + 1
-        assert found["val_accuracy_at_1"] == pytest.approx((ranks == 1).mean())
-        assert found["val_recall_at_10"] == pytest.approx((ranks <= 10).mean())
-        assert found["val_mrr_at_10"] == pytest.approx(np.where(ranks <= 10, 1 / ranks, 0).mean(), abs=1e-5)
-        gains = np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0).mean()
-        assert found["val_ndcg_at_10"] == pytest.approx(gains, abs=1e-5)
-        losses = []
-        for first in range(0, 24, 8):
-            scores = 20 * one[first : first + 8] @ other[first : first + 8].T
-            losses += (np.logaddexp.reduce(scores, axis=1) - scores.diagonal()).tolist()
-        assert found["val_loss"] == pytest.approx(np.mean(losses), rel=1e-3)
-
-
 def test_what_is_said_twice_in_a_batch_is_no_negative(tiny: Callable[..., str]) -> None:
     rows = [{"anchor": f"question {at // 2}", "positive": f"answer {at}"} for at in range(6)]
     rows += [{"anchor": "another", "positive": "answer 0"}]
@@ -194,104 +131,6 @@ def test_what_is_said_twice_in_a_batch_is_no_negative(tiny: Callable[..., str]) 
         expected += whole - scores[at][at]
     assert float(total) == pytest.approx(expected, rel=1e-4)
     assert int(count) == 7
-
-
-def test_ranks_of_labelled_texts_are_those_of_torchmetrics(tiny: Callable[..., str]) -> None:
-    rows = [*ROWS["labelled"], {"text": "nobody's mate", "label": "alone"}, {"text": "no label", "label": None}]
-    data = SentenceEmbeddingDataModule(
-        model_name_or_path=tiny("bert"), dataset={"train": ROWS["labelled"], "validation": rows}, batch_size=8
-    )
-    module = SentenceEmbeddingModule(model_name_or_path=tiny("bert"))
-    trainer = fitted(module, data, limit_val_batches=1.0)
-    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    data.serve(module)
-    made = torch.tensor([row["embedding"] for row in lit_ft.Predictor(module, data)([row["text"] for row in rows])])
-    expected: dict[str, list[float]] = {"accuracy_at_1": [], "precision_at_10": [], "mrr_at_10": [], "ndcg_at_10": []}
-    for at in range(24):
-        others = [other for other in range(25) if other != at]
-        near = made[others] @ made[at]
-        right = torch.tensor([rows[other]["label"] == rows[at]["label"] for other in others])
-        expected["accuracy_at_1"].append(float(retrieval.retrieval_precision(near, right, top_k=1)))
-        expected["precision_at_10"].append(float(retrieval.retrieval_precision(near, right, top_k=10)))
-        expected["mrr_at_10"].append(float(retrieval.retrieval_reciprocal_rank(near, right, top_k=10)))
-        expected["ndcg_at_10"].append(float(retrieval.retrieval_normalized_dcg(near, right, top_k=10)))
-    assert {name: found[f"val_{name}"] for name in expected} == pytest.approx(
-        {name: np.mean(values) for name, values in expected.items()}, abs=1e-4
-    )
-    assert data.label_counts(data.features["train"][""].store) == {f"label {at}": 8 for at in range(3)}
-
-
-@pytest.mark.parametrize(
-    ("trained", "other"), [("labelled", "scored"), ("scored", "labelled"), ("labelled", "pairs"), ("scored", "pairs")]
-)
-def test_a_model_is_validated_on_rows_of_another_kind(tiny: Callable[..., str], trained: str, other: str) -> None:
-    _, before = made(tiny("bert"), trained)
-    before.setup("fit")
-    found = []
-    for known in ({}, before.description):  # of a model that nobody trained, and of one that was trained on others
-        module, data = made(tiny("bert"), other)
-        module.description = known
-        trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-        found.append(trainer.validate(module, data, verbose=False)[0])
-        assert module.kind == other
-    assert found[1] == pytest.approx(found[0])
-
-
-@pytest.mark.parametrize("kind", ["scored", "labelled"])
-def test_rows_without_a_score_or_a_label_are_dropped_or_not_scored(tiny: Callable[..., str], kind: str) -> None:
-    mark = "score" if kind == "scored" else "label"
-    none = [None] if kind == "scored" else [None, "-1", ""]  # a score may be -1
-    rows = [*ROWS[kind], *({**ROWS[kind][at], mark: cell} for at, cell in enumerate(none))]
-    data = SentenceEmbeddingDataModule(
-        model_name_or_path=tiny("bert"), dataset={"train": rows}, validation_split_percentage=0,
-        on_bad_rows={"unlabelled": "drop"},
-    )  # fmt: skip
-    data.setup("fit")
-    assert data.features["train"][""].store.column("row").tolist() == [*range(24)]
-    assert "-1" not in (data.description.get("label_names") or [])
-    found = []
-    for each in (ROWS[kind], rows):
-        data = SentenceEmbeddingDataModule(model_name_or_path=tiny("bert"), dataset={"validation": each}, batch_size=50)
-        trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-        found += trainer.validate(SentenceEmbeddingModule(model_name_or_path=tiny("bert")), data, verbose=False)
-    assert data.label_of(data.batch_of("validation", [data.features["validation"][""][24]])) is None
-    assert found[1] == pytest.approx(found[0], rel=1e-4)
-
-
-def test_precision_at_10_of_fewer_texts_is_torchmetrics() -> None:
-    vectors, labels = torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 0])
-    metric = LabelRetrieval()
-    metric.update(vectors, labels)
-    near = torch.nn.functional.normalize(vectors, dim=-1)
-    expected = []
-    for at in range(6):
-        others = [other for other in range(6) if other != at]
-        right = labels[others] == labels[at]
-        scores = near[others] @ near[at] + 1  # torchmetrics takes what is below 0 for not found
-        expected.append(float(retrieval.retrieval_precision(scores, right, top_k=10)))
-    assert float(metric.compute()["precision_at_10"]) == pytest.approx(np.mean(expected))
-
-
-def test_labelled_texts_come_two_of_a_label_at_a_time(tiny: Callable[..., str]) -> None:
-    rows = [{"text": text, "label": "abcdefg"[at % 7]} for at, text in enumerate(texts()[:52])]
-    _, data = made(tiny("bert"), "labelled", rows=rows, batch_options={"train_sampling_strategy": "random"})
-    data.setup("fit")
-    orders = []
-    for epoch in range(2):
-        data._train_sampler.set_epoch(epoch)
-        orders.append([index for _, index in data._train_sampler])
-        assert sorted(orders[-1]) == [*range(52)]
-        twos = [[rows[at]["label"] for at in orders[-1][first : first + 2]] for first in range(0, 52, 2)]
-        # 52 = 3 labels with 8 rows and 4 with 7, of which one each is left over
-        assert sum(one != other for one, other in twos) <= 2
-    assert orders[0] != orders[1]
-    for option in ({"max_tokens_per_batch": 400}, {"train_sampling_strategy": "group_by_length"}):
-        _, data = made(tiny("bert"), "labelled", batch_options={"train_sampling_strategy": "random", **option})
-        with pytest.raises(UserError, match="two of a label at a time"):
-            data.setup("fit")
-    _, data = made(tiny("bert"), "labelled", batch_options={"train_sampling_strategy": "random", "streaming": True})
-    with pytest.raises(UserError, match="labelled texts come two of a label at a time: leave streaming out"):
-        data.setup("fit")
 
 
 @pytest.mark.parametrize(("kind", "columns"), [("triplets", 3), ("labelled", 1)])
@@ -383,51 +222,3 @@ def test_gathered_negatives_are_those_of_one_big_batch(
         if value.grad is not None:
             both = halves[0]["gradients"][name] + halves[1]["gradients"][name]
             torch.testing.assert_close(both, value.grad, rtol=1e-3, atol=1e-5)
-
-
-def test_prompts_stand_before_the_texts(tiny: Callable[..., str]) -> None:
-    data = SentenceEmbeddingDataModule(
-        model_name_or_path=tiny("bert"), dataset={"train": ROWS["pairs"]}, prompts={"anchor": "query: "},
-        validation_split_percentage=0,
-    )  # fmt: skip
-    data.setup("fit")
-    first = data.sequences(data.batch_of("train", [data.features["train"][""][(0, 0)]]))
-    assert first[0].title == "anchor"
-    assert first[0].text.split()[1:5] != first[1].text.split()[1:5]
-    whole = data.tokenizer("query: " + ROWS["pairs"][0]["anchor"])["input_ids"]
-    assert len(first[0].tokens) == min(len(whole), data.longest_feature)
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "message"),
-    [
-        ("pairs", {"loss": "cosent"}, "is not for pairs:"),
-        ("scored", {"loss": "multiple_negatives"}, "is not for pairs with scores"),
-        ("pairs", {"loss": "triplet"}, "wants three columns"),
-        ("pairs", {"matryoshka_dims": [64]}, "more than the model's 32"),
-        ("labelled", {"loss": "triplet"}, "not for texts with labels: choose one of batch_all"),
-        ("scored", {"gather_across_devices": True}, "is for multiple_negatives, not for cosent"),
-    ],
-)
-def test_what_does_not_fit_is_named(tiny: Callable[..., str], kind: str, options: Any, message: str) -> None:
-    module, data = made(tiny("bert"), kind, **options)
-    with pytest.raises(UserError, match=message):
-        fitted(module, data)
-
-
-def test_options_out_of_their_range_are_named(tiny: Callable[..., str]) -> None:
-    for options, message in (
-        ({"loss": "multiple_negative"}, "did you mean 'multiple_negatives'"),
-        ({"pooling": "max"}, "choices: mean, cls, last"),
-        ({"scale": 0}, "must be above 0"),
-        ({"mini_batch_size": 0}, "must be above 0"),
-        ({"matryoshka_dims": []}, "at least 1"),
-    ):
-        with pytest.raises(UserError, match=message):
-            SentenceEmbeddingModule(model_name_or_path=tiny("bert"), **options)
-    rows = [{"one": "a", "two": "b"}]
-    data = SentenceEmbeddingDataModule(
-        model_name_or_path=tiny("bert"), dataset={"train": rows}, validation_split_percentage=0
-    )
-    with pytest.raises(UserError, match="which columns are anchor and positive"):
-        data.setup("fit")

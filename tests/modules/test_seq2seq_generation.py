@@ -31,21 +31,6 @@ from tests.pairs import LANGUAGES, make_seq2seq, pair_rows
 Fit = Callable[..., Trainer]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    made: dict[str, str] = {}
-
-    def make(family: str, **generation: Any) -> str:
-        key = family + json.dumps(generation)
-        if key not in made:
-            made[key] = make_seq2seq(family, tmp_path_factory.mktemp(family))
-            path = Path(made[key]) / "generation_config.json"
-            path.write_text(json.dumps({**json.loads(path.read_text()), **generation}))
-        return made[key]
-
-    return make
-
-
 def data_of(folder: str, family: str = "bart", **options: Any) -> TranslationDataModule:
     source, target = LANGUAGES.get(family, ("en", "de"))
     names = {"source": source, "target": target}
