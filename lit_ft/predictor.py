@@ -23,6 +23,7 @@ from lit_ft.objects import option_defaults
 from lit_ft.ops.adapters.injecting import base_of, is_adapter
 from lit_ft.ops.building.models import ModelSource
 from lit_ft.ops.building.shards import SHARDS_INDEX
+from lit_ft.ranges import check_choice
 from lit_ft.runs import CHECKPOINTS, find_checkpoint, run_of
 
 TASKS = {
@@ -145,8 +146,7 @@ def load_predictor(
     Raises:
         UserError: nothing is there, or it is of no task that is known.
     """
-    if task is not None and task not in NAMES:
-        raise UserError(f"task is {task!r}; choices: {', '.join(NAMES)}{did_you_mean(task, NAMES)}")
+    check_choice({"task": task}, "task", (None, *NAMES))
     if _is_ours(Path(source)):
         path = find_checkpoint(str(source), Path("runs"))
         module, made = load(path, class_path)[0], made_with.of_run(run_of(path), bool(class_path))

@@ -52,6 +52,8 @@ class OwnTokenizerDataModule(TransformerDataModule):
         for option in ("tokenizer_name", "tokenizer_kwargs"):
             if self.hparams[option]:
                 raise UserError(f"train_tokenizer makes a tokenizer, {option} is for one that is loaded: leave one out")
+        if not self.hparams["use_fast_tokenizer"]:
+            raise UserError("train_tokenizer makes a fast tokenizer: leave use_fast_tokenizer: false out")
         if self.hparams["model_name_or_path"]:
             raise UserError(
                 "train_tokenizer makes tokens of its own, for which model_name_or_path has no embeddings: train from "

@@ -74,8 +74,9 @@ class PreferenceDataModule(ChatDataModule):
         texts: list[list[str | None]] = [[each.chosen.whole for each in found]]
         if any(each.rejected is not None for each in found):
             texts.append([None if each.rejected is None else each.rejected.whole for each in found])
-        judged = [each.desirable for each in found]
-        return RowContent(texts, None if None in judged else [str(each) for each in judged])
+        if not self._judged(list(rows), split):
+            return RowContent(texts, None)
+        return RowContent(texts, [None if each.desirable is None else str(each.desirable) for each in found])
 
     def tokenize(self, rows: dict[str, list[Any]], split: Split) -> dict[str, Any]:
         """Renders and encodes both conversations of each row, laid end to end; see the base."""
@@ -84,6 +85,8 @@ class PreferenceDataModule(ChatDataModule):
         size = 2 if shape.paired else 1
         encoded = self._encoded(sides, size)
         kept, marks, cut = cut_to(self.longest_feature, self.hparams["truncation_side"], *encoded)
+        if judged := self._judged(list(rows), split):  # nothing is learned of a reply that nobody judged
+            marks = [mark * (row.desirable is not None) for mark, row in zip(marks, found, strict=True)]
         features: dict[str, Any] = {
             "input_ids": end_to_end(kept, size),
             "learned": end_to_end(marks, size),
@@ -92,8 +95,8 @@ class PreferenceDataModule(ChatDataModule):
             "tokens_cut": cut.reshape(-1, size).sum(1),
             "equal_replies": np.array([row.equal for row in found]),
         }
-        if LABEL in shape.columns and split != "predict":
-            features["desirable"] = np.array([bool(row.desirable) for row in found])
+        if judged:
+            features["desirable"] = np.array([-1 if row.desirable is None else row.desirable for row in found], np.int8)
         return features
 
     def collate(self, features: list[Feature], split: Split, keys: list[Key]) -> Batch:
@@ -106,7 +109,7 @@ class PreferenceDataModule(ChatDataModule):
         learned[fillers(keys).repeat(len(learned) // len(features))] = False
         batch["labels"] = torch.where(learned, batch["input_ids"], IGNORED)
         if "desirable" in features[0]:
-            batch["desirable"] = torch.tensor([bool(feature["desirable"]) for feature in features])
+            batch["desirable"] = torch.tensor([int(feature["desirable"]) == 1 for feature in features])
         return batch
 
     def every_batch(self) -> Iterator[Batch]:
@@ -130,14 +133,19 @@ class PreferenceDataModule(ChatDataModule):
 
     def label_of(self, batch: Batch) -> str | None:
         """How a single reply is judged; see the base."""
-        return JUDGEMENTS[bool(batch["desirable"][0])] if "desirable" in batch else None
+        judged = "desirable" in batch and bool((batch["labels"] != IGNORED).any())
+        return JUDGEMENTS[bool(batch["desirable"][0])] if judged else None
 
     def label_counts(self, store: FeatureStore) -> dict[str, int]:
         """Counts good and bad single replies; see the base."""
         if "desirable" not in store.column_names:
             return {}
-        good = int(store.column("desirable").sum())
-        return {JUDGEMENTS[True]: good, JUDGEMENTS[False]: len(store) - good}
+        judged = store.column("desirable")
+        return {JUDGEMENTS[good]: int((judged == good).sum()) for good in (True, False)}
+
+    def _judged(self, columns: list[str], split: Split) -> bool:
+        """Says whether rows are single replies with a judgement."""
+        return split != "predict" and LABEL in self.find_format(columns, split).columns
 
     def _encoded(self, sides: list[Conversation], per_row: int) -> tuple[list[Any], list[Any]]:
         try:

@@ -70,6 +70,33 @@ def test_judged_replies_come_with_their_judgement(model: str, tmp_path: Path) ->
     assert made.description["paired"] is False
 
 
+def test_replies_that_nobody_judged_are_an_error_left_out_or_not_scored(
+    model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = judged_rows(8)
+    gaps = [{**row, "label": {2: None, 5: ""}.get(at, str(row["label"]))} for at, row in enumerate(rows)]
+    kept = [row for at, row in enumerate(rows) if at not in (2, 5)]
+    with pytest.raises(UserError, match=r"2 of 8 rows have no label .*the first is row 3"):
+        data(model, gaps, tmp_path)
+    made = data(model, gaps, tmp_path, on_bad_rows={"unlabelled": "drop"})
+    whole = data(model, kept, tmp_path)
+    for ours, theirs in zip(made.features["train"][""], whole.features["train"][""], strict=True):
+        assert ours["input_ids"].tolist() == theirs["input_ids"].tolist()
+        assert ours["desirable"] == theirs["desirable"]
+    evaluated = write_rows(tmp_path / "gaps.jsonl", gaps)
+    with caplog.at_level("INFO", logger="lit_ft"):
+        made = data(model, kept, tmp_path, validation_file=evaluated, eval_batch_size=8)
+    assert any("2 of 8 rows have no label" in record.message for record in caplog.records)
+    (batch,) = made.val_dataloader()[0]
+    scored = (batch["labels"] != -100).any(1)
+    assert batch["row"][~scored].sort().values.tolist() == [2, 5]
+    told = dict(zip(batch["row"].tolist(), batch["desirable"].tolist(), strict=True))
+    assert all(told[at] == rows[at]["label"] for at in range(8) if at not in (2, 5))
+    store = made.features["validation"][""].store
+    good = sum(row["label"] for row in kept)
+    assert [*made.label_counts(store).values()] == [good, len(kept) - good]
+
+
 def test_rows_to_predict_need_no_judgement(model: str, tmp_path: Path) -> None:
     rows = [{**row, "label": None} for row in judged_rows(3)]
     made = PreferenceDataModule(model_name_or_path=model, predict_file=write_rows(tmp_path / "new.jsonl", rows))

@@ -255,10 +255,20 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("asked", [{"tokenizer_name": "one"}, {"tokenizer_kwargs": {"do_lower_case": True}}], ids=str)
-def test_options_of_a_loaded_tokenizer_beside_a_trained_one(asked: Any) -> None:
-    wanted = f"train_tokenizer makes a tokenizer, {next(iter(asked))} is for one that is loaded: leave one out"
-    with pytest.raises(UserError, match=wanted):
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"tokenizer_name": "one"}, "makes a tokenizer, tokenizer_name is for one that is loaded: leave one out"),
+        (
+            {"tokenizer_kwargs": {"do_lower_case": True}},
+            "makes a tokenizer, tokenizer_kwargs is for one that is loaded",
+        ),
+        ({"use_fast_tokenizer": False}, "makes a fast tokenizer: leave use_fast_tokenizer: false out"),
+    ],
+    ids=str,
+)
+def test_options_of_a_loaded_tokenizer_beside_a_trained_one(asked: Any, message: str) -> None:
+    with pytest.raises(UserError, match=f"train_tokenizer {message}"):
         Seq2SeqDataModule(dataset={"train": pair_rows(9)}, train_tokenizer={"vocab_size": 300}, **asked)
 
 

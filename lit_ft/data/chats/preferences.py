@@ -136,7 +136,9 @@ class JudgedFormat:
         marked = Conversation(_marked(made.messages, len(made.messages) - 1), made.tools)
         return Preference(marked, None, self._judged(row[self.label]) if self.label and judged else None)
 
-    def _judged(self, cell: Any) -> bool:
+    def _judged(self, cell: Any) -> bool | None:
+        if cell is None or cell == "":
+            return None
         known = LABELS.get(str(cell).strip().lower())
         if known is None:
             raise UserError(f"{self.label} is {shorten(cell)}; it must be true (a good reply) or false")
