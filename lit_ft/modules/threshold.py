@@ -1,12 +1,14 @@
 """What modules share that decide by a threshold: an option says it, or validation finds it, and the model keeps it."""
 
+import json
 import math
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from transformers import PreTrainedModel
 
 from lit_ft.modules.base import Description, TransformerModule
+from lit_ft.ops.building.checkpoint_extras import KEY
 from lit_ft.ops.decoding.thresholds import threshold_of
 
 
@@ -49,6 +51,14 @@ class ThresholdModule(TransformerModule):
         if self.has_threshold(self.description):
             setattr(model.config, self.threshold_key, self.threshold)  # also of a checkpoint: the option wins
         return model
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the checkpoint's threshold: a model that is built already has that of its last epoch; see the base."""
+        super().on_load_checkpoint(checkpoint)
+        kept = json.loads(checkpoint[KEY]["config"]).get(self.threshold_key)
+        if kept is not None and self.model is not None:
+            setattr(self.model.config, self.threshold_key, kept)
+            setattr(self.model.config, self.threshold_key, self.threshold)  # the option wins
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics; keeps the threshold that was found on the first validation set."""

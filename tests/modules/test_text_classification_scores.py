@@ -64,6 +64,27 @@ def test_multi_label_with_the_threshold_found_and_kept(tiny: Callable[..., str],
     assert {row["label"] for row in module.label_table("test")[0]} == set("aeiz")
 
 
+@pytest.mark.parametrize("given", ["auto", 0.3])
+def test_a_checkpoint_brings_its_threshold_to_a_model_that_was_trained_further(
+    given: Any, tiny: Callable[..., str], trainer: Fit, tmp_path: Path
+) -> None:
+    data = data_of(
+        tiny(), {"train": multi_label_rows(16), "test": multi_label_rows(16)}, label_column_name="labels",
+        label_names=list("aeiz"),
+    )  # fmt: skip
+    module = TextClassificationModule(model_name_or_path=tiny(), threshold=given)
+    run = trainer(max_epochs=1)
+    run.fit(module, data)
+    assert module.model is not None
+    module.model.config.classification_threshold = 0.11
+    run.save_checkpoint(tmp_path / "best.ckpt")
+    module.model.config.classification_threshold = 0.77  # of a later epoch
+    (tested,) = run.test(module, data, ckpt_path=str(tmp_path / "best.ckpt"), verbose=False)
+    expected = 0.11 if given == "auto" else given
+    assert tested["test_threshold"] == pytest.approx(expected)
+    assert module.model.config.classification_threshold == expected
+
+
 def test_a_threshold_given_beside_a_checkpoint_is_used_and_exported(tiny: Callable[..., str], tmp_path: Path) -> None:
     options: dict[str, Any] = {"label_names": ["a", "b"], "problem_type": "multi_label"}
     trained = TextClassificationModule(model_name_or_path=tiny(), **options)
