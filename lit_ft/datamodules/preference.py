@@ -34,8 +34,8 @@ class PreferenceDataModule(ChatDataModule):
     Formats, told by their columns: `chosen` and `rejected`, each a reply to `prompt`, `messages`, `conversations` or
     `instruction` and `input`, or a list of messages that holds both; or single replies with `label` (true = a good
     one): `prompt` and `completion`, `messages`, or `conversations`. Batches of single replies are `[batch, seq]`, and
-    `desirable` `[batch]` says which are good. Labels are -100 but at the replies that are compared and the tokens that
-    end them.
+    `desirable` `[batch]` says which are good (1), bad (0), or were judged by nobody (-1). Labels are -100 but at the
+    replies that are compared and the tokens that end them.
 
     Args:
         kwargs: options of every data module of conversations.
@@ -109,7 +109,7 @@ class PreferenceDataModule(ChatDataModule):
         learned[fillers(keys).repeat(len(learned) // len(features))] = False
         batch["labels"] = torch.where(learned, batch["input_ids"], IGNORED)
         if "desirable" in features[0]:
-            batch["desirable"] = torch.tensor([int(feature["desirable"]) == 1 for feature in features])
+            batch["desirable"] = torch.tensor([int(feature["desirable"]) for feature in features], dtype=torch.int8)
         return batch
 
     def every_batch(self) -> Iterator[Batch]:
@@ -133,8 +133,8 @@ class PreferenceDataModule(ChatDataModule):
 
     def label_of(self, batch: Batch) -> str | None:
         """How a single reply is judged; see the base."""
-        judged = "desirable" in batch and bool((batch["labels"] != IGNORED).any())
-        return JUDGEMENTS[bool(batch["desirable"][0])] if judged else None
+        judged = int(batch["desirable"][0]) if "desirable" in batch else -1
+        return None if judged < 0 else JUDGEMENTS[bool(judged)]
 
     def label_counts(self, store: FeatureStore) -> dict[str, int]:
         """Counts good and bad single replies; see the base."""

@@ -18,7 +18,7 @@ from lit_ft.data.quality.kinds import BadRows
 from lit_ft.data.reading.raw import RawRows, Split, every_set
 from lit_ft.data.reading.readers import ReadOptions
 from lit_ft.data.tags.coding import TagCoder, count_tags, piece_labels
-from lit_ft.data.tags.columns import find_columns
+from lit_ft.data.tags.columns import find_columns as columns_of
 from lit_ft.data.tags.description import describe_known, describe_tags, scheme_of_rows, survey
 from lit_ft.data.tags.rows import TagReader, reading_of
 from lit_ft.data.tags.schemes import OUTSIDE, TagScheme, check_scheme
@@ -113,7 +113,7 @@ class TokenClassificationDataModule(LabelledDataModule):
     def find_columns(self, sets: Sequence[RawRows], known: dict[str, Any], labelled: bool) -> dict[str, Any]:
         """Finds the columns of words and tags, and how they are written; see the base."""
         options, first = self.hparams, sets[0]
-        text, tags = find_columns(sets, options["text_column_name"], options["label_column_name"], known, labelled)
+        text, tags = columns_of(sets, options["text_column_name"], options["label_column_name"], known, labelled)
         reading = known.get("words")
         if reading is None and (labelled or not self.source.sets("train")):
             cells = next(first.batches([text, tags] if labelled else [text]))

@@ -193,7 +193,7 @@ class ClassificationScores:
             extra["combined_score"] = torch.stack(list(extra.values())).mean()
         return values | extra
 
-    def best_threshold(self) -> float:
+    def threshold_to_keep(self) -> float:
         """Returns the threshold of best micro F1, of several labels, to four places."""
         sweep: Any = self.metrics["sweep"]
         return round(float(sweep.compute()["threshold"]), 4)

@@ -127,13 +127,13 @@ class AnswerScores(UnevenRows):
             "best_f1": best_f1, "best_f1_thresh": f1_threshold, "threshold": torch.as_tensor(threshold),
         }  # fmt: skip
 
-    def best_threshold(self) -> float:
-        """Returns the threshold that the scores are by, or of the best F1; NaN without questions."""
+    def threshold_to_keep(self) -> float:
+        """Returns the threshold that the scores are by: the one given, or that of the best F1; NaN of no rows."""
         return float(self.compute()["threshold"])
 
     def table(self) -> list[dict[str, Any]]:
         """Returns count, exact match and F1 of each type of question; every process calls it."""
-        threshold = self.best_threshold() if self.null else math.inf
+        threshold = self.threshold_to_keep() if self.null else math.inf
         rows = self._rows()
         facts = torch.stack([rows[:, 2], *_with_threshold(rows, threshold)], 1)
         return table_of_types(self.types, facts.tolist())

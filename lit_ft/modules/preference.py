@@ -111,7 +111,7 @@ class PreferenceModule(RewardingModule, ReferenceModule, ReplyingModule):  # typ
     def _desirable(self, batch: Batch) -> Tensor | None:
         """Returns which replies are good, `[rows]`; `None` of pairs, unless the loss takes them apart."""
         if "desirable" in batch:
-            return batch["desirable"]  # type: ignore[no-any-return]
+            return batch["desirable"] > 0  # type: ignore[no-any-return]
         if self.hparams["loss_type"] != "kto" or self.description.get("paired") is False:
             return None
         size = len(batch["input_ids"])
@@ -149,7 +149,7 @@ class PreferenceModule(RewardingModule, ReferenceModule, ReplyingModule):  # typ
         if "desirable" not in batch:
             chosen, rejected = (side[outputs.pairs] for side in rewards.chunk(2))
             return means(chosen, rejected, paired=True)
-        good = on_cpu(batch["desirable"])
+        good = on_cpu(batch["desirable"]) > 0
         # a batch of single replies may have none that are good, or bad
         return means(rewards[there & good], rewards[there & ~good], paired=False)
 
@@ -171,8 +171,13 @@ class PreferenceModule(RewardingModule, ReferenceModule, ReplyingModule):  # typ
 
     def update(self, metrics: RewardScores, rows: list[Part]) -> None:  # type: ignore[override]
         """Adds the rewards of rows that have a reply to compare; see the base."""
-        asked = ("chosen_tokens", "rejected_tokens") if metrics.paired else ("tokens",)
-        super().update(metrics, [row for row in rows if all(row[name] > 0 for name in asked)])
+        super().update(metrics, [row for row in rows if _compared(row)])
+
+    def wrongness(self, rows: list[Part]) -> Tensor | None:
+        """How much more reward the worse reply gets, where there are replies to compare; see the base."""
+        found = super().wrongness(rows)
+        known = torch.tensor([_compared(row) for row in rows], device=self.device)
+        return None if found is None else found.where(known, torch.nan)
 
     def said(self, row: Part) -> str:
         """The rewards; see the base."""
@@ -186,3 +191,8 @@ class PreferenceModule(RewardingModule, ReferenceModule, ReplyingModule):  # typ
         """Returns rewards and log-probabilities of the replies; see the base."""
         made = {name: value for name, value in row.items() if name != "desirable"}
         return {name: int(value) if name.endswith("tokens") else float(value) for name, value in made.items()}
+
+
+def _compared(row: Part) -> bool:
+    """Says whether tokens are left of each reply of a row, and somebody judged it."""
+    return all(row[name] > 0 for name in ("tokens", "chosen_tokens", "rejected_tokens") if name in row)

@@ -103,7 +103,7 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
 
     def metrics(self, description: Description, stage: str) -> AnswerScores:
         """Exact match and F1, with those of SQuAD 2.0 where there may be no answer."""
-        threshold = None if self.searches_threshold(stage) else self.threshold
+        threshold = None if self.searches_threshold(description, stage) else self.threshold
         return AnswerScores(self.has_threshold(description), threshold).to(self.device)
 
     def update(self, metrics: AnswerScores, rows: list[Part]) -> None:

@@ -144,7 +144,7 @@ classify("a text", truncation=True)"""
 
     def metrics(self, description: Description, stage: str) -> ClassificationScores:
         """The metrics of the problem type, and those named by the option `metrics`."""
-        threshold = None if self.searches_threshold(stage) else self.known_threshold
+        threshold = None if self.searches_threshold(description, stage) else self.known_threshold
         extras = self.hparams["metrics"]
         return ClassificationScores(self.problem_type, description["labels"], self.device, threshold, extras)
 
@@ -174,4 +174,9 @@ classify("a text", truncation=True)"""
     def prediction(self, row: Part) -> dict[str, Any]:
         """Returns the predicted label (or labels, or numbers) and the score of every label."""
         kind, threshold = self.problem_type, self.known_threshold
-        return written(probabilities(row["logits"], kind), self.description["labels"], kind, threshold or 0.5)
+        return written(
+            probabilities(row["logits"], kind),
+            self.description["labels"],
+            kind,
+            0.5 if threshold is None else threshold,
+        )

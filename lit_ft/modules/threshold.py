@@ -15,7 +15,7 @@ from lit_ft.ops.decoding.thresholds import threshold_of
 class ThresholdModule(TransformerModule):
     """A threshold in the model's configuration, which exported folders and checkpoints have, too.
 
-    The metrics of a task have `best_threshold`, of the rows that they were given.
+    The metrics of a task have `threshold_to_keep`, the best one for the rows that they were given.
     """
 
     threshold_option: ClassVar[str]
@@ -40,10 +40,10 @@ class ThresholdModule(TransformerModule):
         """The threshold, where there is one."""
         return self.threshold if self.has_threshold(self.description) else None
 
-    def searches_threshold(self, stage: str) -> bool:
+    def searches_threshold(self, description: Description, stage: str) -> bool:
         """Says whether a stage finds the threshold out."""
         automatic = self.hparams[self.threshold_option] == "auto"
-        return stage == "val" and automatic and self.has_threshold(self.description)
+        return stage == "val" and automatic and self.has_threshold(description)
 
     def build(self) -> PreTrainedModel:
         """Builds the model, and notes the threshold in its configuration; see the base."""
@@ -63,7 +63,11 @@ class ThresholdModule(TransformerModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics; keeps the threshold that was found on the first validation set."""
         super().on_validation_epoch_end()
-        if self.searches_threshold("val") and not self.trainer.sanity_checking and self.model is not None:
-            found = self.set_metrics("val")[0].best_threshold()
+        if (
+            self.searches_threshold(self.description, "val")
+            and not self.trainer.sanity_checking
+            and self.model is not None
+        ):
+            found = self.set_metrics("val")[0].threshold_to_keep()
             if math.isfinite(found):
                 setattr(self.model.config, self.threshold_key, found)

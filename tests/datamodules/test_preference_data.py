@@ -1,5 +1,6 @@
 """Batches of preferences against TRL's collator, what is compared in them, and rows that are not as they should be."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,16 @@ def test_judged_replies_come_with_their_judgement(model: str, tmp_path: Path) ->
     assert made.description["paired"] is False
 
 
+@pytest.mark.parametrize(
+    ("written", "none"),
+    [(bool, None), (str, ""), (str, " "), (str, "-1"), (int, -1), (float, None), (float, float("nan"))],
+    ids=["null", "empty", "blank", "text", "number", "pandas", "nan"],
+)
 def test_replies_that_nobody_judged_are_an_error_left_out_or_not_scored(
-    model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    written: Callable[[bool], Any], none: Any, model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = judged_rows(8)
-    gaps = [{**row, "label": {2: None, 5: ""}.get(at, str(row["label"]))} for at, row in enumerate(rows)]
+    gaps = [{**row, "label": none if at in (2, 5) else written(row["label"])} for at, row in enumerate(rows)]
     kept = [row for at, row in enumerate(rows) if at not in (2, 5)]
     with pytest.raises(UserError, match=r"2 of 8 rows have no label .*the first is row 3"):
         data(model, gaps, tmp_path)
@@ -92,6 +98,9 @@ def test_replies_that_nobody_judged_are_an_error_left_out_or_not_scored(
     assert batch["row"][~scored].sort().values.tolist() == [2, 5]
     told = dict(zip(batch["row"].tolist(), batch["desirable"].tolist(), strict=True))
     assert all(told[at] == rows[at]["label"] for at in range(8) if at not in (2, 5))
+    assert all(told[at] == -1 for at in (2, 5))
+    said = [made.label_of({name: value[[at]] for name, value in batch.items() if name != "info"}) for at in range(8)]
+    assert [each is None for each in said] == (~scored).tolist()
     store = made.features["validation"][""].store
     good = sum(row["label"] for row in kept)
     assert [*made.label_counts(store).values()] == [good, len(kept) - good]

@@ -1,5 +1,6 @@
 """Exact match and F1 are those of SQuAD's official evaluation, whatever the batches and the number of processes."""
 
+import math
 import random
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torchmetrics.text import SQuAD
 
-from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, answer_scores, normal_form
+from lit_ft.metrics.question_answering import NAMES, NAMES_WITH_NULL, AnswerScores, answer_scores, lack, normal_form
 from tests.questions import OUR_NAMES, compute_exact, compute_f1, normalize_answer, official
 
 WORDS = ["the", "a", "An", "blue", "Whale", "whale's", "sea,", "é", "1,000", "—", "(sic)", ""]
@@ -124,3 +125,10 @@ def test_several_processes_and_no_rows() -> None:
         torch.testing.assert_close(parts[0].compute()[name], value)
     for null in (True, False):
         assert all(torch.isnan(value) for value in AnswerScores(null).compute().values())
+
+
+def test_what_answers_lack_by_hand() -> None:
+    assert lack("in the old town", ["old town hall"]) == pytest.approx(1 - 2 * 2 / (3 + 3))
+    assert lack("the old town", ["Old town!", "hall"]) == 0
+    assert (lack("", []), lack("town", [])) == (0, 1)
+    assert math.isnan(lack("town", None))

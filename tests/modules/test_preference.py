@@ -1,5 +1,6 @@
 """Preference optimisation against TRL's trainers on the same rows in order, and the ways to have a reference."""
 
+import math
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,9 +49,9 @@ class Curve(Callback):
 def data(model: str, rows: list[dict[str, Any]], folder: Path, **options: Any) -> PreferenceDataModule:
     path = write_rows(folder / "train.jsonl", rows)
     return PreferenceDataModule(
-        model_name_or_path=model, train_file=path, validation_file=path, predict_file=path, batch_size=4,
+        model_name_or_path=model, train_file=path, predict_file=path, batch_size=4,
         train_sampling_strategy="sequential", preparation_dir=str(folder / "cache"),
-        **{"max_seq_length": 400, **options},
+        **{"max_seq_length": 400, "validation_file": path, **options},
     )  # fmt: skip
 
 
@@ -110,6 +111,36 @@ def test_kto_learns_as_trls(model: str, tmp_path: Path) -> None:
     curve, _ = ours(model, rows, tmp_path, loss_type="kto", **weights)
     expected = trls(model, rows, tmp_path, "KTO", **weights)
     assert curve.losses == pytest.approx([entry["loss"] for entry in expected], abs=2e-5)
+
+
+class Wrongness(Callback):
+    """How wrong each evaluated row is, by its place in the input."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, float] = {}
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+        if outputs["rows"]:
+            numbers = [number for number, _ in outputs["places"]]
+            self.rows |= zip(numbers, pl_module.wrongness(outputs["rows"]).tolist(), strict=True)
+
+
+def test_replies_that_nobody_judged_are_neither_scored_nor_wrong(model: str, tmp_path: Path) -> None:
+    rows = judged_rows(4 * STEPS)
+    _, module = ours(model, rows, tmp_path, loss_type="kto")
+    gaps = [{**row, "label": None if at % 5 == 1 else row["label"]} for at, row in enumerate(rows)]
+    scores, wrong = [], []
+    for name, some in (("gaps", gaps), ("kept", [row for row in gaps if row["label"] is not None])):
+        seen = Wrongness()
+        trainer = Trainer(callbacks=[seen], **QUIET)  # type: ignore[arg-type]
+        evaluated = data(model, rows, tmp_path, validation_file=write_rows(tmp_path / f"{name}.jsonl", some))
+        (found,) = trainer.validate(module, evaluated, verbose=False)
+        scores.append({metric: value for metric, value in found.items() if "reward" in metric})
+        wrong.append([seen.rows[number] for number in range(len(some))])
+    assert scores[0]["val_reward_margin"] != 0
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    assert [at for at, value in enumerate(wrong[0]) if math.isnan(value)] == [1, 6, 11]
+    assert [value for value in wrong[0] if not math.isnan(value)] == pytest.approx(wrong[1], abs=1e-6)
 
 
 @pytest.mark.parametrize("loss_type", ["orpo", "simpo"])

@@ -91,7 +91,7 @@ def test_a_threshold_given_beside_a_checkpoint_is_used_and_exported(tiny: Callab
     trained.build().config.classification_threshold = 0.5  # as found in training
     checkpoint: dict[str, Any] = {"state_dict": trained.state_dict()}
     trained.on_save_checkpoint(checkpoint)
-    for given, expected, said in (("auto", 0.5, ["a"]), (0.9, 0.9, []), (0.1, 0.1, ["a", "b"])):
+    for given, expected, said in (("auto", 0.5, ["a"]), (0.9, 0.9, []), (0.1, 0.1, ["a", "b"]), (0, 0, ["a", "b"])):
         module = TextClassificationModule(model_name_or_path=tiny(), threshold=given, **options)
         module.restore(checkpoint["lit_ft"])
         module.build().save_pretrained(tmp_path)

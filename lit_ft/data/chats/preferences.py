@@ -18,6 +18,7 @@ from lit_ft.data.chats.formats import (
     turns,
 )
 from lit_ft.data.chats.rendering import OURS
+from lit_ft.data.labels import is_no_category
 from lit_ft.data.reading.formats.common import shorten
 from lit_ft.errors import UserError
 
@@ -26,8 +27,11 @@ PROMPTS = ("prompt", "messages", "conversations", "instruction")
 """Columns of what is replied to, where replies stand alone."""
 LABEL = "label"
 KNOWN = (*PAIR, *PROMPTS, "completion", LABEL, "input", "system", "tools")
-LABELS = {"true": True, "false": False, "1": True, "0": False, "chosen": True, "rejected": False}
-"""How a reply is judged, as text."""
+LABELS = {
+    **dict.fromkeys(("true", "1", "1.0", "chosen"), True),
+    **dict.fromkeys(("false", "0", "0.0", "rejected"), False),
+}
+"""How a reply is judged, as text; pandas makes numbers with gaps 1.0."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ class JudgedFormat:
         return Preference(marked, None, self._judged(row[self.label]) if self.label and judged else None)
 
     def _judged(self, cell: Any) -> bool | None:
-        if cell is None or cell == "":
+        if is_no_category(cell):
             return None
         known = LABELS.get(str(cell).strip().lower())
         if known is None:

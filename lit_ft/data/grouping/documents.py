@@ -57,5 +57,5 @@ class DocumentEncoder:
     def ends(self, prompts: Ragged, most: int) -> Ragged:
         """Cuts prompts at their beginning, behind the tokenizer's own tokens, to so many tokens."""
         first = len(self.prefix)
-        kept = np.maximum(prompts.lengths - (most - first), first)
-        return Ragged.of([np.delete(row, slice(first, at)).tolist() for row, at in zip(prompts, kept, strict=True)])
+        stops = np.maximum(prompts.lengths - (most - first), first)
+        return Ragged.of([np.delete(row, slice(first, at)).tolist() for row, at in zip(prompts, stops, strict=True)])
