@@ -1,10 +1,11 @@
 """Features are padded as transformers pads them."""
 
+import numpy as np
 import pytest
 import torch
-from transformers import DataCollatorWithPadding
+from transformers import DataCollatorForSeq2Seq, DataCollatorWithPadding
 
-from lit_ft.data.batching.collators import pad
+from lit_ft.data.batching.collators import pad, pad_targets
 from tests.tiny import make_tokenizer, texts
 
 
@@ -35,3 +36,16 @@ def test_pad_without_a_padding_token() -> None:
     batch = pad([{"input_ids": [5, 6, 7]}, {"input_ids": [8]}], tokenizer)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize(("length", "multiple"), [(None, None), (None, 4), (None, 7), (20, None), (20, 8)])
+@pytest.mark.parametrize("padding", [-100, 0])
+def test_targets_are_padded_as_transformers_pads_them(length: int | None, multiple: int | None, padding: int) -> None:
+    tokenizer = make_tokenizer()
+    targets = [[*range(10, 10 + size)] for size in (3, 7, 1)]
+    features = [{"input_ids": [5, 6], "labels": ids} for ids in targets]
+    theirs = DataCollatorForSeq2Seq(
+        tokenizer, None, "max_length" if length else True, length, multiple, label_pad_token_id=padding
+    )(features)
+    ours = pad_targets([np.array(ids) for ids in targets], padding, length, multiple)
+    torch.testing.assert_close(ours, theirs["labels"])

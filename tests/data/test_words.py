@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lit_ft.data.tokenizing.words import WordEncoder, needs_prefix_space, split_text, takes_prefix_space
 from lit_ft.errors import UserError
@@ -128,3 +128,10 @@ def test_words_behind_a_pre_tokenizer_of_its_own() -> None:
     found = WordEncoder(tokenizer, None)([words]).input_ids[0].tolist()
     assert found == tokenizer(" The sky is blue over New-York")["input_ids"]
     assert not takes_prefix_space(tokenizer)
+
+
+def test_slow_tokenizers_say_by_themselves_whether_words_need_a_space() -> None:
+    tokenizer = ByT5Tokenizer()
+    assert not needs_prefix_space(tokenizer)
+    tokenizer.add_prefix_space = False  # as byte-level ones in Python, beside checkpoints on the hub, call it
+    assert needs_prefix_space(tokenizer)

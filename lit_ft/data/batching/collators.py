@@ -35,9 +35,7 @@ def pad(
         `input_ids`, `attention_mask` and, where given, `token_type_ids`, each `[batch, seq]` int64.
     """
     lengths = np.array([len(feature["input_ids"]) for feature in features])
-    width = max_length or int(lengths.max())
-    if pad_to_multiple_of:
-        width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
+    width = _rounded_up(max_length or int(lengths.max()), pad_to_multiple_of)
     places = np.arange(width)
     left = (padding_side or tokenizer.padding_side) == "left"
     real = places >= (width - lengths)[:, None] if left else places < lengths[:, None]
@@ -84,6 +82,10 @@ def pad_sequences(
         parts += [{name: values[at] for name, values in columns.items()} for at in range(most)]
     flat = pad(parts, tokenizer, max_length, pad_to_multiple_of, padding_side)
     return {name: value.view(len(features), most, -1) for name, value in flat.items()}
+
+
+def _rounded_up(width: int, multiple: int | None) -> int:
+    return -(-width // multiple) * multiple if multiple else width
 
 
 def _spread(rows: Sequence[Array], real: Array, value: int) -> torch.Tensor:
@@ -160,9 +162,7 @@ def pad_targets(
         Labels, `[batch, target seq]` int64.
     """
     lengths = np.array([len(target) for target in targets])
-    width = max(max_length or int(lengths.max()), 1)
-    if pad_to_multiple_of:
-        width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
+    width = _rounded_up(max(max_length or int(lengths.max()), 1), pad_to_multiple_of)
     labels = _spread(targets, np.arange(width) < lengths[:, None], padding)
     labels[torch.from_numpy(lengths == 0)] = IGNORED
     return labels
