@@ -1,4 +1,4 @@
-"""Chance as a pure function: splitmix64's published numbers, so that no version of ours draws others for the same seed."""
+"""Chance as a pure function: splitmix64's published numbers; no version of ours draws others for the same seed."""
 
 import numpy as np
 
