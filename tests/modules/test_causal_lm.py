@@ -17,7 +17,8 @@ from lit_ft.errors import UserError
 from lit_ft.ops.decoding.generation import NEW_TOKENS, length_options
 from lit_ft.ops.heads.token_loss import token_scores
 from lit_ft.ops.padding_free.layout import in_documents
-from tests.modules.test_training_parity import Fixed, Recorder, furthest, weights
+from tests.modules.given_batches import TrainerOnGivenBatches
+from tests.modules.test_training_parity import Recorder, furthest, weights
 from tests.tiny import texts
 
 KINDS = ["llama", "gpt2"]
@@ -60,7 +61,7 @@ def their_losses(model: str, batches: list[dict[str, Any]], folder: Path, **opti
         output_dir=str(folder), max_steps=len(batches), max_grad_norm=1.0, save_strategy="no", report_to="none",
         use_cpu=True, disable_tqdm=True, lr_scheduler_type="linear", **options,
     )  # fmt: skip
-    theirs = Fixed(batches, model=AutoModelForCausalLM.from_pretrained(model), args=arguments)
+    theirs = TrainerOnGivenBatches(batches, model=AutoModelForCausalLM.from_pretrained(model), args=arguments)
     # it does not know of every architecture (GPT-2 is one) that the first label predicts nothing, and counts it
     theirs._loss_shifts_labels = True
     theirs.train()

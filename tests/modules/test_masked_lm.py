@@ -14,7 +14,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, TrainingArguments,
 from lit_ft import MaskedLMDataModule, MaskedLMModule
 from lit_ft.errors import UserError
 from tests.modules.conftest import NO_DROPOUT
-from tests.modules.test_training_parity import Fixed, Recorder, furthest, weights
+from tests.modules.given_batches import TrainerOnGivenBatches
+from tests.modules.test_training_parity import Recorder, furthest, weights
 from tests.tiny import texts
 
 
@@ -59,7 +60,7 @@ def test_twenty_steps_equal_hugging_faces_trainer(
         output_dir=str(tmp_path), max_steps=20, max_grad_norm=1.0, save_strategy="no", report_to="none", use_cpu=True,
         disable_tqdm=True, **optimizer,
     )  # fmt: skip
-    theirs = Fixed(batches, model=AutoModelForMaskedLM.from_pretrained(encoder), args=arguments)
+    theirs = TrainerOnGivenBatches(batches, model=AutoModelForMaskedLM.from_pretrained(encoder), args=arguments)
     theirs.train()
     assert len(theirs.losses) == 20
     np.testing.assert_allclose(recorder.losses, theirs.losses, atol=1e-4)

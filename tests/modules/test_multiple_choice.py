@@ -24,7 +24,8 @@ from lit_ft.cli import main
 from lit_ft.errors import UserError
 from lit_ft.ops.losses.classification import choice_loss
 from tests.modules.conftest import NO_DROPOUT
-from tests.modules.test_training_parity import Fixed, Recorder
+from tests.modules.given_batches import TrainerOnGivenBatches
+from tests.modules.test_training_parity import Recorder
 from tests.tiny import texts
 
 Fit = Callable[..., Trainer]
@@ -97,7 +98,7 @@ def test_twenty_steps_equal_hugging_faces_trainer(chooser: str, tmp_path: Path, 
         output_dir=str(tmp_path / "theirs"), max_steps=20, learning_rate=1e-3, warmup_steps=4, max_grad_norm=1.0,
         weight_decay=0.0, save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True,
     )  # fmt: skip
-    theirs = Fixed(batches, model=AutoModelForMultipleChoice.from_pretrained(chooser), args=arguments)
+    theirs = TrainerOnGivenBatches(batches, model=AutoModelForMultipleChoice.from_pretrained(chooser), args=arguments)
     theirs.train()
     np.testing.assert_allclose(recorder.losses, theirs.losses, atol=1e-4)
     assert max(theirs.losses) - min(theirs.losses) > 0.1

@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     DataCollatorForSeq2Seq,
-    Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
 )
 
 from lit_ft import Seq2SeqModule, TranslationDataModule, TranslationModule
 from lit_ft.callbacks.export import export
 from lit_ft.runs import read_checkpoint
+from tests.modules.given_batches import Seq2SeqTrainerOnGivenBatches
 from tests.pairs import FAMILIES, LANGUAGES, pair_rows
 
 Fit = Callable[..., Trainer]
@@ -42,22 +41,6 @@ class Losses(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         self.values.append(float(outputs["loss"]))
-
-
-class Fixed(Seq2SeqTrainer):
-    """Hugging Face's Trainer on given batches; its own log rounds the losses, so they are kept here."""
-
-    def __init__(self, batches: list[Any], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.batches, self.losses = batches, []
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.batches, batch_size=None)
-
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        loss = super().compute_loss(*args, **kwargs)
-        self.losses.append(float(loss))
-        return loss
 
 
 @pytest.mark.parametrize(
@@ -104,7 +87,7 @@ def test_twenty_steps_equal_seq2seq_trainers(
         output_dir=str(tmp_path / "theirs"), max_steps=steps, warmup_steps=3, learning_rate=1e-3, max_grad_norm=1.0,
         save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True, label_smoothing_factor=smoothing,
     )  # fmt: skip
-    theirs = Fixed(batches, model=model, args=arguments, processing_class=tokenizer)
+    theirs = Seq2SeqTrainerOnGivenBatches(batches, model=model, args=arguments, processing_class=tokenizer)
     theirs.train()
     assert len(losses.values) == len(theirs.losses) == steps
     np.testing.assert_allclose(losses.values, theirs.losses, atol=1e-4)

@@ -19,7 +19,8 @@ from lit_ft.data.reading.readers import ReadOptions, read_chunks
 from lit_ft.errors import UserError
 from tests.configs.lively import lively_model
 from tests.modules.conftest import NO_DROPOUT
-from tests.modules.test_training_parity import Fixed, Recorder, furthest, weights
+from tests.modules.given_batches import TrainerOnGivenBatches
+from tests.modules.test_training_parity import Recorder, furthest, weights
 from tests.sentences import TAGS, as_lines, sentences
 
 
@@ -62,7 +63,7 @@ def test_twenty_steps_equal_hugging_faces_trainer(
         report_to="none", use_cpu=True, disable_tqdm=True, label_smoothing_factor=smoothing, **options,
     )  # fmt: skip
     model = AutoModelForTokenClassification.from_pretrained(tagger)
-    theirs = Fixed(batches, model=model, args=arguments)
+    theirs = TrainerOnGivenBatches(batches, model=model, args=arguments)
     theirs.train()
     np.testing.assert_allclose(recorder.losses, theirs.losses, atol=1e-4)
     assert furthest(weights(ours), theirs.model.state_dict()) < 1e-4  # type: ignore[arg-type]

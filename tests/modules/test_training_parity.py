@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchmetrics import SumMetric
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback, TrainingArguments
-from transformers import Trainer as HuggingFaceTrainer
 
 from lit_ft.datamodules import TextClassificationDataModule
 from lit_ft.modules import TextClassificationModule
@@ -23,6 +22,7 @@ from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.ops.building.checkpoint_extras import read_extras
 from tests.contract import KeepWeights
 from tests.modules.conftest import LABELS, NO_DROPOUT, sample_rows
+from tests.modules.given_batches import TrainerOnGivenBatches
 from tests.processes import two_processes
 
 Batch = dict[str, Tensor]
@@ -49,22 +49,6 @@ class Recorder(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         self.losses.append(float(outputs["loss"]))
-
-
-class Fixed(HuggingFaceTrainer):
-    """Hugging Face's Trainer on given batches; its own log rounds the losses, so they are kept here."""
-
-    def __init__(self, batches: list[Batch], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.batches, self.losses = batches, []
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.batches, batch_size=None)
-
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        loss = super().compute_loss(*args, **kwargs)
-        self.losses.append(float(loss))
-        return loss
 
 
 class Rates(TrainerCallback):
@@ -106,7 +90,7 @@ def test_thirty_steps_equal_hugging_faces_trainer(
         max_grad_norm=1.0, logging_steps=1, save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True,
         **options,
     )  # fmt: skip
-    theirs = Fixed(
+    theirs = TrainerOnGivenBatches(
         batches,
         model=AutoModelForSequenceClassification.from_pretrained(headed),
         args=arguments,
