@@ -132,7 +132,7 @@ write("The beginning of a text", max_new_tokens=50)"""
         assert self.tokenizer is not None
         prompts = ends_of(prompts, self._room, self._prompt_encoder.prefix)
         model: Any = self.model if self.prompts is None else self.prompts.wrapped
-        return generated(model, self.tokenizer, prompts, self._generation)
+        return generated(model, self.tokenizer, prompts)
 
     def samples(self) -> list[dict[str, Any]]:
         """Goes on from `sample_prompts`, one by one."""

@@ -1,5 +1,6 @@
 """Encoder-decoders: built as the data say how long texts are and what they begin with; run, and asked for texts."""
 
+import json
 import logging
 from typing import Any
 
@@ -36,8 +37,6 @@ class EncoderDecoderModule(GeneratingModule):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if self._generation.get("max_new_tokens") is None:
-            self._generation.pop("max_new_tokens", None)  # `null` is nobody's say, not any number of tokens
         if self.hparams["model_type"] is not None:
             check_encoder_decoder(self.source.config())  # before any data is prepared
 
@@ -68,7 +67,9 @@ class EncoderDecoderModule(GeneratingModule):
         return values | {name: number for name, number in begin.items() if name == "decoder_start_token_id"}
 
     def build(self) -> PreTrainedModel:
-        """Builds the model with its way of generating, that of a checkpoint or by options; see the base."""
+        """Builds the model, with as many positions as it needs; see the base."""
+        if self._generation_of_checkpoint is None:
+            self._told = None
         model = super().build()
         wanted = check_lengths(model.config, self.description, self.hparams["resize_position_embeddings"])
         if wanted is not None:
@@ -78,16 +79,13 @@ class EncoderDecoderModule(GeneratingModule):
             model.resize_position_embeddings(wanted)
         freeze_computed(model)
         set_padding(model, self.tokenizer)
-        if self._generation_of_checkpoint is None:
-            self._told = None
-        self._set_generation(model)
         if model.generation_config.decoder_start_token_id is None:
             model.generation_config.decoder_start_token_id = model.config.decoder_start_token_id
         return model
 
     def _set_generation(self, model: PreTrainedModel) -> None:
         """Applies what the data say, where they did not say so before; the options of the module win."""
-        length, begin = told = self._told_of_texts()
+        length, begin = told = told_of_texts(self.description)
         if told == self._told:
             set_generation(model, self._generation)
             return
@@ -98,14 +96,14 @@ class EncoderDecoderModule(GeneratingModule):
         set_generation(model, {**new, **begin, **self._generation})
         self._told = told
 
-    def _told_of_texts(self) -> tuple[Any, dict[str, int]]:
-        """What the data say of generated texts: how long they become, what they begin with."""
-        return self.description.get("val_max_target_length"), self.description.get("decoder_begin", {})
-
     def restore(self, extras: dict[str, Any]) -> None:
         """What the data said of texts is part of the checkpoint's way of generating; see the base."""
         super().restore(extras)
-        self._told = self._told_of_texts()
+        self._told = told_of_texts(self.description)
+
+    def _take_generation(self, extras: dict[str, Any]) -> None:
+        self._told = told_of_texts(json.loads(extras["description"]))
+        super()._take_generation(extras)
 
     @property
     def _new_tokens(self) -> int:
@@ -170,3 +168,8 @@ class EncoderDecoderModule(GeneratingModule):
         sums = losses.new_zeros(len(ids)).index_add_(0, outputs.feature, losses)
         counts = counted.sum(1).clamp_min(1)
         return [round(value, 5) for value in (-sums / counts).tolist()]
+
+
+def told_of_texts(description: Description) -> tuple[Any, dict[str, int]]:
+    """Returns what data say of generated texts: how long they become, what they begin with."""
+    return description.get("val_max_target_length"), description.get("decoder_begin", {})

@@ -14,7 +14,7 @@ from lit_ft.metrics.texts import text_metric_names
 from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.language_modeling import LanguageModelingModule
 from lit_ft.ops.building.checkpoint_extras import KEY
-from lit_ft.ops.decoding.generation import check_generation
+from lit_ft.ops.decoding.generation import check_generation, set_generation
 
 
 class GeneratingModule(LanguageModelingModule):
@@ -31,13 +31,20 @@ class GeneratingModule(LanguageModelingModule):
     def __init__(self, *, generation: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._generation = check_generation(generation)
+        if self._generation.get("max_new_tokens") is None:
+            self._generation.pop("max_new_tokens", None)  # `null` is nobody's say, not any number of tokens
 
     def build(self) -> PreTrainedModel:
-        """Builds the model with the checkpoint's own way of generating; see the base."""
+        """Builds the model with its way of generating, that of a checkpoint or by options; see the base."""
         model = super().build()
         if self._generation_of_checkpoint is not None:
             model.generation_config = GenerationConfig.from_dict(json.loads(self._generation_of_checkpoint))
+        self._set_generation(model)
         return model
+
+    def _set_generation(self, model: PreTrainedModel) -> None:
+        """Makes the options part of the model."""
+        set_generation(model, self._generation)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the model's way of generating; see the base."""
@@ -49,6 +56,16 @@ class GeneratingModule(LanguageModelingModule):
         """Takes the checkpoint's way of generating, too; see the base."""
         super().restore(extras)
         self._generation_of_checkpoint = extras["generation"]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the checkpoint's way of generating also where the model is built already; see the base."""
+        super().on_load_checkpoint(checkpoint)
+        self._take_generation(checkpoint[KEY])
+
+    def _take_generation(self, extras: dict[str, Any]) -> None:
+        assert self.model is not None
+        self.model.generation_config = GenerationConfig.from_dict(json.loads(extras["generation"]))
+        self._set_generation(self.model)
 
 
 class NowAndThenGenerating(GeneratingModule):

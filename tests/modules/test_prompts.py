@@ -122,8 +122,8 @@ def test_generates_as_peft(tmp_path: Path) -> None:
     module, data = with_adapter(plain, PROMPT)(make_preference_model(tmp_path / "model"))
     data.setup("fit")
     torch.manual_seed(3)
-    module.build()
     module._generation = {"max_new_tokens": 5}
+    module.build()
     ids = next(iter(data.train_dataloader()))["input_ids"][:1, :9]
     prompts = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     ((text,),) = module.generate(prompts)

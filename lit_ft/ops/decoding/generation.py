@@ -1,6 +1,6 @@
 """Prompts in, texts out: every option of transformers' `generate`, checked by name before a model is loaded."""
 
-import copy
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +13,14 @@ from lit_ft.data.pairs.languages import language_codes
 from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.building.sharding import rest_whole
 
+log = logging.getLogger("lit_ft")
+
 NEW_TOKENS = 128
 """Tokens that are generated where nobody says how many; transformers' own 20 end in the middle of a sentence."""
+
+OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
+OF_BEAMS = ("early_stopping", "length_penalty")
+"""Options that do nothing without `do_sample`, or without `num_beams`; transformers saves no model that has them so."""
 
 FORBIDDEN = ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states")
 """Options that change what `generate` returns, which is not ours to hand on."""
@@ -116,11 +122,18 @@ def generating(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
 def set_generation(model: PreTrainedModel, options: dict[str, Any]) -> None:
     """Makes options part of the model's own way of generating, which is saved with it.
 
+    What the model's own has and does nothing, such as a temperature without sampling, is taken out.
+
     Raises:
         UserError: they contradict each other, or the model's own.
     """
     config = model.generation_config
     _update(config, options)
+    idle = [name for name in _idle(config) if name not in options]
+    for name in idle:
+        setattr(config, name, None)
+    if idle:
+        log.info(f"the model's own {', '.join(idle)} did nothing without do_sample or num_beams, and will not be saved")
     if options.get("max_new_tokens") is not None:
         config.max_length = None  # one of the two
         if (config.min_length or 0) > options["max_new_tokens"]:
@@ -129,6 +142,13 @@ def set_generation(model: PreTrainedModel, options: dict[str, Any]) -> None:
                 f"is {options['max_new_tokens']}: set min_length, too"
             )
     _update(config, {}, strict=True)  # or it could not be saved
+
+
+def _idle(config: GenerationConfig) -> list[str]:
+    """Returns what is set to no effect."""
+    names = (OF_SAMPLING if config.do_sample is not True else ()) + (OF_BEAMS if (config.num_beams or 1) == 1 else ())
+    usual = GenerationConfig()
+    return [name for name in names if getattr(config, name, None) not in (None, getattr(usual, name, None))]
 
 
 def _update(config: GenerationConfig, options: dict[str, Any], strict: bool = False) -> None:
@@ -143,22 +163,19 @@ def generated(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: dict[str, Tensor],
-    options: dict[str, Any],
 ) -> list[list[str]]:
-    """Goes on from prompts; where neither options nor model say how far, `NEW_TOKENS` tokens.
+    """Goes on from prompts by the model's own way of generating; where it does not say how far, `NEW_TOKENS` tokens.
 
     Args:
         model: a model that can generate.
         tokenizer: decodes what comes out.
         prompts: `input_ids` and `attention_mask`, padded on the left, `[batch, seq]`.
-        options: what replaces values of the model's own generation configuration.
 
     Returns:
         For each prompt, the texts (without the prompt), `num_return_sequences` of them.
     """
     with generating(model) as together:
-        chosen = {"pad_token_id": tokenizer.pad_token_id, **length_options(options, model.generation_config)}
-        _update(copy.deepcopy(model.generation_config), options)  # what contradicts the model's own is said
+        chosen = {"pad_token_id": tokenizer.pad_token_id, **length_options({}, model.generation_config)}
         ids = model.generate(**prompts, **chosen, **together, tokenizer=tokenizer)
     texts = tokenizer.batch_decode(ids[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
     return in_groups(texts, len(prompts["input_ids"]))
