@@ -81,7 +81,7 @@ class Chat:
         prompt = torch.from_numpy(ids)[None].to(self.model.device)
         screen = _Screen(self.tokenizer, console)
         self.model.generate(
-            prompt, attention_mask=torch.ones_like(prompt), streamer=screen,
+            prompt, attention_mask=torch.ones_like(prompt), streamer=screen, tokenizer=self.tokenizer,
             pad_token_id=self.tokenizer.pad_token_id or next(iter(self.ends), 0), **self.options,
         )  # type: ignore[operator]  # fmt: skip
         self.messages.append({"role": "assistant", "content": screen.text})
@@ -111,7 +111,9 @@ def chat(arguments: list[str] | None = None) -> None:
     module = CausalLMModule(model_name_or_path=options.model, gguf_file=options.gguf_file)
     module.build()
     module.to("cuda" if torch.cuda.is_available() else "cpu")
-    generation: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, "do_sample": options.temperature > 0}
+    # word by word there is one reply, whatever number of beams the model has of its own
+    generation: dict[str, Any] = {"num_beams": 1, "num_return_sequences": 1, "do_sample": options.temperature > 0}
+    generation["max_new_tokens"] = options.max_new_tokens
     if options.temperature > 0:
         generation |= {"temperature": options.temperature, "top_p": options.top_p}
     talk = Chat(module, generation, options.system, options.chat_template)

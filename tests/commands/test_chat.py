@@ -1,5 +1,7 @@
 """`lit-ft chat`: replies are those of transformers, history and all; what it cannot open is named."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,21 @@ def test_a_conversation(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert said == [text.strip() for text in (reply, other, anew) if text.strip()]
     assert reply.strip()
     assert other != anew
+
+
+def test_a_model_with_beams_of_its_own_replies_word_by_word(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"num_beams": 3, "num_return_sequences": 2, "length_penalty": 2.0}
+    made = Path(shutil.copytree(folder, tmp_path / "model"))
+    (made / "generation_config.json").write_text(json.dumps(own))
+    talk(
+        ["--model", str(made), "--max_new_tokens", "9", "--temperature", "0"],
+        ["where is my order", "/exit"],
+        monkeypatch,
+    )
+    reply = expected(folder, [{"role": "user", "content": "where is my order"}])
+    assert capsys.readouterr().out.splitlines()[-1].strip() == reply.strip()
 
 
 def test_what_is_too_long(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
