@@ -83,6 +83,7 @@ class PreparingDataModule(RowsDataModule):
         self.notes: list[str] = []
         self.said_cut = False
         self._used: dict[Path, Stamp] = {}
+        self._made_for: tuple[Any, dict[str, Any]] | None = None
 
     # What a task writes
 
@@ -142,6 +143,7 @@ class PreparingDataModule(RowsDataModule):
         Raises:
             UserError: rows or options do not fit; a file changed since this data module used it first.
         """
+        self._forget_other_models()
         check_unchanged(self._used)
         self._used |= {path: stamp for kind in kinds for path, stamp in self.source.stamps(self._origin(kind)).items()}
         known = dict(self.known)
@@ -163,6 +165,18 @@ class PreparingDataModule(RowsDataModule):
             return prepare(key, lambda scratch: self._work(kinds, known, scratch), root, workers, overwrite)
         finally:
             self._scratch = None  # its files are gone
+
+    def _forget_other_models(self) -> None:
+        """Lets encoders and all else that is cached be made anew where tokenizer or options are not those of before.
+
+        A data module may serve one model after the other; what the first one's tokenizer made is nothing to the second.
+        """
+        made_for = (self.tokenizer, dict(self.hparams))
+        if self._made_for is not None and (self._made_for[0] is not made_for[0] or self._made_for[1] != made_for[1]):
+            for kind in type(self).__mro__:
+                for name in [name for name, value in vars(kind).items() if isinstance(value, cached_property)]:
+                    self.__dict__.pop(name, None)
+        self._made_for = made_for
 
     @cached_property
     def train_digest(self) -> str:

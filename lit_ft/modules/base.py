@@ -43,6 +43,8 @@ class TransformerModule(EvaluatingModule, AdamWModule, BuiltModule, StepwiseRand
     def model_inputs(self, batch: Batch) -> Batch:
         """Returns the forward's keywords: no label, so that the head's own loss is not computed beside ours."""
         ours = (*self.label_keys, *self.extra_keys, "row", "windows", "settled", "info")
+        if self.model is not None and getattr(self.model.config, "type_vocab_size", None) == 1:
+            ours = (*ours, "token_type_ids")  # as of RoBERTa, whose tokenizer may yet tell texts of a pair apart
         return {name: value for name, value in batch.items() if name not in ours}
 
     def outputs(self, batch: Batch) -> Any:
@@ -71,6 +73,7 @@ class TransformerModule(EvaluatingModule, AdamWModule, BuiltModule, StepwiseRand
         self.description = self.known_description
         self.check_tokens()
         if stage == "fit":
+            self._normaliser.begin()
             self.check_monitored()
             self.check_warmup()
 

@@ -29,6 +29,10 @@ class LossNormaliser:
         self._counts: list[Tensor] = []
         self._gradients: dict[str, Tensor] = {}
 
+    def begin(self) -> None:
+        """Forgets a window that an earlier run has left open."""
+        self._counts, self._gradients = [], {}
+
     def state(self, module: LightningModule) -> dict[str, Any]:
         """Returns what a checkpoint keeps; of an open window of micro-batches also the gradients so far.
 

@@ -70,6 +70,13 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
         """Notes in the configuration that there may be no answer; see the base."""
         return {"version_2_with_negative": True} if self.has_threshold(description) else {}
 
+    def setup(self, stage: str) -> None:
+        """Notes what these data say in the configuration of a model that other data built; see the base."""
+        super().setup(stage)
+        if self.model is not None and self.has_threshold(self.description):
+            self.model.config.update(self.config_kwargs(self.description))
+            setattr(self.model.config, self.threshold_key, self.threshold)
+
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over the tokens of each row; see the base."""
         start, end = (batch[name] for name in self.label_keys)

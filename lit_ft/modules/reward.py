@@ -57,7 +57,7 @@ reward = model(input_ids=inputs["input_ids"]).logits[0, 0]"""
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """One number for each row; see the base."""
-        padding = padding_config(self.source.config(), self.tokenizer)
+        padding = padding_config(self.source.config(), self.tokenizer, self.auto_class)
         return {"id2label": {0: NAME}, "label2id": {NAME: 0}, "problem_type": "regression", **padding}
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -96,7 +96,7 @@ classify("a text", truncation=True)"""
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Adds the problem type; see the base."""
-        padding = padding_config(self.source.config(), self.tokenizer)
+        padding = padding_config(self.source.config(), self.tokenizer, self.auto_class)
         names = super().config_kwargs(description)
         return {**names, "problem_type": HEADS[description["problem_type"]], **padding}
 

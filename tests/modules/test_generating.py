@@ -116,3 +116,22 @@ def test_a_checkpoint_brings_its_way_to_a_model_that_is_built_already(
     expected = [row for batch in trainer().predict(trained, data) or [] for row in batch]
     if not given:
         assert written == expected
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"return_dict_in_generate": True, "output_scores": True}, {"num_beam_groups": 2, "diversity_penalty": 0.5},
+        {"penalty_alpha": 0.6, "top_k": 4}, {"temperature": 0.0, "do_sample": True},
+    ],
+    ids=lambda own: next(iter(own)),
+)  # fmt: skip
+def test_a_way_that_cannot_be_generated_with_becomes_greedy(
+    own: dict[str, Any], chat: Callable[..., str], trainer: Callable[..., Trainer]
+) -> None:
+    written = []
+    for folder in (chat(**own), chat()):
+        data = make_data(folder, dataset={"predict": rows(3, 6)})
+        module = CausalLMModule(model_name_or_path=folder, generation={"max_new_tokens": 5})
+        written.append([row["generated_text"] for batch in trainer().predict(module, data) or [] for row in batch])
+    assert written[0] == written[1]

@@ -1,5 +1,7 @@
 """TextClassificationModule trains tiny real models: every option of loss, head and parameters does what it says."""
 
+import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -243,3 +245,50 @@ def test_the_problem_type_of_a_pretrained_head(tiny: Callable[..., str], tmp_pat
     model, (batch,) = AutoModelForSequenceClassification.from_pretrained(tmp_path / "multi"), loader.dataset
     expected = model(**{**batch, "labels": batch["labels"].float()}).loss
     assert loss == pytest.approx(float(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("own", [0, -1, None], ids=str)
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_decoders_read_the_last_token_whatever_their_configuration_calls_padding(
+    kind: str, own: int | None, tiny: Callable[..., str], trainer: Fit, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny(kind), tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": own}))
+    rows = sample_rows(12)
+    data = data_of(str(folder), {"train": rows, "validation": rows, "predict": rows}, predict_split_name="predict")
+    module = TextClassificationModule(model_name_or_path=str(folder))
+    run = trainer(max_steps=1, limit_val_batches=0)
+    run.fit(module, data)
+    scores = []
+    for size in (1, 12):
+        asked = data_of(str(folder), {"predict": rows}, predict_split_name="predict", eval_batch_size=size)
+        found = [row for batch in run.predict(module, asked) or [] for row in batch]
+        scores.append(sorted(max(row["scores"].values()) for row in found))
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+def test_a_run_that_stopped_between_two_steps_leaves_nothing_to_the_next(
+    tiny: Callable[..., str], trainer: Fit
+) -> None:
+    class Stop(Callback):
+        def on_train_batch_end(
+            self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            trainer.should_stop = batch_idx == 5
+
+    class Plain(TextClassificationModule):
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)  # AdamW hides of what size gradients are
+
+    data = data_of(tiny(), {"train": sample_rows(48), "validation": sample_rows(4)}, batch_size=4)
+    module = Plain(model_name_or_path=tiny(), config_overrides=NO_DROPOUT)
+    trainer(max_epochs=1, accumulate_grad_batches=4, callbacks=[Stop()]).fit(module, data)
+    fresh = Plain(model_name_or_path=tiny(), config_overrides=NO_DROPOUT, label_names=data.description["labels"])
+    fresh.build()
+    fresh.load_state_dict(module.state_dict())
+    for each in (module, fresh):
+        seed_everything(1)
+        trainer(max_steps=1, limit_val_batches=0).fit(each, data)
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(value, fresh.state_dict()[name])

@@ -33,11 +33,12 @@ def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         files = {}
-        for path in sorted(Path(folder).iterdir()):
+        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):  # templates lie in a folder
+            name = path.relative_to(folder).as_posix()
             try:
-                files[path.name] = path.read_text(encoding="utf-8")
+                files[name] = path.read_text(encoding="utf-8")
             except UnicodeDecodeError:
-                files[path.name] = BINARY + base64.b64encode(path.read_bytes()).decode()
+                files[name] = BINARY + base64.b64encode(path.read_bytes()).decode()
         return files
 
 
@@ -48,7 +49,9 @@ def load_tokenizer_files(files: dict[str, str]) -> PreTrainedTokenizerBase | Non
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             data = base64.b64decode(content.removeprefix(BINARY)) if content.startswith(BINARY) else content.encode()
-            (Path(folder) / Path(name).name).write_bytes(data)
+            path = Path(folder, *(part for part in Path(name).parts if part not in ("/", "..")))  # never outside
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
         return AutoTokenizer.from_pretrained(folder)  # type: ignore[no-any-return]
 
 

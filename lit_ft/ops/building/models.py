@@ -1,5 +1,7 @@
 """Hugging Face configurations and models: loaded, made from scratch, rebuilt from a checkpoint of ours."""
 
+import inspect
+import logging
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +21,8 @@ from lit_ft.errors import UserError, did_you_mean
 from lit_ft.ops.adapters.injecting import SUBFOLDER, base_of, is_adapter
 from lit_ft.ops.building.config_overrides import check_weights_fit, override
 from lit_ft.ops.building.positions import OFFSET_POSITIONS
+
+log = logging.getLogger("lit_ft")
 
 BASE_GGUF = "base_gguf_file"
 """What the configuration beside an exported adapter calls the file of the model that it was made for."""
@@ -172,7 +176,7 @@ SEQUENCE_HEAD, TOKEN_HEAD = "ForSequenceClassification", "ForTokenClassification
 def pretrained_labels(config: PreTrainedConfig, head: str) -> list[str] | None:
     """Returns the label names of a checkpoint that has a trained head of a kind, or `None`."""
     heads = [name for name in config.architectures or [] if name.endswith(head)]
-    names = [config.id2label[number] for number in sorted(config.id2label or {})]
+    names = [str(config.id2label[number]) for number in sorted(config.id2label or {})]  # some wrote numbers
     return names if heads and names else None
 
 
@@ -190,9 +194,28 @@ def label_config(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def padding_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
-    """Returns the token for padding, where the configuration does not know it: decoders look for the last other one."""
-    return {} if tokenizer is None or config.pad_token_id is not None else {"pad_token_id": tokenizer.pad_token_id}
+def padding_config(
+    config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None, auto_class: Any
+) -> dict[str, Any]:
+    """Returns the tokenizer's padding for the configuration of a decoder: its head reads the last token that is none.
+
+    Args:
+        config: the model's; where it knows no padding, any model gets the tokenizer's.
+        tokenizer: of the rows.
+        auto_class: transformers' `AutoModelFor...` of the head.
+    """
+    own, theirs = config.pad_token_id, None if tokenizer is None else tokenizer.pad_token_id
+    if theirs is None or own == theirs or (own is not None and not _reads_last_token(config, auto_class)):
+        return {}
+    if own is not None:
+        log.info(f"padding is token {theirs}, as the tokenizer has it; the model's configuration said {own}")
+    return {"pad_token_id": theirs}
+
+
+def _reads_last_token(config: PreTrainedConfig, auto_class: Any) -> bool:
+    """Says whether the forward of a head looks for padding."""
+    kind = auto_class._model_mapping.get(type(config), None)  # `None`: code beside a checkpoint
+    return kind is not None and "pad_token_id" in inspect.getsource(kind.forward)
 
 
 def check_head(config: PreTrainedConfig | None, names: Sequence[str], head: str, ignore_mismatched_sizes: bool) -> None:
@@ -291,7 +314,11 @@ def resize_embeddings(model: PreTrainedModel, vocabulary: int) -> list[str]:
     Returns:
         Names of the parameters that grew.
     """
-    if vocabulary <= model.get_input_embeddings().weight.shape[0]:
+    try:
+        rows = model.get_input_embeddings().weight.shape[0]
+    except NotImplementedError:  # CANINE hashes characters
+        return []
+    if vocabulary <= rows:
         return []
     before = {name: value.shape for name, value in model.named_parameters(remove_duplicate=False)}
     model.resize_token_embeddings(vocabulary, mean_resizing=True)

@@ -22,6 +22,15 @@ OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "
 OF_BEAMS = ("early_stopping", "length_penalty")
 """Options that do nothing without `do_sample`, or without `num_beams`; transformers saves no model that has them so."""
 
+OF_OTHER_WAYS = (
+    "num_beam_groups",
+    "diversity_penalty",
+    "penalty_alpha",
+    "dola_layers",
+    "constraints",
+    "force_words_ids",
+)
+"""Options of ways of generating that transformers has taken out."""
 FORBIDDEN = ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states")
 """Options that change what `generate` returns, which is not ours to hand on."""
 
@@ -122,18 +131,18 @@ def generating(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
 def set_generation(model: PreTrainedModel, options: dict[str, Any]) -> None:
     """Makes options part of the model's own way of generating, which is saved with it.
 
-    What the model's own has and does nothing, such as a temperature without sampling, is taken out.
+    What the model's own has and does nothing, such as a temperature without sampling, is taken out, and what `generate`
+    would refuse, or return otherwise than we read it.
 
     Raises:
         UserError: they contradict each other, or the model's own.
     """
     config = model.generation_config
+    if config.temperature == 0:  # as some write that nothing is sampled
+        config.temperature, config.do_sample = None, False
+    _take_out((*OF_OTHER_WAYS, *FORBIDDEN), config, options, "cannot be generated with")
     _update(config, options)
-    idle = [name for name in _idle(config) if name not in options]
-    for name in idle:
-        setattr(config, name, None)
-    if idle:
-        log.info(f"the model's own {', '.join(idle)} did nothing without do_sample or num_beams, and will not be saved")
+    _take_out(_idle(config), config, options, "did nothing without do_sample or num_beams")
     if options.get("max_new_tokens") is not None:
         config.max_length = None  # one of the two
         if (config.min_length or 0) > options["max_new_tokens"]:
@@ -144,11 +153,20 @@ def set_generation(model: PreTrainedModel, options: dict[str, Any]) -> None:
     _update(config, {}, strict=True)  # or it could not be saved
 
 
-def _idle(config: GenerationConfig) -> list[str]:
-    """Returns what is set to no effect."""
-    names = (OF_SAMPLING if config.do_sample is not True else ()) + (OF_BEAMS if (config.num_beams or 1) == 1 else ())
+def _idle(config: GenerationConfig) -> tuple[str, ...]:
+    """Returns the options that have no effect."""
+    return (OF_SAMPLING if config.do_sample is not True else ()) + (OF_BEAMS if (config.num_beams or 1) == 1 else ())
+
+
+def _take_out(names: Sequence[str], config: GenerationConfig, options: dict[str, Any], why: str) -> None:
+    """Takes out what the model's own way says of some options, where the user says nothing, and tells so."""
     usual = GenerationConfig()
-    return [name for name in names if getattr(config, name, None) not in (None, getattr(usual, name, None))]
+    own = [name for name in names if name not in options]
+    found = [name for name in own if getattr(config, name, None) not in (None, False, getattr(usual, name, None))]
+    for name in found:
+        setattr(config, name, None)
+    if found:
+        log.info(f"the model's own {', '.join(found)} {why}, and will not be saved")
 
 
 def _update(config: GenerationConfig, options: dict[str, Any], strict: bool = False) -> None:
