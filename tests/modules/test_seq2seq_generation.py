@@ -114,10 +114,14 @@ def test_options_may_need_the_models_own_or_the_tokenizer(folder: Callable[..., 
         assert row["prediction"].find("e") in (-1, len(row["prediction"]) - 1)
 
 
-def test_what_nobody_says_is_bounded_and_padded(folder: Callable[..., str], trainer: Fit, tmp_path: Path) -> None:
-    path = make_seq2seq("bart", tmp_path / "bart")
-    config = tmp_path / "bart" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "pad_token_id": None}))
+@pytest.mark.parametrize("own", [None, -1])
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_what_nobody_says_is_bounded_and_padded(
+    family: str, own: int | None, folder: Callable[..., str], trainer: Fit, tmp_path: Path
+) -> None:
+    path = make_seq2seq(family, tmp_path / family)
+    config = tmp_path / family / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "pad_token_id": own}))
     module = Seq2SeqModule(model_name_or_path=path, generation={"max_new_tokens": None})
     trainer(max_steps=1).fit(module, data_of(path))
     assert module.model is not None

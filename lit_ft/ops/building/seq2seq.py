@@ -91,7 +91,7 @@ def set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Non
     Raises:
         UserError: the tokenizer does not know it, either.
     """
-    if model.config.pad_token_id is not None:
+    if model.config.pad_token_id is not None and model.config.pad_token_id >= 0:  # some wrote -1 for none
         return
     if tokenizer is None or tokenizer.pad_token_id is None:
         raise UserError(
