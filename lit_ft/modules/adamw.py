@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from transformers import PreTrainedModel
 
 from lit_ft.errors import UserError
@@ -168,6 +169,13 @@ class AdamWModule(LightningModule):
             batches = min(batches, limit)
         elif batches != math.inf:
             batches = int(batches * limit)
-        steps = math.inf if batches == math.inf else math.ceil(batches / trainer.accumulate_grad_batches)
-        epochs = math.inf if trainer.max_epochs in (None, -1) else max(trainer.max_epochs, 1)
-        return min(trainer.max_steps if trainer.max_steps >= 0 else math.inf, steps * epochs)
+        steps = math.inf
+        if batches != math.inf and trainer.max_epochs not in (None, -1):
+            steps = sum(math.ceil(batches / self._accumulated(epoch)) for epoch in range(max(trainer.max_epochs, 1)))
+        return min(trainer.max_steps if trainer.max_steps >= 0 else math.inf, steps)
+
+    def _accumulated(self, epoch: int) -> int:
+        """Returns of how many batches the optimizer steps of an epoch are."""
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        planned = next((each for each in callbacks if isinstance(each, GradientAccumulationScheduler)), None)
+        return planned.get_accumulate_grad_batches(epoch) if planned else self.trainer.accumulate_grad_batches

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -292,3 +293,19 @@ def test_a_run_that_stopped_between_two_steps_leaves_nothing_to_the_next(
         trainer(max_steps=1, limit_val_batches=0).fit(each, data)
     for name, value in module.state_dict().items():
         torch.testing.assert_close(value, fresh.state_dict()[name])
+
+
+def test_the_schedule_ends_with_the_run_where_more_is_accumulated_later(tiny: Callable[..., str], trainer: Fit) -> None:
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    data = data_of(tiny(), {"train": sample_rows(20), "validation": sample_rows(4)}, batch_size=4)
+    module = TextClassificationModule(model_name_or_path=tiny(), learning_rate=1e-3)
+    run = trainer(max_epochs=2, callbacks=[GradientAccumulationScheduler({0: 1, 1: 4}), Rates()])
+    run.fit(module, data)
+    assert run.global_step == 5 + 2
+    assert rates[4] == pytest.approx(1e-3 * 2 / 7)
+    assert rates[-1] == pytest.approx(0.0)
