@@ -1,5 +1,6 @@
 """A LightningDataModule with the tokenizer of its model: from the checkpoint that the run starts from, or by name."""
 
+import logging
 from functools import cached_property
 from typing import Any, get_args
 
@@ -11,6 +12,8 @@ from lit_ft.errors import UserError
 from lit_ft.ops.building.models import ModelSource
 from lit_ft.ops.building.positions import longest_input
 from lit_ft.ranges import AT_LEAST_ONE, check_choice, check_ranges
+
+log = logging.getLogger("lit_ft")
 
 
 class TokenizingDataModule(LightningDataModule):
@@ -78,6 +81,9 @@ class TokenizingDataModule(LightningDataModule):
             return restored  # type: ignore[no-any-return]
         if self._tokenizer is None:
             self._tokenizer = add_tokens_to(self.load_tokenizer(), self.hparams["add_tokens"])
+            if self._tokenizer.truncation_side == "left" and self.hparams["truncation_side"] == "first":
+                log.info("the tokenizer cuts long texts at the left; here their first part is kept (truncation_side)")
+                self._tokenizer.truncation_side = "right"  # else the exported one would cut otherwise than training did
         return self._tokenizer
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:

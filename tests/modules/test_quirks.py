@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 from lightning.pytorch import Trainer
-from transformers import AutoModelForSequenceClassification, BertTokenizerFast, CanineConfig, CanineModel
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertTokenizerFast,
+    CanineConfig,
+    CanineModel,
+    pipeline,
+)
 
 from lit_ft import QuestionAnsweringDataModule, QuestionAnsweringModule, TextClassificationModule
+from lit_ft.callbacks.export import export
 from lit_ft.ops.building.models import resize_embeddings
+from lit_ft.runs import read_checkpoint
 from tests.modules.conftest import sample_rows
 from tests.modules.test_text_classification import data_of
 from tests.tiny import texts
@@ -71,3 +80,26 @@ def test_a_model_built_by_other_data_learns_that_there_may_be_no_answer(tiny: Ca
     assert module.model is not None
     assert module.model.config.version_2_with_negative is True
     assert module.model.config.null_score_diff_threshold == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("kept", ["first", "last"])
+def test_the_exported_tokenizer_cuts_as_training_did(
+    kept: str, tiny: Callable[..., str], trainer: Fit, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny(), tmp_path / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.truncation_side, tokenizer.model_max_length = "left", 24
+    tokenizer.save_pretrained(folder)
+    rows = [{**row, "text": " ".join([row["text"]] * 6)} for row in sample_rows(12)]
+    data = data_of(
+        str(folder), {"train": rows, "validation": rows, "predict": rows}, predict_split_name="predict",
+        max_seq_length=24, truncation_side=kept,
+    )  # fmt: skip
+    module, run = TextClassificationModule(model_name_or_path=str(folder)), trainer(max_steps=1)
+    run.fit(module, data)
+    ours = sorted(row["score"] for batch in run.predict(module, data) or [] for row in batch)
+    run.save_checkpoint(tmp_path / "run.ckpt")
+    export(module, read_checkpoint(tmp_path / "run.ckpt"), tmp_path / "hf", None)
+    classify = pipeline("text-classification", str(tmp_path / "hf"))
+    theirs = sorted(found["score"] for found in classify([row["text"] for row in rows], truncation=True))
+    assert ours == pytest.approx(theirs, abs=1e-5)
