@@ -71,11 +71,13 @@ def check_fixed(asked: Namespace, extras: dict[str, Any]) -> None:
     name = asked.get("model_name_or_path")
     if name is None or name == saved.get("model_name_or_path"):
         return
+    options = ("model_revision", "trust_remote_code", "gguf_file", "cache_dir")
+    source = ModelSource(name, **{key: asked[key] for key in options})
     try:
-        config = ModelSource(name, **{key: asked[key] for key in ("model_revision", "gguf_file", "cache_dir")}).config()
+        config = source.config()
     except UserError:
         return  # gone since: the checkpoint has its own copy of the configuration
-    trained = load_config(extras["config"])
+    trained = load_config(extras["config"], source)
     for key in SHAPES:
         theirs, ours = getattr(config, key, None), getattr(trained, key, None)
         if theirs != ours:

@@ -17,7 +17,7 @@ from lit_ft.callbacks.model_card import model_card
 from lit_ft.callbacks.whole_files import sync, sync_files
 from lit_ft.errors import UserError
 from lit_ft.ops.adapters.injecting import SUBFOLDER
-from lit_ft.ops.building.checkpoint_extras import KEY, load_config, load_tokenizer_files
+from lit_ft.ops.building.checkpoint_extras import KEY, load_config, load_tokenizer_files, save_tokenizer
 from lit_ft.ops.building.models import BASE_GGUF
 from lit_ft.ops.building.sharding import is_sharded, whole
 from lit_ft.runs import EXPORT, read_checkpoint
@@ -147,7 +147,7 @@ def export(
     working = target.with_name(f".{target.name}.writing")
     shutil.rmtree(working, ignore_errors=True)
     try:
-        config = load_config(extras["config"])
+        config = load_config(extras["config"], module.source)
         config.architectures = [type(module.model).__name__]
         adapter = module.adapter is not None and not merge
         if adapter and module.source.gguf_file is not None:
@@ -163,6 +163,8 @@ def export(
         if not adapter:
             config.__dict__.pop(BASE_GGUF, None)
         config.save_pretrained(working / SUBFOLDER if adapter else working)
+        for code in (working / SUBFOLDER).glob("*.py"):  # of a class of its own; transformers looks for it above
+            shutil.copy(code, working)
         _write_beside(module, checkpoint, working, adapter, run)
         if sample is not None:
             _check(module, state, working, sample)
@@ -178,9 +180,9 @@ def export(
 def _write_beside(module: Any, checkpoint: dict[str, Any], folder: Path, adapter: bool, run: Path | None) -> None:
     """Writes what belongs to the weights: tokenizer, what other libraries need, how rows were read, and the card."""
     extras = checkpoint[KEY]
-    tokenizer = load_tokenizer_files(extras["tokenizer"])
+    tokenizer = load_tokenizer_files(extras["tokenizer"], module.source.trust_remote_code)
     if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
     module.write_extras(folder)
     made_with.write(folder, made_with.of_module(extras["class_path"], module._datamodule, run))
     (folder / "README.md").write_text(model_card(module, checkpoint, adapter, run), encoding="utf-8")

@@ -140,13 +140,17 @@ class AdapterModule(PaddingFreeModule):
 
     def reopened(self, folder: Path) -> nn.Module:
         """Opens a folder that this module was exported to, in float32 (or a few bits), as its users will."""
+        trusted = self.source.trust_remote_code
         if not is_adapter(folder):
-            return self.auto_class.from_pretrained(folder, dtype=torch.float32)  # type: ignore[no-any-return]
-        return opened(self._pretrained(AutoConfig.from_pretrained(folder, subfolder=SUBFOLDER), torch.float32), folder)
+            return self.auto_class.from_pretrained(  # type: ignore[no-any-return]
+                folder, dtype=torch.float32, trust_remote_code=trusted
+            )
+        config = AutoConfig.from_pretrained(folder, subfolder=SUBFOLDER, trust_remote_code=trusted)
+        return opened(self._pretrained(config, torch.float32), folder)
 
     def blank(self, config: PreTrainedConfig) -> PreTrainedModel:
         """Makes a model of the same parts, the adapter's included, for weights that are put into it."""
-        model: PreTrainedModel = self.auto_class.from_config(config)
+        model: PreTrainedModel = self.auto_class.from_config(config, trust_remote_code=self.source.trust_remote_code)
         if self.adapter is not None:
             inject(model, self.adapter, self.auto_class.__name__)
         return model

@@ -15,6 +15,7 @@ from lit_ft.errors import UserError
 from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.ops.adapters.quantizing import quantized_parts
 from lit_ft.ops.building.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
+from lit_ft.ops.building.models import ModelSource
 from lit_ft.ops.building.sharding import is_sharded
 
 log = logging.getLogger("lit_ft")
@@ -36,9 +37,11 @@ class StandaloneModule(LightningModule):
         hf_config: the configuration of a checkpoint that is being restored.
         restored_tokenizer: the tokenizer of that checkpoint.
         pretrained_weights: names of parameters that are still those of `model_name_or_path`.
+        source: where the model came from.
         adapter: the keys of an adapter's configuration, if there is one.
     """
 
+    source: ModelSource
     adapter: dict[str, Any] | None
     step_seed: int | None
     _frozen_digest: str | None = None
@@ -112,8 +115,8 @@ class StandaloneModule(LightningModule):
             extras: what `lit_ft.ops.building.checkpoint_extras.read_extras` returns.
         """
         self.description = json.loads(extras["description"])
-        self.hf_config = load_config(extras["config"])
-        self.restored_tokenizer = load_tokenizer_files(extras["tokenizer"])
+        self.hf_config = load_config(extras["config"], self.source)
+        self.restored_tokenizer = load_tokenizer_files(extras["tokenizer"], self.source.trust_remote_code)
         self._frozen_digest = extras.get("frozen")
         self.adapter = json.loads(extras.get("peft", "null"))
 
