@@ -1,6 +1,7 @@
 """A LightningModule whose model is trained by an adapter of PEFT, where the option `peft` says so."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lit_ft.ops.adapters.injecting import (
     save,
 )
 from lit_ft.ops.adapters.prompts import Prompts, is_prompt
-from lit_ft.ops.adapters.quantizing import heads, placed, read_quantization, settle
+from lit_ft.ops.adapters.quantizing import check_trainable, heads, lies_quantized, placed, read_quantization, settle
 from lit_ft.ops.building.models import ModelSource
 from lit_ft.ops.building.positions import hard_limit
 
@@ -82,8 +83,7 @@ class AdapterModule(PaddingFreeModule):
             )
         if self.source.model_name_or_path is None:
             raise UserError("peft adapts a pretrained model: set model_name_or_path, or leave peft out")
-        if self.hparams["quantization"]:
-            settle(model, fresh)
+        self._settle(model, fresh)
         settings = read_settings(option) if restored is None else restored
         if is_prompt(settings):
             folder = option if restored is None and isinstance(option, str) else None
@@ -165,7 +165,7 @@ class AdapterModule(PaddingFreeModule):
         assert self.model is not None
         if self.prompts is not None:
             raise UserError(f"peft: {self.prompts.kind} is no part of weights, so that nothing can be merged")
-        if self.hparams["quantization"]:
+        if getattr(self.model, "is_quantized", False):
             raise UserError(
                 "quantization: weights of a few bits cannot take an adapter: export it without merging, and merge it "
                 "into the model as it is with PEFT's merge_and_unload"
@@ -174,24 +174,33 @@ class AdapterModule(PaddingFreeModule):
 
     def _pretrained(self, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
         model = self.source.build(self.auto_class, config, True, dtype=dtype, **self.quantized(config))[0]
-        if self.hparams["quantization"]:
-            settle(model)
+        self._settle(model)
         return model
 
+    def _settle(self, model: PreTrainedModel, fresh: Iterable[str] = ()) -> None:
+        """Settles weights in a few bits, by the option or as they lie in their folder."""
+        if getattr(model, "is_quantized", False):
+            settle(model, fresh, lie_so=self.hparams["quantization"] is None)
+
     def quantized(self, config: PreTrainedConfig) -> dict[str, Any]:
-        """Returns what `from_pretrained` has to know to load the weights in a few bits, if they shall be.
+        """Returns what `from_pretrained` has to know to load the weights in a few bits, if they shall be or lie so.
 
         Args:
             config: of the model.
 
         Raises:
-            UserError: the option cannot be met; the message says why.
+            UserError: the option cannot be met, or weights in a few bits would be trained; the message says why.
         """
-        option = self.hparams["quantization"]
-        if option is None:
+        option, name = self.hparams["quantization"], self.source.model_name_or_path
+        lie_so = name is not None and self.source.gguf_file is None and lies_quantized(config)
+        if option is None and not lie_so:
             return {}
         if self._device_mesh is not None:
             raise UserError("quantization: weights of a few bits are not shared out: use ddp, or leave it out")
         adapted = self.hparams["peft"] is not None or self.source.adapter is not None
+        if lie_so:
+            check_trainable(str(name), option, adapted or self._trainer is None or self._trainer.state.fn != "fit")
+            return placed()
+        assert option is not None
         beside = heads(self.auto_class, config, self.source.trust_remote_code)
         return {"quantization_config": read_quantization(option, adapted, self.source.gguf_file, beside), **placed()}

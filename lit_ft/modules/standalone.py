@@ -147,7 +147,7 @@ class StandaloneModule(LightningModule):
         checkpoint["state_dict"] = {name: state.get(name, value) for name, value in own.items() if name not in parts}
 
     def _quantized_parts(self, state: dict[str, Any]) -> set[str]:
-        if not self.hparams["quantization"]:
+        if not getattr(self.model, "is_quantized", False):
             return set()
         return quantized_parts(state, (name for name, _ in self.named_parameters(remove_duplicate=False)))
 

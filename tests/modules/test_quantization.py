@@ -1,6 +1,7 @@
 """An adapter beside weights of four bits: PEFT as reference, checkpoints, going on, what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from lit_ft import CausalLMModule
 from lit_ft.commands.export import export as export_command
 from lit_ft.errors import UserError
+from lit_ft.loading import load
 from lit_ft.ops.adapters.quantizing import settle
 from tests.modules.test_adapters import LORA, causal, fitted, with_adapter
 from tests.modules.test_exact_resume import check, classification
@@ -32,6 +34,16 @@ def _eager() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_preference_model(tmp_path_factory.mktemp("quantized") / "model")
+
+
+@pytest.fixture(scope="module")
+def packed(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a model whose weights lie there in four bits."""
+    folder = tmp_path_factory.mktemp("packed") / "model"
+    options = BitsAndBytesConfig(**FOUR, bnb_4bit_compute_dtype=torch.float32)
+    AutoModelForCausalLM.from_pretrained(model, quantization_config=options).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    return str(folder)
 
 
 def theirs(model: str) -> Any:
@@ -85,6 +97,59 @@ def test_checkpoints_hold_the_adapter_alone_and_its_folder_opens_beside_the_weig
 def test_a_run_goes_on_exactly(tiny: Callable[..., str], tmp_path: Path) -> None:
     task = with_adapter(classification, {**LORA, "lora_dropout": 0.1}, quantization=FOUR)
     check(task, tiny("bert"), tmp_path, {"max_epochs": 2}, max_train_samples=30)
+
+
+def test_weights_that_lie_in_few_bits_are_as_with_the_option(model: str, packed: str, tmp_path: Path) -> None:
+    net = with_adapter(causal, LORA)(packed)[0].build()
+    other = with_adapter(causal, LORA, quantization=FOUR)(model)[0].build()
+    name = "model.layers.0.mlp.up_proj.base_layer.weight"
+    assert type(net.get_parameter(name)).__name__ == "Params4bit"
+    assert torch.equal(net.get_parameter(name), other.get_parameter(name))
+    assert {name for name, value in net.named_parameters() if value.requires_grad} == {
+        name for name, value in other.named_parameters() if value.requires_grad
+    }
+    module, data = with_adapter(causal, LORA)(packed)
+    path = fitted((module, data), tmp_path)
+    assert all("lora_" in name for name in torch.load(path, weights_only=True)["state_dict"])
+    folder = export_command(["--ckpt_path", str(path), "--out", str(tmp_path / "hf")])
+    config = AutoConfig.from_pretrained(folder, subfolder="config")  # as its card says
+    opened = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(packed, config=config), str(folder))
+    settle(opened.base_model.model, lie_so=True)
+    ids = next(iter(data.train_dataloader()))["input_ids"]
+    with torch.no_grad():
+        expected = module.model.eval()(input_ids=ids).logits
+        torch.testing.assert_close(opened.eval()(input_ids=ids).logits, expected)
+        torch.testing.assert_close(module.reopened(folder).eval()(input_ids=ids).logits, expected)
+        torch.testing.assert_close(load(path)[0].model(input_ids=ids).logits, expected)
+    with pytest.raises(UserError, match="export it without merging"):
+        export_command(["--ckpt_path", str(path), "--out", str(tmp_path / "merged"), "--merge"])
+
+
+def test_a_run_on_weights_that_lie_in_few_bits_goes_on_exactly(packed: str, tmp_path: Path) -> None:
+    task = with_adapter(classification, {**LORA, "lora_dropout": 0.1})
+    check(task, packed, tmp_path, {"max_epochs": 2}, max_train_samples=30)
+
+
+def test_weights_that_lie_in_few_bits_are_not_trained_or_quantized_again(packed: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be trained in full: set peft.*or take the model in full precision"):
+        fitted(causal(packed), tmp_path)
+    assert causal(packed)[0].build().is_quantized  # to be evaluated
+    module, _ = with_adapter(causal, LORA, quantization=FOUR)(packed)
+    with pytest.raises(UserError, match="are quantized already: leave it out"):
+        module.build()
+    net = with_adapter(causal, LORA)(packed)[0].build()
+    fresh = "model.layers.0.mlp.up_proj.base_layer"
+    with pytest.raises(UserError, match=f"no weights for {fresh}.*full precision, and set quantization"):
+        settle(net, [f"{fresh}.weight"], lie_so=True)
+
+
+def test_a_configuration_that_says_few_bits_of_whole_weights_is_refused(model: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = BitsAndBytesConfig(**FOUR).to_dict()
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"but model.layers.0.* is not: take it out of there, and set quantization"):
+        with_adapter(causal, LORA)(str(folder))[0].build()
 
 
 def test_heads_stay_as_they_are_and_other_fresh_weights_are_refused(tiny: Callable[..., str]) -> None:

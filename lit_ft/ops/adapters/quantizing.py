@@ -56,6 +56,34 @@ def heads(auto_class: Any, config: PreTrainedConfig, trust_remote_code: bool) ->
     ]
 
 
+def lies_quantized(config: PreTrainedConfig) -> bool:
+    """Says whether a configuration is that of weights which bitsandbytes has quantized already."""
+    known = getattr(config, "quantization_config", None)
+    values = known if isinstance(known, dict) else {} if known is None else known.to_dict()
+    method = values.get("quant_method", "bitsandbytes" if any(values.get(size) for size in SIZES) else None)
+    return getattr(method, "value", method) == "bitsandbytes"
+
+
+def check_trainable(name: str, option: dict[str, Any] | None, adapted: bool) -> None:
+    """Makes sure that weights which lie quantized are not to be quantized, or trained.
+
+    Args:
+        name: of their folder.
+        option: how weights are to be quantized.
+        adapted: whether an adapter is trained, or nothing.
+
+    Raises:
+        UserError: they are.
+    """
+    if option is not None:
+        raise UserError(f"quantization: the weights in {name!r} are quantized already: leave it out")
+    if not adapted:
+        raise UserError(
+            f"model_name_or_path {name!r}: its weights are quantized (quantization_config in its config.json), and "
+            "cannot be trained in full: set peft, such as {peft_type: LORA}, or take the model in full precision"
+        )
+
+
 def placed() -> dict[str, Any]:
     """Returns where quantized weights are loaded: on this process's device, for they are made there."""
     if not torch.cuda.is_available():
@@ -63,30 +91,43 @@ def placed() -> dict[str, Any]:
     return {"device_map": {"": torch.cuda.current_device()}}
 
 
-def settle(model: PreTrainedModel, fresh: Iterable[str] = ()) -> None:
+QUANTIZED = {"Linear4bit": "Params4bit", "Linear8bitLt": "Int8Params"}
+"""Classes of bitsandbytes' layers, and of the weights in them."""
+
+
+def settle(model: PreTrainedModel, fresh: Iterable[str] = (), lie_so: bool = False) -> None:
     """Takes the quantization out of the configuration that is saved, and leaves weights on a CPU as they lie.
 
-    The configuration would say that they lie in a few bits where they are loaded from, which they do not. For a CPU
-    bitsandbytes packs them anew in evaluation, for which small matrices are too narrow.
+    The configuration would say that they lie in a few bits where they are loaded from; it stays where they do so. For
+    a CPU bitsandbytes packs them anew in evaluation, for which small matrices are too narrow.
 
     Args:
         model: with its pretrained weights.
         fresh: names of parameters that do not come from a checkpoint.
+        lie_so: the weights are quantized where they are loaded from.
 
     Raises:
-        UserError: some of those were to be quantized.
+        UserError: some of those were to be quantized, or weights are not as their configuration says.
     """
-    few = {name for name, part in model.named_modules() if type(part).__name__ in ("Linear4bit", "Linear8bitLt")}
-    if wrong := sorted({name.rpartition(".")[0] for name in fresh} & few):
+    few = {name: part for name, part in model.named_modules() if type(part).__name__ in QUANTIZED}
+    if wrong := sorted({name.rpartition(".")[0] for name in fresh} & few.keys()):
+        fix = f"set llm_int8_skip_modules: {wrong} beside load_in_4bit"
+        if lie_so:
+            fix = "take the model in full precision, and set quantization"
         raise UserError(
             f"quantization: the checkpoint has no weights for {', '.join(wrong)}, and fresh ones are learned in full: "
-            f"set llm_int8_skip_modules: {wrong} beside load_in_4bit"
+            f"{fix}"
+        )
+    if whole := [name for name, part in few.items() if type(part.weight).__name__ != QUANTIZED[type(part).__name__]]:
+        raise UserError(
+            f"quantization_config in the model's config.json says that its weights are quantized, but {whole[0]} is "
+            "not: take it out of there, and set quantization"
         )
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     for name in ("quantization_config", "_pre_quantization_dtype"):
-        if hasattr(model.config, name):
+        if hasattr(model.config, name) and not (lie_so and name == "quantization_config"):
             delattr(model.config, name)
 
 
