@@ -1,0 +1,143 @@
+"""A module made freshly takes what a run's checkpoint says before rows are prepared; runs that fail leave nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from torch import Tensor
+
+from lit_ft import (
+    QuestionAnsweringDataModule,
+    QuestionAnsweringModule,
+    SentenceEmbeddingDataModule,
+    SentenceEmbeddingModule,
+    TextClassificationDataModule,
+    TextClassificationModule,
+)
+from lit_ft.errors import UserError
+from tests.modules.conftest import LABELS, sample_rows
+from tests.questions import question_rows
+
+Make = Callable[..., Trainer]
+
+
+def data_of(folder: str, rows: dict[str, list[Any]], **options: Any) -> TextClassificationDataModule:
+    return TextClassificationDataModule(model_name_or_path=folder, dataset=rows, **options)
+
+
+def weights(module: LightningModule) -> Tensor:
+    return torch.cat([value.flatten() for value in module.state_dict().values()])
+
+
+@pytest.fixture(scope="module")
+def trained(headed: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A checkpoint that knows the sample's labels, whose model had another head."""
+    folder = tmp_path_factory.mktemp("trained")
+    run = Trainer(
+        accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=folder,
+    )  # fmt: skip
+    seed_everything(1)
+    module = TextClassificationModule(model_name_or_path=headed)
+    run.fit(module, data_of(headed, {"train": sample_rows(24)}))
+    run.save_checkpoint(folder / "labels.ckpt")
+    return str(folder / "labels.ckpt")
+
+
+def test_null_odds_are_there_where_the_checkpoint_knows_of_questions_without_an_answer(
+    asked: Callable[..., str], trainer: Make, tmp_path: Path
+) -> None:
+    def data(**dataset: Any) -> QuestionAnsweringDataModule:
+        return QuestionAnsweringDataModule(
+            model_name_or_path=asked(), dataset=dataset, max_seq_length=48, doc_stride=12, predict_split_name="predict"
+        )
+
+    run, path = trainer(max_steps=1), tmp_path / "qa.ckpt"
+    run.fit(QuestionAnsweringModule(model_name_or_path=asked()), data(train=question_rows(9, unanswerable=True)))
+    run.save_checkpoint(path)
+    fresh, again = QuestionAnsweringModule(model_name_or_path=asked()), trainer()
+    rows = question_rows(4)
+    (batch, *_) = again.predict(fresh, data(predict=rows), ckpt_path=str(path)) or [[]]
+    loaded = QuestionAnsweringModule.load_from_checkpoint(path)
+    (expected, *_) = trainer().predict(loaded, data(predict=rows)) or [[]]
+    assert fresh.description["unanswerable"]
+    assert batch == expected
+    (tested,) = trainer().test(QuestionAnsweringModule(model_name_or_path=asked()), data(test=rows), ckpt_path=path)
+    (known,) = trainer().test(loaded, data(test=rows))
+    assert "test_no_ans_f1" in tested
+    assert tested == pytest.approx(known, nan_ok=True)
+
+
+def test_prompts_of_the_checkpoint_stand_before_texts(tiny: Callable[..., str], trainer: Make, tmp_path: Path) -> None:
+    def data(prompts: dict[str, str] | None = None, **dataset: Any) -> SentenceEmbeddingDataModule:
+        return SentenceEmbeddingDataModule(
+            model_name_or_path=tiny("bert"), dataset=dataset, prompts=prompts, predict_split_name="predict"
+        )
+
+    pairs = [{"anchor": row["text"], "positive": row["text"][5:]} for row in sample_rows(8)]
+    run, path = trainer(max_steps=1), tmp_path / "vectors.ckpt"
+    run.fit(SentenceEmbeddingModule(model_name_or_path=tiny("bert")), data({"anchor": "query: "}, train=pairs))
+    run.save_checkpoint(path)
+    fresh = SentenceEmbeddingModule(model_name_or_path=tiny("bert"))
+    trainer().validate(fresh, data(validation=pairs), ckpt_path=path)
+    assert fresh.description["prompts"] == {"anchor": "query: "}
+
+
+@pytest.mark.parametrize("command", ["test", "predict", "validate"])
+def test_labels_of_the_checkpoint_need_no_training_rows(
+    tiny: Callable[..., str], trained: str, trainer: Make, command: str
+) -> None:
+    kind = {"validate": "validation"}.get(command, command)
+    rows, options = {kind: sample_rows(6, "validation")}, {f"{kind}_split_name": kind}
+    fresh = TextClassificationModule(model_name_or_path=tiny("bert"))
+    run = trainer()
+    found = getattr(run, command)(fresh, data_of(tiny("bert"), rows, **options), ckpt_path=trained)
+    loaded = TextClassificationModule.load_from_checkpoint(trained)
+    assert fresh.description["labels"] == LABELS
+    assert found == getattr(trainer(), command)(loaded, data_of(tiny("bert"), rows, **options))
+    assert torch.equal(weights(fresh), weights(loaded))
+
+
+def test_a_trainer_that_ran_before_starts_from_the_checkpoint_it_is_told_of(
+    tiny: Callable[..., str], trained: str, trainer: Make
+) -> None:
+    run = trainer(max_steps=1)
+    rows = {"test": sample_rows(6, "validation")}
+    run.test(TextClassificationModule(model_name_or_path=tiny("bert")), data_of(tiny("bert"), rows), ckpt_path=trained)
+    assert run.ckpt_path == trained  # which Lightning says until the next run loads another
+    fresh = TextClassificationModule(model_name_or_path=tiny("bert"))
+    run.fit(fresh, data_of(tiny("bert"), {"train": sample_rows(3)}))
+    assert set(fresh.description["labels"]) < set(LABELS)  # these rows', not those of the test before
+
+
+def test_a_run_that_failed_leaves_the_module_as_it_was(tiny: Callable[..., str], trained: str, trainer: Make) -> None:
+    def fitted(module: TextClassificationModule) -> Tensor:
+        seed_everything(7)
+        trainer(max_steps=1).fit(module, data_of(tiny("bert"), {"train": sample_rows(12)}))
+        return weights(module)
+
+    module = TextClassificationModule(model_name_or_path=tiny("bert"))
+    with pytest.raises(UserError, match="test_file"):
+        trainer().test(module, data_of(tiny("bert"), {"train": sample_rows(4)}), ckpt_path=trained)
+    assert module.hf_config is not None
+    assert module.model is None
+    # from the pretrained weights, not from random ones of the checkpoint's configuration
+    assert torch.equal(fitted(module), fitted(TextClassificationModule(model_name_or_path=tiny("bert"))))
+
+
+def test_other_labels_than_the_checkpoints_are_named(tiny: Callable[..., str], trained: str, trainer: Make) -> None:
+    module = TextClassificationModule(model_name_or_path=tiny("bert"), label_names=LABELS[::-1])
+    rows = {"test": sample_rows(6, "validation")}
+    with pytest.raises(UserError, match="the checkpoint's labels are"):
+        trainer().test(module, data_of(tiny("bert"), rows), ckpt_path=trained)
+
+
+def test_a_checkpoint_of_somebody_else_raises_as_lightning_loads_it(headed: str, trainer: Make, tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6.0", "epoch": 0, "global_step": 0}, tmp_path / "o")
+    module = TextClassificationModule(model_name_or_path=headed)
+    data = data_of(headed, {"train": sample_rows(9), "test": sample_rows(9)})
+    with pytest.raises(UserError, match="not a checkpoint of lit_ft"):
+        trainer().test(module, data, ckpt_path=tmp_path / "o")
