@@ -58,6 +58,8 @@ class TransformerDataModule(LoadingDataModule):
 
     def prepare_data(self) -> None:
         """Tokenizes the rows of the coming stage, once per machine; does nothing when that was done before."""
+        if not self.serves:
+            return
         self._take_checkpoint()
         stage = str(self.trainer.state.fn.value) if self.trainer and self.trainer.state.fn else "fit"
         if stage == "fit" and self.hparams["streaming"]:
@@ -67,8 +69,10 @@ class TransformerDataModule(LoadingDataModule):
 
     def setup(self, stage: str = "fit") -> None:
         """Maps the prepared features of a stage (`fit`, `validate`, `test`, `predict`) into memory."""
-        self._take_checkpoint()
         stage = str(getattr(stage, "value", stage))
+        if not self.serves and self.trainer is not None and stage == self.trainer.state.fn:
+            return
+        self._take_checkpoint()
         prepared = self.prepare_stage(STAGES[stage])
         self.description, self.report = prepared.description, prepared.report
         for note in [*prepared.notes, table(prepared.report)]:

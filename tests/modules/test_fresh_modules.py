@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from lit_ft import (
     QuestionAnsweringDataModule,
@@ -141,3 +142,38 @@ def test_a_checkpoint_of_somebody_else_raises_as_lightning_loads_it(headed: str,
     data = data_of(headed, {"train": sample_rows(9), "test": sample_rows(9)})
     with pytest.raises(UserError, match="not a checkpoint of lit_ft"):
         trainer().test(module, data, ckpt_path=tmp_path / "o")
+
+
+# Loaders that are given to a Trainer which keeps the data module of the run before
+
+
+def given_loaders(folder: str, kind: str, number: int) -> list[Any]:
+    data = data_of(folder, {kind: sample_rows(5, "validation")}, label_names=LABELS, **{f"{kind}_split_name": kind})
+    data.setup({"validation": "validate"}.get(kind, kind))
+    (loader,) = getattr(data, {"validation": "val"}.get(kind, kind) + "_dataloader")()
+    return [loader] * number
+
+
+def test_given_loaders_are_sets_of_their_own_after_a_run_with_a_data_module(headed: str, trainer: Make) -> None:
+    data = data_of(headed, {"train": sample_rows(9), "validation": sample_rows(4)})
+    run, module = trainer(max_steps=1), TextClassificationModule(model_name_or_path=headed)
+    run.fit(module, data)
+    loaders = given_loaders(headed, "test", 2)  # the data module has no test rows, and is not asked for any
+    found, alone = run.test(module, dataloaders=loaders), trainer().test(module, dataloaders=loaders)
+    assert found == alone
+    assert run.callback_metrics["test_1_loss"] == run.callback_metrics["test_0_loss"]
+    assert len(run.validate(module, dataloaders=given_loaders(headed, "validation", 3))) == 3
+    assert len(run.predict(module, dataloaders=given_loaders(headed, "predict", 2)) or []) == 2
+    assert run.validate(module, data)  # the data module itself serves again
+
+
+def test_the_schedule_goes_by_the_loaders_that_are_given(headed: str, trainer: Make) -> None:
+    run, module = trainer(max_epochs=1), TextClassificationModule(model_name_or_path=headed)
+    data = data_of(headed, {"train": sample_rows(40)})
+    run.fit(module, data)
+    assert module._planned_steps() == 5
+    batches = list(data.train_dataloader())[:2]
+    run.fit(module, train_dataloaders=DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    assert module._planned_steps() is None
+    assert module._training_steps() == 2
+    assert data.state_dict()  # between runs it has its place
