@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -177,3 +178,28 @@ def test_the_schedule_goes_by_the_loaders_that_are_given(headed: str, trainer: M
     assert module._planned_steps() is None
     assert module._training_steps() == 2
     assert data.state_dict()  # between runs it has its place
+
+
+def test_averaging_that_would_average_nothing_is_refused(headed: str, trainer: Make) -> None:
+    data = data_of(headed, {"train": sample_rows(9), "validation": sample_rows(4)})
+    module = TextClassificationModule(model_name_or_path=headed)
+    with pytest.raises(UserError, match="would average nothing: take Lightning's WeightAveraging"):
+        trainer(max_epochs=3, callbacks=[StochasticWeightAveraging(1e-3, 1)]).fit(module, data)
+    run = trainer(max_epochs=3, callbacks=[averaging := StochasticWeightAveraging(1e-3, 1)])
+    run.validate(module, data)
+    run.fit(module, data)
+    averaged: Any = averaging._average_model
+    assert averaged.model is not None
+    assert torch.equal(weights(averaged), weights(module))
+    instead = TextClassificationModule(model_name_or_path=headed)
+    trainer(max_epochs=2, callbacks=[EMAWeightAveraging(decay=0.5)]).fit(instead, data)
+    assert instead.model is not None
+
+
+def test_training_rows_that_are_not_there_yet_are_named(headed: str) -> None:
+    data = data_of(headed, {"train": sample_rows(9)}, batch_size=3)
+    with pytest.raises(UserError, match=r'call prepare_data\(\) and setup\("fit"\)'):
+        data.train_dataloader()
+    data.prepare_data()
+    data.setup("fit")
+    assert len(data.train_dataloader()) == 3
