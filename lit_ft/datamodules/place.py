@@ -119,6 +119,8 @@ class PlacedDataModule(PreparingDataModule):
 
     @property
     def _train_sampler(self) -> StepSampler[Any]:
+        if "train" not in self.features:
+            raise UserError('the training rows are not there yet: call prepare_data() and setup("fit") before')
         replicas, rank = self.processes
         if self._order is None or self._order.num_replicas != replicas:
             store, self._own_order = self.features["train"][""].store, self.train_order()
