@@ -99,7 +99,8 @@ class RunCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # somebody's own stays
             trainer.strategy.checkpoint_io = self.files
-        names = getattr(trainer.datamodule, "set_names", None)  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        names = getattr(data, "set_names", None) if getattr(data, "serves", True) else None
         validates = trainer.limit_val_batches != 0 and (names is None or names("validation") != [])
         if not validates and stage == "fit":
             self.monitor = None

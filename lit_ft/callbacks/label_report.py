@@ -33,7 +33,8 @@ class LabelReport(RunCallback):
         if not trainer.is_global_zero or self.run is None:
             return
         datamodule: Any = getattr(trainer, "datamodule", None)
-        names = datamodule.set_names(kind) if hasattr(datamodule, "set_names") else [str(n) for n in range(len(tables))]
+        named = hasattr(datamodule, "set_names") and getattr(datamodule, "serves", True)
+        names = datamodule.set_names(kind) if named else [str(n) for n in range(len(tables))]
         for name, table in zip(names, tables, strict=True):
             if table:
                 suffix = f"_{name}" if name and len(tables) > 1 else ""

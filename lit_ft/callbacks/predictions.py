@@ -75,9 +75,9 @@ class PredictionWriter(RunCallback):
                 self.written.append(target)
 
     def _names(self, trainer: Trainer) -> list[str]:
-        names = getattr(getattr(trainer, "datamodule", None), "set_names", None)
-        if names is not None:
-            return list(names("predict"))
+        data: Any = getattr(trainer, "datamodule", None)
+        if hasattr(data, "set_names") and getattr(data, "serves", True):
+            return list(data.set_names("predict"))
         return [str(number) for number in range(len(trainer.num_predict_batches))]
 
     def _part(self, dataloader_idx: int, rank: int) -> Path:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any, ClassVar
 
+from lightning.pytorch.trainer.states import TrainerStatus
+
 from lit_ft.data.batching.dataset import FeatureDataset
 from lit_ft.data.features.store import FeatureStore, first_rows
 from lit_ft.data.ordering.orders import StoppingStrategy
@@ -117,6 +119,8 @@ class PlacedDataModule(PreparingDataModule):
 
     @property
     def _train_sampler(self) -> StepSampler[Any]:
+        if "train" not in self.features:
+            raise UserError('the training rows are not there yet: call prepare_data() and setup("fit") before')
         replicas, rank = self.processes
         if self._order is None or self._order.num_replicas != replicas:
             store, self._own_order = self.features["train"][""].store, self.train_order()
@@ -156,9 +160,22 @@ class PlacedDataModule(PreparingDataModule):
         """How many processes train, and which of them this one is."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
+    @property
+    def serves(self) -> bool:
+        """Whether the loaders of the run that goes on are ours: Lightning keeps a data module where others are given.
+
+        Then it prepares nothing, and has no place among training rows.
+        """
+        state = getattr(self.trainer, "state", None)
+        if state is None or state.status != TrainerStatus.RUNNING:
+            return True
+        fn: Any = state.fn
+        source = getattr(getattr(self.trainer, f"{getattr(fn, 'value', fn)}_loop", None), "_data_source", None)
+        return source is None or source.instance is self
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the place in the epoch: Lightning itself would go on with the epoch's first rows."""
-        if self.trainer is None or "train" not in self.features:
+        if self.trainer is None or "train" not in self.features or not self.serves:
             return {}  # a stream's loader has a state of its own
         loop = self.trainer.fit_loop
         # not `current_epoch`: at the end of fit it counts an epoch as done that was not

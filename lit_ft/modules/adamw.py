@@ -41,7 +41,7 @@ class AdamWModule(LightningModule):
 
     model: PreTrainedModel | None
     monitor: str
-    _datamodule: Any
+    _serving_datamodule: Any
     _undo_lean: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
@@ -161,7 +161,7 @@ class AdamWModule(LightningModule):
         Lightning's `estimated_stepping_batches` makes it, before a checkpoint has said where in the epoch to begin.
         `None` where the data module does not say how many batches it has.
         """
-        trainer, batches = self.trainer, getattr(self._datamodule, "num_train_batches", None)
+        trainer, batches = self.trainer, getattr(self._serving_datamodule, "num_train_batches", None)
         if batches is None:
             return None
         limit = trainer.limit_train_batches

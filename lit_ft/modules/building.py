@@ -3,6 +3,7 @@
 import logging
 from typing import Any, Literal
 
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_ft.data.tokenizing.texts import add_tokens_to, load_tokenizer
@@ -98,13 +99,28 @@ class BuiltModule(AdapterModule, StandaloneModule):
 
         Without a Trainer there may be no description yet (`load_from_checkpoint` calls it too early): then it does
         nothing; `build` builds.
+
+        Raises:
+            UserError: a callback has copied the module already, without its weights.
         """
         if self.model is None and self._trainer is not None:
+            self._check_averaging()
             model = self.build()
             if self._device_mesh is not None:
                 share_out(model, self._device_mesh)
             elif self.trainer.strategy.root_device.type == "cpu":
                 into_own_memory(model)
+
+    def _check_averaging(self) -> None:
+        # it copies the module before the model is built, and would go through nothing at all, without a word
+        trainer: Any = self._trainer
+        fitted = trainer.state.fn == "fit" and trainer.lightning_module is self  # not the reference of another module
+        if fitted and any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):
+            raise UserError(
+                "StochasticWeightAveraging copies the module before its model is built, and would average nothing: "
+                "take Lightning's WeightAveraging or EMAWeightAveraging, or call trainer.validate(module, data) before "
+                "trainer.fit"
+            )
 
     def build(self) -> PreTrainedModel:
         """Builds `self.model` from the checkpoint being restored, the pretrained weights, or from scratch.

@@ -36,7 +36,7 @@ class EvaluatingModule(LightningModule):
     extra_keys: tuple[str, ...] = ()
     rows_stand_alone: bool = True
     known_description: Description
-    _datamodule: Any
+    _serving_datamodule: Any
 
     def __init__(self, *, logged_metrics: list[str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -182,8 +182,8 @@ class EvaluatingModule(LightningModule):
     def set_names(self, stage: str) -> list[str]:
         """Returns the names of the sets of a stage."""
         kind = {"val": "validation"}.get(stage, stage)
-        if hasattr(self._datamodule, "set_names"):
-            return list(self._datamodule.set_names(kind))
+        if hasattr(self._serving_datamodule, "set_names"):
+            return list(self._serving_datamodule.set_names(kind))
         batches = {"val": "num_val_batches", "test": "num_test_batches", "predict": "num_predict_batches"}
         return [""] * len(getattr(self._trainer, batches[stage]))
 
@@ -205,9 +205,9 @@ class EvaluatingModule(LightningModule):
             UserError: it will not be; with the closest name.
         """
         description = self.known_description
-        if not description or not hasattr(self._datamodule, "set_names"):
+        if not description or not hasattr(self._serving_datamodule, "set_names"):
             return
-        sets = self._datamodule.set_names("validation")
+        sets = self._serving_datamodule.set_names("validation")
         names = {"loss", *self.metric_names(description)}
         known = {
             prefix + name for number in range(len(sets)) for prefix in prefixes("val", sets, number) for name in names
