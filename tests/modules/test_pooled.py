@@ -125,12 +125,10 @@ def test_a_pooling_that_is_not_known_is_an_error_or_replaced_by_option(
 ) -> None:
     folder = theirs(tiny("bert"), tmp_path / "pooled", mode)
     if older:
-        names = {"cls": "cls_token", "lasttoken": "lasttoken"}
-        modes = {f"pooling_mode_{names.get(each, f'{each}_tokens')}": each in mode for each in ("cls", "mean", "max")}
-        modes["pooling_mode_weightedmean_tokens"] = modes["pooling_mode_lasttoken"] = False
-        if mode == "weightedmean":
-            modes = {**dict.fromkeys(modes, False), "pooling_mode_weightedmean_tokens": True}
-        (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32, **modes}))
+        names = {each: f"pooling_mode_{each}_tokens" for each in ("mean", "max", "weightedmean")}
+        names["cls"] = "pooling_mode_cls_token"
+        modes = {name: each in ([mode] if isinstance(mode, str) else mode) for each, name in names.items()}
+        with_content(folder, "1_Pooling/config.json", pooling_mode=None, **modes)
     with pytest.raises(
         UserError, match=f"pooled by {said}, which lit_ft does not do: set pooling to one of mean, cls, l"
     ):
