@@ -125,8 +125,8 @@ def test_a_pooling_that_is_not_known_is_an_error_or_replaced_by_option(
 ) -> None:
     folder = theirs(tiny("bert"), tmp_path / "pooled", mode)
     if older:
-        names = {each: f"pooling_mode_{each}_tokens" for each in ("mean", "max", "weightedmean")}
-        names["cls"] = "pooling_mode_cls_token"
+        names = {"cls": "pooling_mode_cls_token"}
+        names |= {each: f"pooling_mode_{each}_tokens" for each in ("mean", "max", "weightedmean")}
         modes = {name: each in ([mode] if isinstance(mode, str) else mode) for each, name in names.items()}
         with_content(folder, "1_Pooling/config.json", pooling_mode=None, **modes)
     with pytest.raises(
