@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from lit_ft.data.batching.collators import Batch, Feature, pad_sequences, stack, stack_labels
 from lit_ft.data.features.store import FeatureStore
@@ -101,9 +101,21 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         try:
             return super().pretrained_config()
         except UserError:
-            options = self.hparams
-            check_weights_place(options["model_name_or_path"], options["model_revision"], options["cache_dir"])
+            self._check_weights_place()
             raise
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Loads the tokenizer, which may be read before the configuration; see there, and the base."""
+        try:
+            return super().load_tokenizer()
+        except UserError:
+            if self.hparams["tokenizer_name"] is None:
+                self._check_weights_place()
+            raise
+
+    def _check_weights_place(self) -> None:
+        options = self.hparams
+        check_weights_place(options["model_name_or_path"], options["model_revision"], options["cache_dir"])
 
     def input_columns(self, split: Split) -> list[str]:
         """Texts, and score or label; see the base."""
