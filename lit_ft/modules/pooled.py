@@ -1,16 +1,20 @@
 """What modules of vectors of texts share: the body of any encoder or decoder, pooled as its folder says."""
 
+import logging
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
+from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, TransformerModule
 from lit_ft.ops.building.checkpoint_extras import KEY
-from lit_ft.ops.pooling import POOLINGS, Pooling, pooled, read_pooling
+from lit_ft.ops.pooling import POOLINGS, Pooling, check_weights_place, pooled, read_kept, read_pooling
 from lit_ft.ops.vectors import one_below_the_other
 from lit_ft.ranges import check_choice
+
+log = logging.getLogger("lit_ft")
 
 
 class PooledModule(TransformerModule):
@@ -22,7 +26,7 @@ class PooledModule(TransformerModule):
         kwargs: options of every module.
 
     Raises:
-        UserError: `pooling` is none of these.
+        UserError: `pooling` is none of these; or it is not given, and the folder makes its vectors in another way.
     """
 
     auto_class = AutoModel
@@ -31,34 +35,61 @@ class PooledModule(TransformerModule):
 
     def __init__(self, *, pooling: Pooling | None = None, normalize: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._kept: dict[str, Any] = {}
         check_choice(self.hparams, "pooling", (None, *POOLINGS))
 
     def build(self) -> PreTrainedModel:
         """Builds the model; what it has behind the vectors of tokens is not trained; see the base."""
         model = super().build()
-        if self._way is None:
-            source = self.source
-            said = read_pooling(source.model_name_or_path, source.model_revision, source.cache_dir)
-            self._way = {"pooling": "mean", "normalize": True, **said}
         for name, value in model.named_parameters():
             if name.startswith("pooler."):
                 value.requires_grad_(False)
         return model
 
+    def _configured(self) -> PreTrainedConfig:
+        """Reads how texts are pooled, too: what does not fit is said before the weights are loaded; see the base."""
+        source = self.source
+        place = (source.model_name_or_path, source.model_revision, source.cache_dir)
+        try:
+            config = super()._configured()
+        except UserError:
+            check_weights_place(*place)
+            raise
+        if self._way is None:
+            said = read_pooling(*place, self.hparams["pooling"])
+            self._way = {"pooling": "mean", "normalize": True, **said}
+            self._kept = read_kept(*place)
+            for note in self.folder_notes(self._kept):
+                log.info(f"{source.model_name_or_path}: {note}")
+        return config
+
+    def folder_notes(self, kept: dict[str, Any]) -> list[str]:
+        """Returns what a folder of sentence-transformers says of texts that is not done here.
+
+        Args:
+            kept: what `read_kept` returns.
+        """
+        if not kept.get("do_lower_case") or self.tokenizer is None:
+            return []
+        if self.tokenizer.tokenize("ABC abc") == self.tokenizer.tokenize("abc abc"):  # it does so by itself
+            return []
+        return ["do_lower_case is not done here, texts are read as they are: make them lower case yourself"]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds how texts are pooled, which only the folder says that training began with; see the base."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[KEY]["way"] = self.way
+        checkpoint[KEY]["way"], checkpoint[KEY]["kept"] = self.way, self._kept
 
     def restore(self, extras: dict[str, Any]) -> None:
         """Takes how texts are pooled, too; see the base."""
         super().restore(extras)
-        self._way = extras.get("way")
+        self._way, self._kept = extras.get("way"), extras.get("kept", {})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes how texts are pooled where the model is built already, too; see the base."""
         super().on_load_checkpoint(checkpoint)
         self._way = checkpoint[KEY].get("way") or self._way
+        self._kept = checkpoint[KEY].get("kept", self._kept)
 
     @property
     def way(self) -> dict[str, Any]:

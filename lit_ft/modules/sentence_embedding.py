@@ -30,7 +30,8 @@ class SentenceEmbeddingModule(PooledModule):
     of the set; of scored pairs `spearman` and `pearson` of their cosines; of labelled texts `accuracy_at_1`,
     `precision_at_10`, `mrr_at_10` and `ndcg_at_10` of all others of the set, of which those with the same label are
     right. Predictions are the vectors of a row's texts, and of two the cosine. The exported folder opens in
-    `sentence-transformers`, with the same vectors.
+    `sentence-transformers`, with the same vectors; prompts of the folder that training began with go along where the
+    data set none, and a default one of these stands before texts there, not here.
 
     With `multiple_negatives` the rows of a batch are each other's negatives: a loss over micro-batches is not that of
     one big batch. A larger `batch_size` is what helps, in the memory of `mini_batch_size` texts.
@@ -120,6 +121,23 @@ model.encode(["a text", "another one"])"""
             raise UserError(f"matryoshka_dims: {most} is more than the model's {size}")
         return model
 
+    def folder_notes(self, kept: dict[str, Any]) -> list[str]:
+        """Adds the length of texts and the prompts, of which the data decide; see the base."""
+        notes, known = super().folder_notes(kept), self.description
+        made_for, used = kept.get("max_seq_length"), known.get("length")
+        asked = getattr(self._datamodule, "hparams", {}).get("max_seq_length")
+        if asked is None and None not in (made_for, used) and made_for != used:
+            notes.append(f"made for {made_for} tokens of a text, {used} are read (data.max_seq_length)")
+        names = [name for name, prompt in (kept.get("prompts") or {}).items() if prompt]
+        if names and self._datamodule is not None and not known.get("prompts"):
+            default = kept.get("default_prompt_name")
+            by_itself = f"; sentence-transformers puts {default!r} before texts by itself" if default in names else ""
+            notes.append(
+                f"has the prompts {names}, which are not used here, and go along into the exported folder{by_itself} "
+                "(data.prompts sets those of training)"
+            )
+        return notes
+
     @property
     def loss_name(self) -> Loss:
         """The loss, by option or by the rows."""
@@ -138,7 +156,7 @@ model.encode(["a text", "another one"])"""
         """Adds the files of sentence-transformers to an exported folder."""
         assert self.model is not None
         known, size = self.description, self.model.config.get_text_config().hidden_size
-        write_pooling(folder, size, **self.way, longest=known.get("length"), prompts=known.get("prompts") or {})
+        write_pooling(folder, size, self.way, known.get("length"), known.get("prompts") or {}, self._kept)
 
     # Loss
 
