@@ -10,12 +10,13 @@ from lit_ft.ops.building.checkpoint_extras import read_extras
 from lit_ft.runs import read_checkpoint
 
 
-def load(path: Path, class_path: str | None = None) -> tuple[Any, dict[str, Any]]:
+def load(path: Path, class_path: str | None = None, trust_remote_code: bool = False) -> tuple[Any, dict[str, Any]]:
     """Loads a checkpoint, a file or a sharded folder, with the module that it is of.
 
     Args:
         path: the checkpoint.
         class_path: the module's class; needed for classes that are not lit_ft's own.
+        trust_remote_code: run code beside a model or in the checkpoint; what the file itself says of that is nothing.
 
     Raises:
         UserError: the class is not named, or is none of ours.
@@ -24,7 +25,8 @@ def load(path: Path, class_path: str | None = None) -> tuple[Any, dict[str, Any]
     name = class_path or extras.get("class_path", "")
     kind = named_class(name, TransformerModule, bool(class_path), f"{path} is of {name}")
     taken = option_defaults(kind)
-    module = kind(**{option: value for option, value in extras["hyper_parameters"].items() if option in taken})
+    options = {option: value for option, value in extras["hyper_parameters"].items() if option in taken}
+    module = kind(**{**options, "trust_remote_code": trust_remote_code})
     checkpoint = read_checkpoint(path)
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])

@@ -130,7 +130,7 @@ class TestPreference(TestInstructionTuning):
 
 @pytest.mark.soak  # another kind of rows of a task that is here
 class TestJudgedReplies(TestPreference):
-    keys: ClassVar[Keys] = {**TestPreference.keys, "desirable": (1, torch.bool)}
+    keys: ClassVar[Keys] = {**TestPreference.keys, "desirable": (1, torch.int8)}
     module_options: ClassVar[dict[str, Any]] = {"loss_type": "kto"}
 
     def rows(self, count: int, start: int = 0) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ def export(arguments: list[str] | None = None) -> Path:
         raise UserError(f"{target} is there already: another --out, or --overwrite")
     if hub is not None:
         hub.open()
-    module, checkpoint = load(path, options.class_path)
+    module, checkpoint = load(path, options.class_path, options.trust_remote_code)
     target.parent.mkdir(parents=True, exist_ok=True)
     written = write(module, checkpoint, target, sample_of(module), options.merge, run_of(path))
     log.info(f"model: {written}")
@@ -80,5 +80,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--hub_private_repo", action="store_true", default=None, help="a new repository is private")
     made.add_argument("--hub_revision", metavar="BRANCH", help="branch to push to (default main)")
     made.add_argument("--class_path", help="class of the module, where it is a subclass of your own")
+    made.add_argument("--trust_remote_code", action="store_true", help="run code beside the model, if you trust it")
     made.add_argument("--default_root_dir", default="runs", help="where last and best are looked for (default runs)")
     return made

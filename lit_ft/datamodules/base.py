@@ -60,7 +60,6 @@ class TransformerDataModule(LoadingDataModule):
         """Tokenizes the rows of the coming stage, once per machine; does nothing when that was done before."""
         if not self.serves:
             return
-        self._take_checkpoint()
         stage = str(self.trainer.state.fn.value) if self.trainer and self.trainer.state.fn else "fit"
         if stage == "fit" and self.hparams["streaming"]:
             check_streaming(self)
@@ -72,7 +71,6 @@ class TransformerDataModule(LoadingDataModule):
         stage = str(getattr(stage, "value", stage))
         if not self.serves and self.trainer is not None and stage == self.trainer.state.fn:
             return
-        self._take_checkpoint()
         prepared = self.prepare_stage(STAGES[stage])
         self.description, self.report = prepared.description, prepared.report
         for note in [*prepared.notes, table(prepared.report)]:
@@ -92,12 +90,6 @@ class TransformerDataModule(LoadingDataModule):
             _ = self._train_sampler  # options that exclude each other are named before a model is built
             for index in shuffled(len(self.features["train"][""]), self.seed, 0)[:SHOWN].tolist():
                 log.info(f"a training row: {view(self, 'train', '', index).plain()}")
-
-    def _take_checkpoint(self) -> None:
-        """Has the run's module take what the checkpoint says that the run starts from: rows are prepared by it."""
-        module: Any = self.trainer.lightning_module if self.trainer is not None else None
-        if hasattr(module, "take_checkpoint"):
-            module.take_checkpoint()
 
     def set_names(self, kind: Split) -> list[str]:
         """Names of the evaluation sets of one kind, in the order of their loaders."""

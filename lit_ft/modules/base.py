@@ -70,7 +70,6 @@ class TransformerModule(EvaluatingModule, AdamWModule, BuiltModule, StepwiseRand
 
     def setup(self, stage: str) -> None:
         """Takes what the data module says of its rows; checks, before any weights are loaded, what needs it."""
-        self.take_checkpoint()  # here, too: somebody else's data module knows nothing of it
         self.description = self.known_description
         self.check_tokens()
         if stage == "fit":

@@ -70,6 +70,11 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
         """Notes in the configuration that there may be no answer; see the base."""
         return {"version_2_with_negative": True} if self.has_threshold(description) else {}
 
+    @property
+    def reads_rows_by(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Whether there may be no answer, where the module itself is not told."""
+        return ("unanswerable",) if self.hparams["version_2_with_negative"] is None else ()
+
     def setup(self, stage: str) -> None:
         """Notes what these data say in the configuration of a model that other data built; see the base."""
         super().setup(stage)

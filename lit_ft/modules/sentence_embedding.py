@@ -31,7 +31,7 @@ class SentenceEmbeddingModule(PooledModule):
     `precision_at_10`, `mrr_at_10` and `ndcg_at_10` of all others of the set, of which those with the same label are
     right. Predictions are the vectors of a row's texts, and of two the cosine. The exported folder opens in
     `sentence-transformers`, with the same vectors; prompts of the folder that training began with go along where the
-    data set none, and a default one of these stands before texts there, not here.
+    data set none, but none of them stands before texts by itself any more.
 
     With `multiple_negatives` the rows of a batch are each other's negatives: a loss over micro-batches is not that of
     one big batch. A larger `batch_size` is what helps, in the memory of `mini_batch_size` texts.
@@ -55,6 +55,7 @@ class SentenceEmbeddingModule(PooledModule):
     """
 
     pipeline_tag = "sentence-similarity"
+    reads_rows_by = ("prompts",)
     card_example = """from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer("this/folder")
@@ -131,7 +132,7 @@ model.encode(["a text", "another one"])"""
         names = [name for name, prompt in (kept.get("prompts") or {}).items() if prompt]
         if names and self._datamodule is not None and not known.get("prompts"):
             default = kept.get("default_prompt_name")
-            by_itself = f"; sentence-transformers puts {default!r} before texts by itself" if default in names else ""
+            by_itself = f"; {default!r} does not stand before texts by itself any more" if default in names else ""
             notes.append(
                 f"has the prompts {names}, which are not used here, and go along into the exported folder{by_itself} "
                 "(data.prompts sets those of training)"

@@ -1,11 +1,9 @@
 """Checkpoints that stand alone: configuration, description and tokenizer travel in the file beside the weights."""
 
 import hashlib
-import inspect
 import json
 import logging
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,14 +14,11 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from lit_ft.errors import UserError
 from lit_ft.modules.normaliser import LossNormaliser
 from lit_ft.ops.adapters.quantizing import quantized_parts
-from lit_ft.ops.building.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack, read_extras
+from lit_ft.ops.building.checkpoint_extras import KEY, load_config, load_tokenizer_files, pack
 from lit_ft.ops.building.models import ModelSource
 from lit_ft.ops.building.sharding import is_sharded
 
 log = logging.getLogger("lit_ft")
-
-CLASS_SAYS = object()
-"""Stands for an attribute that a module did not have of its own."""
 
 
 class StandaloneModule(LightningModule):
@@ -46,6 +41,8 @@ class StandaloneModule(LightningModule):
         adapter: the keys of an adapter's configuration, if there is one.
     """
 
+    reads_rows_by: tuple[str, ...] = ()
+    """What of the description, beside labels, decides how rows are read."""
     source: ModelSource
     adapter: dict[str, Any] | None
     step_seed: int | None
@@ -61,8 +58,11 @@ class StandaloneModule(LightningModule):
         self.restored_tokenizer: PreTrainedTokenizerBase | None = None
         self.pretrained_weights: set[str] = set()
         self._normaliser = LossNormaliser()
-        self._taken: Path | None = None
-        self._untaken: dict[str, Any] = {}
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """As Lightning's; code beside a model is run where the caller says so (`trust_remote_code`), not the file."""
+        return super().load_from_checkpoint(checkpoint_path, **{"trust_remote_code": False, **kwargs})
 
     @property
     def known_description(self) -> dict[str, Any]:
@@ -116,8 +116,23 @@ class StandaloneModule(LightningModule):
         if self.model is None:
             self.restore(checkpoint[KEY])
             self.build()
-        check_labels(checkpoint[KEY], self.description.get("labels"))
+        self._check_known(json.loads(checkpoint[KEY]["description"]))
         self.complete(checkpoint)
+
+    def _check_known(self, theirs: dict[str, Any]) -> None:
+        """Makes sure that rows were read as the checkpoint has them read: a module made freshly does not know of it."""
+        ours = self.description
+        if theirs.get("labels") != ours.get("labels"):
+            raise UserError(
+                f"the checkpoint's labels are {theirs.get('labels')}, the data's {ours.get('labels')}; load it with "
+                "load_from_checkpoint"
+            )
+        for name in self.reads_rows_by:
+            if theirs.get(name) and not ours.get(name):
+                raise UserError(
+                    f"the checkpoint was trained with {name} ({theirs[name]}), of which this module knew nothing when "
+                    f"rows were read: load it with {type(self).__name__}.load_from_checkpoint"
+                )
 
     def restore(self, extras: dict[str, Any]) -> None:
         """Takes configuration, description and tokenizer from a checkpoint's extras; the weights follow from Lightning.
@@ -130,38 +145,6 @@ class StandaloneModule(LightningModule):
         self.restored_tokenizer = load_tokenizer_files(extras["tokenizer"], self.source.trust_remote_code)
         self._frozen_digest = extras.get("frozen")
         self.adapter = json.loads(extras.get("peft", "null"))
-
-    def take_checkpoint(self) -> None:
-        """Takes what the checkpoint that this run starts from says, before rows are prepared by it.
-
-        Only where the model is not built yet. What was taken for a run that failed before that is given back first:
-        the next one may start from somewhere else, and would go without its pretrained weights.
-
-        Raises:
-            UserError: the module was given other labels.
-        """
-        path = coming_checkpoint(self._trainer)
-        if self.model is not None or path == self._taken:
-            return
-        if self._taken is not None:
-            for name in self._untaken.keys() & vars(self).keys():
-                delattr(self, name)
-            vars(self).update({name: value for name, value in self._untaken.items() if value is not CLASS_SAYS})
-            self._taken = None
-        if path is None or self.hf_config is not None:  # the command line has restored it already
-            return
-        try:
-            extras = read_extras(path)
-        except UserError as error:  # Lightning will load it, or say what is wrong
-            log.info(f"{error}: rows are prepared without it")
-            return
-        if (labels := self.description.get("labels")) is not None:
-            check_labels(extras, labels)
-        before = dict(vars(self))
-        self.restore(extras)
-        known = {name: before.get(name, CLASS_SAYS) for name in vars(self)}
-        self._untaken = {name: value for name, value in known.items() if value is not getattr(self, name)}
-        self._taken = path
 
     @property
     def needs_pretrained(self) -> bool:
@@ -211,26 +194,6 @@ class StandaloneModule(LightningModule):
         if left_out:
             checkpoint[KEY]["frozen"] = self._frozen_digest
             checkpoint["state_dict"] = {name: value for name, value in state.items() if name not in left_out}
-
-
-def check_labels(extras: dict[str, Any], ours: Any) -> None:
-    """Raises a `UserError` when a checkpoint has other labels than ours."""
-    theirs = json.loads(extras["description"]).get("labels")
-    if theirs != ours:
-        raise UserError(f"the checkpoint's labels are {theirs}, the data's {ours}; load it with load_from_checkpoint")
-
-
-def coming_checkpoint(trainer: Any) -> Path | None:
-    """Returns the local checkpoint that a Trainer's run is about to start from; `None` = none, or not here.
-
-    `trainer.ckpt_path` says it only from when it is loaded, after rows are prepared, and until then names that of the
-    run before. So the argument of the run that we are called by is looked up.
-    """
-    frame = inspect.currentframe() if trainer is not None else None
-    while frame is not None and not (frame.f_code.co_name == "_run" and frame.f_locals.get("self") is trainer):
-        frame = frame.f_back
-    path = frame.f_locals.get("ckpt_path") if frame is not None else None
-    return Path(path) if path and Path(path).exists() else None
 
 
 def digest(weights: dict[str, Tensor]) -> str:

@@ -158,8 +158,9 @@ def write_pooling(
     _write(folder / "modules.json", listed)
     _write(folder / "1_Pooling" / "config.json", pooling)
     _write(folder / TEXTS, {"max_seq_length": longest, "do_lower_case": kept.get("do_lower_case", False)})
-    named = {"prompts": own.get("prompts", {}), "default_prompt_name": own.get("default_prompt_name")}
-    _write(folder / OPTIONS, {**named, "similarity_fn_name": "cosine"})
+    # no default prompt: training put none before texts, and the folder gives the vectors of training
+    options = {"prompts": own.get("prompts", {}), "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    _write(folder / OPTIONS, options)
 
 
 def _kind(module: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A module made freshly takes what a run's checkpoint says before rows are prepared; runs that fail leave nothing."""
+"""A module made freshly beside a checkpoint, loaders beside a data module, callbacks beside a model not built yet."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +49,7 @@ def trained(headed: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "labels.ckpt")
 
 
-def test_null_odds_are_there_where_the_checkpoint_knows_of_questions_without_an_answer(
+def test_what_only_the_checkpoint_knows_of_questions_is_said(
     asked: Callable[..., str], trainer: Make, tmp_path: Path
 ) -> None:
     def data(**dataset: Any) -> QuestionAnsweringDataModule:
@@ -60,74 +60,31 @@ def test_null_odds_are_there_where_the_checkpoint_knows_of_questions_without_an_
     run, path = trainer(max_steps=1), tmp_path / "qa.ckpt"
     run.fit(QuestionAnsweringModule(model_name_or_path=asked()), data(train=question_rows(9, unanswerable=True)))
     run.save_checkpoint(path)
-    fresh, again = QuestionAnsweringModule(model_name_or_path=asked()), trainer()
     rows = question_rows(4)
-    (batch, *_) = again.predict(fresh, data(predict=rows), ckpt_path=str(path)) or [[]]
-    loaded = QuestionAnsweringModule.load_from_checkpoint(path)
-    (expected, *_) = trainer().predict(loaded, data(predict=rows)) or [[]]
-    assert fresh.description["unanswerable"]
-    assert batch == expected
-    (tested,) = trainer().test(QuestionAnsweringModule(model_name_or_path=asked()), data(test=rows), ckpt_path=path)
-    (known,) = trainer().test(loaded, data(test=rows))
-    assert "test_no_ans_f1" in tested
-    assert tested == pytest.approx(known, nan_ok=True)
+    with pytest.raises(UserError, match=r"trained with unanswerable .*QuestionAnsweringModule.load_from_checkpoint"):
+        trainer().test(QuestionAnsweringModule(model_name_or_path=asked()), data(test=rows), ckpt_path=path)
+    told = QuestionAnsweringModule(model_name_or_path=asked(), version_2_with_negative=True)
+    (found,) = trainer().test(told, data(test=rows), ckpt_path=path, verbose=False)
+    (known,) = trainer().test(QuestionAnsweringModule.load_from_checkpoint(path), data(test=rows), verbose=False)
+    assert found == pytest.approx(known, nan_ok=True)
 
 
-def test_prompts_of_the_checkpoint_stand_before_texts(tiny: Callable[..., str], trainer: Make, tmp_path: Path) -> None:
+def test_prompts_that_only_the_checkpoint_knows_are_said(
+    tiny: Callable[..., str], trainer: Make, tmp_path: Path
+) -> None:
     def data(prompts: dict[str, str] | None = None, **dataset: Any) -> SentenceEmbeddingDataModule:
-        return SentenceEmbeddingDataModule(
-            model_name_or_path=tiny("bert"), dataset=dataset, prompts=prompts, predict_split_name="predict"
-        )
+        return SentenceEmbeddingDataModule(model_name_or_path=tiny("bert"), dataset=dataset, prompts=prompts)
 
-    pairs = [{"anchor": row["text"], "positive": row["text"][5:]} for row in sample_rows(8)]
-    run, path = trainer(max_steps=1), tmp_path / "vectors.ckpt"
-    run.fit(SentenceEmbeddingModule(model_name_or_path=tiny("bert")), data({"anchor": "query: "}, train=pairs))
+    rows = [{"anchor": text, "positive": text} for text in ("one text", "another one", "a third", "and a last one")]
+    run, path, prompts = trainer(max_steps=1), tmp_path / "prompts.ckpt", {"anchor": "find: "}
+    run.fit(SentenceEmbeddingModule(model_name_or_path=tiny("bert")), data(prompts, train=rows))
     run.save_checkpoint(path)
     fresh = SentenceEmbeddingModule(model_name_or_path=tiny("bert"))
-    trainer().validate(fresh, data(validation=pairs), ckpt_path=path)
-    assert fresh.description["prompts"] == {"anchor": "query: "}
-
-
-@pytest.mark.parametrize("command", ["test", "predict", "validate"])
-def test_labels_of_the_checkpoint_need_no_training_rows(
-    tiny: Callable[..., str], trained: str, trainer: Make, command: str
-) -> None:
-    kind = {"validate": "validation"}.get(command, command)
-    rows, options = {kind: sample_rows(6, "validation")}, {f"{kind}_split_name": kind}
-    fresh = TextClassificationModule(model_name_or_path=tiny("bert"))
-    run = trainer()
-    found = getattr(run, command)(fresh, data_of(tiny("bert"), rows, **options), ckpt_path=trained)
-    loaded = TextClassificationModule.load_from_checkpoint(trained)
-    assert fresh.description["labels"] == LABELS
-    assert found == getattr(trainer(), command)(loaded, data_of(tiny("bert"), rows, **options))
-    assert torch.equal(weights(fresh), weights(loaded))
-
-
-def test_a_trainer_that_ran_before_starts_from_the_checkpoint_it_is_told_of(
-    tiny: Callable[..., str], trained: str, trainer: Make
-) -> None:
-    run = trainer(max_steps=1)
-    rows = {"test": sample_rows(6, "validation")}
-    run.test(TextClassificationModule(model_name_or_path=tiny("bert")), data_of(tiny("bert"), rows), ckpt_path=trained)
-    assert run.ckpt_path == trained  # which Lightning says until the next run loads another
-    fresh = TextClassificationModule(model_name_or_path=tiny("bert"))
-    run.fit(fresh, data_of(tiny("bert"), {"train": sample_rows(3)}))
-    assert set(fresh.description["labels"]) < set(LABELS)  # these rows', not those of the test before
-
-
-def test_a_run_that_failed_leaves_the_module_as_it_was(tiny: Callable[..., str], trained: str, trainer: Make) -> None:
-    def fitted(module: TextClassificationModule) -> Tensor:
-        seed_everything(7)
-        trainer(max_steps=1).fit(module, data_of(tiny("bert"), {"train": sample_rows(12)}))
-        return weights(module)
-
-    module = TextClassificationModule(model_name_or_path=tiny("bert"))
-    with pytest.raises(UserError, match="test_file"):
-        trainer().test(module, data_of(tiny("bert"), {"train": sample_rows(4)}), ckpt_path=trained)
-    assert module.hf_config is not None
-    assert module.model is None
-    # from the pretrained weights, not from random ones of the checkpoint's configuration
-    assert torch.equal(fitted(module), fitted(TextClassificationModule(model_name_or_path=tiny("bert"))))
+    with pytest.raises(UserError, match=r"trained with prompts .*SentenceEmbeddingModule.load_from_checkpoint"):
+        trainer().test(fresh, data(test=rows), ckpt_path=str(path))
+    (found,) = trainer().test(fresh, data(prompts, test=rows), ckpt_path=str(path), verbose=False)
+    (known,) = trainer().test(SentenceEmbeddingModule.load_from_checkpoint(path), data(test=rows), verbose=False)
+    assert found == pytest.approx(known)
 
 
 def test_other_labels_than_the_checkpoints_are_named(tiny: Callable[..., str], trained: str, trainer: Make) -> None:

@@ -166,13 +166,13 @@ def test_prompts_of_the_folder_go_along_unless_the_data_set_some(
     caplog.set_level(logging.INFO, "lit_ft")
     (tmp_path / "kept").mkdir()
     opened = library.SentenceTransformer(str(exported(folder, tmp_path / "kept")), device="cpu")
-    assert (opened.prompts, opened.default_prompt_name, opened[1].include_prompt) == (prompts, "query", False)
+    assert (opened.prompts, opened.default_prompt_name, opened[1].include_prompt) == (prompts, None, False)
     said = [line for line in caplog.messages if "has the prompts" in line]
     assert len(said) == 1
     assert "'query', 'document'" in said[0] or "'document', 'query'" in said[0]
-    assert "puts 'query' before texts by itself (data.prompts" in said[0]
+    assert "'query' does not stand before texts by itself any more (data.prompts" in said[0]
     rows = lit_ft.load_predictor(tmp_path / "kept" / "model.ckpt")(texts()[:5])
-    np.testing.assert_allclose([row["embedding"] for row in rows], opened.encode(texts()[:5], prompt=""), atol=1e-5)
+    np.testing.assert_allclose([row["embedding"] for row in rows], opened.encode(texts()[:5]), atol=1e-5)
 
     caplog.clear()
     (tmp_path / "set").mkdir()

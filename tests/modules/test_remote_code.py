@@ -67,8 +67,11 @@ def test_checkpoint_and_exported_folder_open_again(own: str, tmp_path: Path, pef
     module, data = trusting(own, peft=peft)
     path = fitted((module, data), tmp_path)
     rows = ["where is my parcel", "thank you"]
-    expected = [row["score"] for row in load_predictor(path, device="cpu")(rows)]
-    folder = export_command(["--ckpt_path", str(path), "--out", str(tmp_path / "hf")])
+    expected = [row["score"] for row in load_predictor(path, device="cpu", trust_remote_code=True)(rows)]
+    for load in (load_predictor, type(module).load_from_checkpoint):  # whatever the file says of it
+        with pytest.raises(UserError, match="trust_remote_code: true"):
+            load(path)
+    folder = export_command(["--ckpt_path", str(path), "--out", str(tmp_path / "hf"), "--trust_remote_code"])
     again = load_predictor(folder, device="cpu", trust_remote_code=True)
     assert [row["score"] for row in again(rows)] == pytest.approx(expected)
     assert type(again.module.model).__name__ == "MyForSequenceClassification"
