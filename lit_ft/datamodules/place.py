@@ -119,10 +119,10 @@ class PlacedDataModule(PreparingDataModule):
 
     @property
     def _train_sampler(self) -> StepSampler[Any]:
-        if "train" not in self.features:
-            raise UserError('the training rows are not there yet: call prepare_data() and setup("fit") before')
         replicas, rank = self.processes
         if self._order is None or self._order.num_replicas != replicas:
+            if "train" not in self.features:
+                raise UserError('the training rows are not there yet: call prepare_data() and setup("fit") before')
             store, self._own_order = self.features["train"][""].store, self.train_order()
             self._order = self.training_order.sampler(
                 store, self._train_sizes, self._own_order, self.hparams["batch_size"], replicas, rank
@@ -171,7 +171,7 @@ class PlacedDataModule(PreparingDataModule):
             return True
         fn: Any = state.fn
         source = getattr(getattr(self.trainer, f"{getattr(fn, 'value', fn)}_loop", None), "_data_source", None)
-        return source is None or source.instance is self
+        return source is None or source.instance is None or source.instance is self
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the place in the epoch: Lightning itself would go on with the epoch's first rows."""

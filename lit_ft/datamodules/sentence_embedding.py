@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from lit_ft.data.batching.collators import Batch, Feature, pad_sequences, stack, stack_labels
 from lit_ft.data.features.store import FeatureStore
@@ -22,7 +21,6 @@ from lit_ft.data.viewing.row_views import SequenceView, several_parts
 from lit_ft.datamodules.base import TransformerDataModule
 from lit_ft.errors import UserError
 from lit_ft.ops.losses.classification import labelled
-from lit_ft.ops.pooling import check_weights_place
 
 
 class SentenceEmbeddingDataModule(TransformerDataModule):
@@ -91,31 +89,6 @@ class SentenceEmbeddingDataModule(TransformerDataModule):
         if "label" in marks and "train" in raw and not options["streaming"]:
             self.description["label_names"] = label_names(raw["train"], marks["label"])
         return self.description
-
-    def pretrained_config(self) -> PreTrainedConfig | None:
-        """The model's configuration; see the base.
-
-        Raises:
-            UserError: it cannot be read; of an older folder of sentence-transformers with where it is.
-        """
-        try:
-            return super().pretrained_config()
-        except UserError:
-            self._check_weights_place()
-            raise
-
-    def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Loads the tokenizer, which may be read before the configuration; see there, and the base."""
-        try:
-            return super().load_tokenizer()
-        except UserError:
-            if self.hparams["tokenizer_name"] is None:
-                self._check_weights_place()
-            raise
-
-    def _check_weights_place(self) -> None:
-        options = self.hparams
-        check_weights_place(options["model_name_or_path"], options["model_revision"], options["cache_dir"])
 
     def input_columns(self, split: Split) -> list[str]:
         """Texts, and score or label; see the base."""

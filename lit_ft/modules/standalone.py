@@ -79,7 +79,8 @@ class StandaloneModule(LightningModule):
         state: Any = getattr(getattr(self._trainer, "state", None), "fn", None)
         loop = getattr(self._trainer, f"{getattr(state, 'value', state)}_loop", None)
         source = getattr(loop, "_data_source", None)
-        return self._datamodule if source is None or source.instance is self._datamodule else None
+        own = source is None or source.instance is None or source.instance is self._datamodule
+        return self._datamodule if own else None
 
     @abstractmethod
     def build(self) -> PreTrainedModel:
