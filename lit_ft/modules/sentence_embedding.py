@@ -18,7 +18,7 @@ from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.pooled import PooledModule
 from lit_ft.ops.losses.classification import labelled
 from lit_ft.ops.losses.embeddings import LOSSES, Loss, check_loss, ranking_losses, summed_loss
-from lit_ft.ops.pooling import write_pooling
+from lit_ft.ops.pooling import unused, write_pooling
 from lit_ft.ops.vectors import in_mini_batches, of_all_processes
 from lit_ft.ranges import POSITIVE, check_choice, check_ranges
 
@@ -124,20 +124,8 @@ model.encode(["a text", "another one"])"""
 
     def folder_notes(self, kept: dict[str, Any]) -> list[str]:
         """Adds the length of texts and the prompts, of which the data decide; see the base."""
-        notes, known = super().folder_notes(kept), self.description
-        made_for, used = kept.get("max_seq_length"), known.get("length")
-        asked = getattr(self._datamodule, "hparams", {}).get("max_seq_length")
-        if asked is None and None not in (made_for, used) and made_for != used:
-            notes.append(f"made for {made_for} tokens of a text, {used} are read (data.max_seq_length)")
-        names = [name for name, prompt in (kept.get("prompts") or {}).items() if prompt]
-        if names and self._datamodule is not None and not known.get("prompts"):
-            default = kept.get("default_prompt_name")
-            by_itself = f"; {default!r} does not stand before texts by itself any more" if default in names else ""
-            notes.append(
-                f"has the prompts {names}, which are not used here, and go along into the exported folder{by_itself} "
-                "(data.prompts sets those of training)"
-            )
-        return notes
+        notes, options = super().folder_notes(kept), getattr(self._datamodule, "hparams", None)
+        return notes if options is None else [*notes, *unused(kept, options, self.description)]
 
     @property
     def loss_name(self) -> Loss:

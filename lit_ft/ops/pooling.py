@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -106,6 +107,28 @@ def read_kept(source: str | None, revision: str = "main", cache_dir: str | None 
         "include_prompt": (_pooling_config(*place, modules) or {}).get("include_prompt"),
     }
     return {name: value for name, value in kept.items() if value is not None}
+
+
+def unused(kept: Mapping[str, Any], options: Mapping[str, Any], description: Mapping[str, Any]) -> list[str]:
+    """Returns what a folder says of its texts that a run does otherwise, for the log.
+
+    Args:
+        kept: what `read_kept` returns.
+        options: of the data module.
+        description: with `length`, the tokens of a text that are read, and the run's `prompts`.
+    """
+    notes, made_for, used = [], kept.get("max_seq_length"), description.get("length")
+    if options.get("max_seq_length") is None and None not in (made_for, used) and made_for != used:
+        notes.append(f"made for {made_for} tokens of a text, {used} are read (data.max_seq_length)")
+    names = [name for name, prompt in (kept.get("prompts") or {}).items() if prompt]
+    if names and not description.get("prompts"):
+        default = kept.get("default_prompt_name")
+        by_itself = f"; {default!r} does not stand before texts by itself any more" if default in names else ""
+        notes.append(
+            f"has the prompts {names}, which are not used here, and go along into the exported folder{by_itself} "
+            "(data.prompts sets those of training)"
+        )
+    return notes
 
 
 def check_weights_place(source: str | None, revision: str = "main", cache_dir: str | None = None) -> None:
