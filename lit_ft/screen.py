@@ -72,10 +72,11 @@ class _Print(logging.Handler):
 
 def speak() -> None:
     """Shows our messages, on the first process only."""
-    if getattr(rank_zero_only, "rank", 0) == 0 and not log.handlers:
-        handler = _Print()
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return
+    log.setLevel(logging.INFO)  # somebody may have set another since
+    if not log.handlers:
+        log.addHandler(_Print())
         log.propagate = False
 
 
