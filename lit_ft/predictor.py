@@ -147,10 +147,9 @@ def load_predictor(
         UserError: nothing is there, or it is of no task that is known.
     """
     check_choice({"task": task}, "task", (None, *NAMES))
-    trusted = bool(options.get("trust_remote_code"))  # whatever files say of it
     if _is_ours(Path(source)):
         path = find_checkpoint(str(source), Path("runs"))
-        module, _ = load(path, class_path, trusted)
+        module, _ = load(path, class_path, bool(options.get("trust_remote_code")))
         made = made_with.of_run(run_of(path), bool(class_path))
         made.setdefault("options", {}).setdefault("add_tokens", module.hparams["add_tokens"])
         _take(module, options)
@@ -168,7 +167,7 @@ def load_predictor(
         raise UserError(f"{data_kind.__name__} has no option {option!r}{did_you_mean(option, known)}")
     given = {option: value for option, value in made.get("options", {}).items() if option in known} | options
     try:
-        data = data_kind(**{**given, "trust_remote_code": trusted})
+        data = data_kind(**given)
     except TypeError as error:
         settled = next((option for option in options if repr(option) in str(error)), None)
         if settled is None:

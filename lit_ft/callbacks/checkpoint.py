@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_ft.callbacks.whole_files import WholeFiles
+from lit_ft.ops.serving import serving
 from lit_ft.runs import LAST, PREVIOUS
 
 log = logging.getLogger("lit_ft")
@@ -99,8 +100,7 @@ class RunCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # somebody's own stays
             trainer.strategy.checkpoint_io = self.files
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        names = getattr(data, "set_names", None) if getattr(data, "serves", True) else None
+        names = getattr(serving(trainer), "set_names", None)
         validates = trainer.limit_val_batches != 0 and (names is None or names("validation") != [])
         if not validates and stage == "fit":
             self.monitor = None

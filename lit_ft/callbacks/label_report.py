@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lit_ft.callbacks.base import RunCallback
+from lit_ft.ops.serving import serving
 from lit_ft.pages.run_files import COLUMNS
 
 MOST_ON_SCREEN = 40
@@ -32,9 +33,8 @@ class LabelReport(RunCallback):
         tables = module.label_table(stage)  # computed on every process: it gathers
         if not trainer.is_global_zero or self.run is None:
             return
-        datamodule: Any = getattr(trainer, "datamodule", None)
-        named = hasattr(datamodule, "set_names") and getattr(datamodule, "serves", True)
-        names = datamodule.set_names(kind) if named else [str(n) for n in range(len(tables))]
+        data = serving(trainer)
+        names = data.set_names(kind) if hasattr(data, "set_names") else [str(n) for n in range(len(tables))]
         for name, table in zip(names, tables, strict=True):
             if table:
                 suffix = f"_{name}" if name and len(tables) > 1 else ""

@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from lit_ft.callbacks.base import RunCallback
 from lit_ft.callbacks.prediction_files import KINDS, PredictionFile
+from lit_ft.ops.serving import serving
 from lit_ft.runs import PREDICTIONS
 
 log = logging.getLogger("lit_ft")
@@ -75,8 +76,7 @@ class PredictionWriter(RunCallback):
                 self.written.append(target)
 
     def _names(self, trainer: Trainer) -> list[str]:
-        data: Any = getattr(trainer, "datamodule", None)
-        if hasattr(data, "set_names") and getattr(data, "serves", True):
+        if hasattr(data := serving(trainer), "set_names"):
             return list(data.set_names("predict"))
         return [str(number) for number in range(len(trainer.num_predict_batches))]
 

@@ -58,7 +58,7 @@ class TransformerDataModule(LoadingDataModule):
 
     def prepare_data(self) -> None:
         """Tokenizes the rows of the coming stage, once per machine; does nothing when that was done before."""
-        if not self.serves:
+        if self.is_left_out:
             return
         stage = str(self.trainer.state.fn.value) if self.trainer and self.trainer.state.fn else "fit"
         if stage == "fit" and self.hparams["streaming"]:
@@ -69,7 +69,7 @@ class TransformerDataModule(LoadingDataModule):
     def setup(self, stage: str = "fit") -> None:
         """Maps the prepared features of a stage (`fit`, `validate`, `test`, `predict`) into memory."""
         stage = str(getattr(stage, "value", stage))
-        if not self.serves and self.trainer is not None and stage == self.trainer.state.fn:
+        if self.is_left_out and self.trainer is not None and stage == self.trainer.state.fn:
             return
         prepared = self.prepare_stage(STAGES[stage])
         self.description, self.report = prepared.description, prepared.report

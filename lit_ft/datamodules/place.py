@@ -18,6 +18,7 @@ from lit_ft.data.reading.raw import Split
 from lit_ft.datamodules.batch_notes import note_on_change
 from lit_ft.datamodules.preparing import PreparingDataModule
 from lit_ft.errors import UserError
+from lit_ft.ops.serving import serves
 from lit_ft.ranges import AT_LEAST_ONE, NOT_NEGATIVE, check_ranges
 
 
@@ -161,21 +162,14 @@ class PlacedDataModule(PreparingDataModule):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     @property
-    def serves(self) -> bool:
-        """Whether the loaders of the run that goes on are ours: Lightning keeps a data module where others are given.
-
-        Then it prepares nothing, and has no place among training rows.
-        """
-        state = getattr(self.trainer, "state", None)
-        if state is None or state.status != TrainerStatus.RUNNING:
-            return True
-        fn: Any = state.fn
-        source = getattr(getattr(self.trainer, f"{getattr(fn, 'value', fn)}_loop", None), "_data_source", None)
-        return source is None or source.instance is None or source.instance is self
+    def is_left_out(self) -> bool:
+        """Whether others' loaders were given to the run that goes on: nothing is to prepare then, and there is no place."""
+        going_on = self.trainer is not None and self.trainer.state.status == TrainerStatus.RUNNING
+        return going_on and not serves(self.trainer, self)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the place in the epoch: Lightning itself would go on with the epoch's first rows."""
-        if self.trainer is None or "train" not in self.features or not self.serves:
+        if self.trainer is None or "train" not in self.features or self.is_left_out:
             return {}  # a stream's loader has a state of its own
         loop = self.trainer.fit_loop
         # not `current_epoch`: at the end of fit it counts an epoch as done that was not

@@ -74,7 +74,7 @@ class PreferenceDataModule(ChatDataModule):
         texts: list[list[str | None]] = [[each.chosen.whole for each in found]]
         if any(each.rejected is not None for each in found):
             texts.append([None if each.rejected is None else each.rejected.whole for each in found])
-        if not self._judged(list(rows), split):
+        if not _judged(self.find_format(list(rows), split), split):
             return RowContent(texts, None)
         return RowContent(texts, [None if each.desirable is None else str(each.desirable) for each in found])
 
@@ -85,7 +85,7 @@ class PreferenceDataModule(ChatDataModule):
         size = 2 if shape.paired else 1
         encoded = self._encoded(sides, size)
         kept, marks, cut = cut_to(self.longest_feature, self.hparams["truncation_side"], *encoded)
-        if judged := self._judged(list(rows), split):  # nothing is learned of a reply that nobody judged
+        if judged := _judged(shape, split):  # nothing is learned of a reply that nobody judged
             marks = [mark * (row.desirable is not None) for mark, row in zip(marks, found, strict=True)]
         features: dict[str, Any] = {
             "input_ids": end_to_end(kept, size),
@@ -143,15 +143,16 @@ class PreferenceDataModule(ChatDataModule):
         judged = store.column("desirable")
         return {JUDGEMENTS[good]: int((judged == good).sum()) for good in (True, False)}
 
-    def _judged(self, columns: list[str], split: Split) -> bool:
-        """Says whether rows are single replies with a judgement."""
-        return split != "predict" and LABEL in self.find_format(columns, split).columns
-
     def _encoded(self, sides: list[Conversation], per_row: int) -> tuple[list[Any], list[Any]]:
         try:
             return self.encoder(sides)
         except RowError as error:
             raise RowError(error.row // per_row, str(error)) from None
+
+
+def _judged(shape: PreferenceFormat, split: Split) -> bool:
+    """Says whether rows are single replies with a judgement."""
+    return split != "predict" and LABEL in shape.columns
 
 
 def _sides(feature: Feature, column: str) -> list[Array]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from lit_ft.errors import UserError
 from lit_ft.ops.embedding_gradients import lean_embedding_gradients
+from lit_ft.ops.serving import serving
 from lit_ft.optim.groups import parameter_groups
 from lit_ft.optim.ranges import RANGES
 from lit_ft.optim.schedules import apply_options, check_schedule, schedule, warmup_steps
@@ -41,7 +42,6 @@ class AdamWModule(LightningModule):
 
     model: PreTrainedModel | None
     monitor: str
-    _serving_datamodule: Any
     _undo_lean: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
@@ -161,7 +161,7 @@ class AdamWModule(LightningModule):
         Lightning's `estimated_stepping_batches` makes it, before a checkpoint has said where in the epoch to begin.
         `None` where the data module does not say how many batches it has.
         """
-        trainer, batches = self.trainer, getattr(self._serving_datamodule, "num_train_batches", None)
+        trainer, batches = self.trainer, getattr(serving(self.trainer), "num_train_batches", None)
         if batches is None:
             return None
         limit = trainer.limit_train_batches

@@ -10,6 +10,7 @@ from lit_ft.data.batching.merging import Part
 from lit_ft.errors import UserError
 from lit_ft.modules.evaluation import EvaluationSet, beside, check_monitors, full_precision, prefixes
 from lit_ft.ops.agreements import Batch, Description, check_metrics, check_parts, checked_loss
+from lit_ft.ops.serving import serving
 
 
 class EvaluatingModule(LightningModule):
@@ -36,7 +37,6 @@ class EvaluatingModule(LightningModule):
     extra_keys: tuple[str, ...] = ()
     rows_stand_alone: bool = True
     known_description: Description
-    _serving_datamodule: Any
 
     def __init__(self, *, logged_metrics: list[str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -182,8 +182,8 @@ class EvaluatingModule(LightningModule):
     def set_names(self, stage: str) -> list[str]:
         """Returns the names of the sets of a stage."""
         kind = {"val": "validation"}.get(stage, stage)
-        if hasattr(self._serving_datamodule, "set_names"):
-            return list(self._serving_datamodule.set_names(kind))
+        if hasattr(data := serving(self._trainer), "set_names"):
+            return list(data.set_names(kind))
         batches = {"val": "num_val_batches", "test": "num_test_batches", "predict": "num_predict_batches"}
         return [""] * len(getattr(self._trainer, batches[stage]))
 
@@ -204,10 +204,10 @@ class EvaluatingModule(LightningModule):
         Raises:
             UserError: it will not be; with the closest name.
         """
-        description = self.known_description
-        if not description or not hasattr(self._serving_datamodule, "set_names"):
+        description, data = self.known_description, serving(self._trainer)
+        if not description or not hasattr(data, "set_names"):
             return
-        sets = self._serving_datamodule.set_names("validation")
+        sets = data.set_names("validation")
         names = {"loss", *self.metric_names(description)}
         known = {
             prefix + name for number in range(len(sets)) for prefix in prefixes("val", sets, number) for name in names

@@ -10,7 +10,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from lit_ft.errors import UserError
 from lit_ft.modules.base import Batch, TransformerModule
 from lit_ft.ops.building.checkpoint_extras import KEY
-from lit_ft.ops.pooling import POOLINGS, Pooling, check_weights_place, pooled, read_kept, read_pooling
+from lit_ft.ops.pooling import POOLINGS, Pooling, check_weights_place, pooled, read_folder
 from lit_ft.ops.vectors import one_below_the_other
 from lit_ft.ranges import check_choice
 
@@ -56,9 +56,8 @@ class PooledModule(TransformerModule):
             check_weights_place(*place)
             raise
         if self._way is None:
-            said = read_pooling(*place, self.hparams["pooling"])
+            said, self._kept = read_folder(*place, self.hparams["pooling"])
             self._way = {"pooling": "mean", "normalize": True, **said}
-            self._kept = read_kept(*place)
             for note in self.folder_notes(self._kept):
                 log.info(f"{source.model_name_or_path}: {note}")
         return config
@@ -67,7 +66,7 @@ class PooledModule(TransformerModule):
         """Returns what a folder of sentence-transformers says of texts that is not done here.
 
         Args:
-            kept: what `read_kept` returns.
+            kept: what `read_folder` returns of texts.
         """
         if not kept.get("do_lower_case") or self.tokenizer is None:
             return []

@@ -17,7 +17,6 @@ from lit_ft.modules.base import Batch, Description
 from lit_ft.modules.threshold import ThresholdModule
 from lit_ft.ops.decoding.answering import KEYS_OF_WINDOWS, Candidates, candidates_of
 from lit_ft.ops.decoding.spans import span_loss
-from lit_ft.ops.decoding.thresholds import check_threshold
 from lit_ft.ranges import AT_LEAST_ONE, check_ranges
 
 
@@ -64,7 +63,6 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
     ) -> None:
         super().__init__(**kwargs)
         check_ranges(self.hparams, {"n_best_size": AT_LEAST_ONE, "max_answer_length": AT_LEAST_ONE})
-        check_threshold("null_score_diff_threshold", null_score_diff_threshold)
 
     def config_kwargs(self, description: Description) -> dict[str, Any]:
         """Notes in the configuration that there may be no answer; see the base."""
@@ -78,9 +76,9 @@ predictor({"question": "Who wrote it?", "context": "It was written by Mary Shell
     def setup(self, stage: str) -> None:
         """Notes what these data say in the configuration of a model that other data built; see the base."""
         super().setup(stage)
-        if self.model is not None and self.has_threshold(self.description):
+        if self.model is not None:
             self.model.config.update(self.config_kwargs(self.description))
-            setattr(self.model.config, self.threshold_key, self.threshold)
+            self.note_threshold()
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over the tokens of each row; see the base."""

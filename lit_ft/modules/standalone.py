@@ -73,15 +73,6 @@ class StandaloneModule(LightningModule):
     def _datamodule(self) -> Any:
         return getattr(self._trainer, "datamodule", None)
 
-    @property
-    def _serving_datamodule(self) -> Any:
-        """The data module that the run's loaders come from: Lightning keeps an old one where loaders are given."""
-        state: Any = getattr(getattr(self._trainer, "state", None), "fn", None)
-        loop = getattr(self._trainer, f"{getattr(state, 'value', state)}_loop", None)
-        source = getattr(loop, "_data_source", None)
-        own = source is None or source.instance is None or source.instance is self._datamodule
-        return self._datamodule if own else None
-
     @abstractmethod
     def build(self) -> PreTrainedModel:
         """Builds `self.model`."""

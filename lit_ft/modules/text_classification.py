@@ -18,7 +18,6 @@ from lit_ft.modules.threshold import ThresholdModule
 from lit_ft.ops.building.head_init import name_head
 from lit_ft.ops.building.models import HEADS, padding_config, pretrained_problem_type
 from lit_ft.ops.decoding.labels import in_words, probabilities, written
-from lit_ft.ops.decoding.thresholds import check_threshold
 from lit_ft.ops.losses.classification import classification_loss, load_loss, row_losses, weights_of_classes
 
 log = logging.getLogger("lit_ft")
@@ -68,7 +67,6 @@ classify("a text", truncation=True)"""
             )
         if head_init not in (None, "label_names"):
             raise UserError(f"head_init is {head_init!r}; label_names is all there is")
-        check_threshold("threshold", threshold)
         self._own_loss = load_loss(loss)
         self.register_buffer("_class_weights", None, persistent=False)
 

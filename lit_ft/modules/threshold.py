@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from lit_ft.modules.base import Description, TransformerModule
 from lit_ft.ops.building.checkpoint_extras import KEY
-from lit_ft.ops.decoding.thresholds import threshold_of
+from lit_ft.ops.decoding.thresholds import check_threshold, threshold_of
 
 
 class ThresholdModule(TransformerModule):
@@ -23,6 +23,10 @@ class ThresholdModule(TransformerModule):
     threshold_key: ClassVar[str]
     """What the configuration calls it."""
     usual_threshold: ClassVar[float]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_threshold(self.threshold_option, self.hparams[self.threshold_option])
 
     @abstractmethod
     def has_threshold(self, description: Description) -> bool:
@@ -48,9 +52,13 @@ class ThresholdModule(TransformerModule):
     def build(self) -> PreTrainedModel:
         """Builds the model, and notes the threshold in its configuration; see the base."""
         model = super().build()
-        if self.has_threshold(self.description):
-            setattr(model.config, self.threshold_key, self.threshold)  # also of a checkpoint: the option wins
+        self.note_threshold()
         return model
+
+    def note_threshold(self) -> None:
+        """Writes the threshold into the configuration, where there is one; the option wins over what is there."""
+        if self.model is not None and self.has_threshold(self.description):
+            setattr(self.model.config, self.threshold_key, self.threshold)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the checkpoint's threshold: a model that is built already has that of its last epoch; see the base."""
@@ -58,7 +66,7 @@ class ThresholdModule(TransformerModule):
         kept = json.loads(checkpoint[KEY]["config"]).get(self.threshold_key)
         if kept is not None and self.model is not None:
             setattr(self.model.config, self.threshold_key, kept)
-            setattr(self.model.config, self.threshold_key, self.threshold)  # the option wins
+            self.note_threshold()
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics; keeps the threshold that was found on the first validation set."""

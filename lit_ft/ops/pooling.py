@@ -42,10 +42,10 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return hidden[torch.arange(len(hidden), device=hidden.device), at]
 
 
-def read_pooling(
+def read_folder(
     source: str | None, revision: str = "main", cache_dir: str | None = None, given: Pooling | None = None
-) -> dict[str, Any]:
-    """Returns `pooling` and `normalize` as a folder of sentence-transformers says them; empty of any other model.
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what a folder of sentence-transformers says of its vectors and of its texts; nothing of any other model.
 
     Args:
         source: folder, `package://name/folder` or hub name; `None` = a model from scratch.
@@ -53,12 +53,37 @@ def read_pooling(
         cache_dir: where downloads are kept.
         given: the option `pooling`: what is not known here is then left out, and no error.
 
+    Returns:
+        `pooling` and `normalize`; and, for whoever writes such a folder again, of `max_seq_length`, `do_lower_case`,
+        `prompts`, `default_prompt_name` and `include_prompt` those that it says.
+
     Raises:
         UserError: there is no such model, or it makes its vectors in a way that is not known here.
     """
-    modules = _modules(source, revision, cache_dir)
+    place = (source, revision, cache_dir)
+    modules = _modules(*place)
     if source is None or not modules:
-        return {}
+        return {}, {}
+    paths = {_kind(each): each["path"] for each in reversed(modules)}  # the first of each kind
+    said = None
+    if "Pooling" in paths:
+        said = _content(source, revision, cache_dir, f"{paths['Pooling']}/config.json")
+    path = paths.get("Transformer", "")
+    texts = _content(source, revision, cache_dir, f"{path}/{TEXTS}" if path else TEXTS) or {}
+    options = _content(source, revision, cache_dir, OPTIONS) or {}
+    kept = {
+        **{name: texts.get(name) for name in ("max_seq_length", "do_lower_case")},
+        **{name: options.get(name) for name in ("prompts", "default_prompt_name")},
+        "include_prompt": (said or {}).get("include_prompt"),
+    }
+    way = _way(source, modules, said, given)
+    return way, {name: value for name, value in kept.items() if value is not None}
+
+
+def _way(
+    source: str, modules: list[dict[str, Any]], said: dict[str, Any] | None, given: Pooling | None
+) -> dict[str, Any]:
+    """Reads how vectors are made, by its modules and by what the one that pools is told."""
     if unknown := [f"{each['path'] or each['name']} ({_kind(each)})" for each in modules if _kind(each) not in KNOWN]:
         if given is None:
             raise UserError(
@@ -68,7 +93,6 @@ def read_pooling(
             )
         log.info(f"{source}: {', '.join(unknown)} of sentence-transformers is left out (pooling: {given})")
     found: dict[str, Any] = {"normalize": "Normalize" in map(_kind, modules)}
-    said = _pooling_config(source, revision, cache_dir, modules)
     if said is not None and given is None:
         modes = _modes(said)
         if len(modes) != 1 or modes[0] not in OURS:
@@ -80,40 +104,11 @@ def read_pooling(
     return found
 
 
-def read_kept(source: str | None, revision: str = "main", cache_dir: str | None = None) -> dict[str, Any]:
-    """Returns what else a folder of sentence-transformers says of its texts, for whoever writes such a folder again.
-
-    Args:
-        source: folder, `package://name/folder` or hub name; `None` = a model from scratch.
-        revision: branch, tag or commit on the hub.
-        cache_dir: where downloads are kept.
-
-    Returns:
-        Of `max_seq_length`, `do_lower_case`, `prompts`, `default_prompt_name` and `include_prompt` those that it says.
-
-    Raises:
-        UserError: there is no such model.
-    """
-    modules = _modules(source, revision, cache_dir)
-    if source is None or not modules:
-        return {}
-    place = (source, revision, cache_dir)
-    path = next((each["path"] for each in modules if _kind(each) == "Transformer"), "")
-    texts = _content(*place, f"{path}/{TEXTS}" if path else TEXTS) or {}
-    options = _content(*place, OPTIONS) or {}
-    kept = {
-        **{name: texts.get(name) for name in ("max_seq_length", "do_lower_case")},
-        **{name: options.get(name) for name in ("prompts", "default_prompt_name")},
-        "include_prompt": (_pooling_config(*place, modules) or {}).get("include_prompt"),
-    }
-    return {name: value for name, value in kept.items() if value is not None}
-
-
 def unused(kept: Mapping[str, Any], options: Mapping[str, Any], description: Mapping[str, Any]) -> list[str]:
     """Returns what a folder says of its texts that a run does otherwise, for the log.
 
     Args:
-        kept: what `read_kept` returns.
+        kept: what `read_folder` returns of texts.
         options: of the data module.
         description: with `length`, the tokens of a text that are read, and the run's `prompts`.
     """
@@ -166,7 +161,7 @@ def write_pooling(
         way: `pooling`, and whether to `normalize` to length 1.
         longest: tokens that are read of a text.
         prompts: what stood before a text in training, by name; where there are any, those of `kept` are not written.
-        kept: what `read_kept` found in the folder that training began with.
+        kept: what `read_folder` found of texts in the folder that training began with.
     """
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     modules += [("2_Normalize", "Normalize")] if way["normalize"] else []
@@ -193,16 +188,6 @@ def _kind(module: dict[str, Any]) -> str:
 def _modules(source: str | None, revision: str, cache_dir: str | None) -> list[dict[str, Any]]:
     """What a folder of sentence-transformers is made of; nothing where it is none."""
     return [] if source is None else _content(source, revision, cache_dir, "modules.json") or []
-
-
-def _pooling_config(
-    source: str, revision: str, cache_dir: str | None, modules: list[dict[str, Any]]
-) -> dict[str, Any] | None:
-    place = next((each["path"] for each in modules if _kind(each) == "Pooling"), None)
-    found: dict[str, Any] | None = None
-    if place is not None:
-        found = _content(source, revision, cache_dir, f"{place}/config.json")
-    return found
 
 
 def _modes(said: dict[str, Any]) -> list[str]:

@@ -190,7 +190,7 @@ def check(task: Any, model: str, folder: Path, trainer: dict[str, Any], **data: 
     [
         {},
         pytest.param({"val_check_interval": 3}, marks=pytest.mark.soak),
-        pytest.param({"accumulate_grad_batches": 3}, marks=pytest.mark.soak),
+        pytest.param({"accumulate_grad_batches": 3, "max_epochs": 3}, marks=pytest.mark.soak),
         {"accumulate_grad_batches": 3, "val_check_interval": 4},
         pytest.param({"val_check_interval": 5, "check_val_every_n_epoch": None}, marks=pytest.mark.soak),
         {"max_steps": 13, "val_check_interval": 4},
