@@ -45,8 +45,12 @@ def with_config_of_run(words: list[str], root: str) -> list[str]:
 
 
 def saved_options(extras: dict[str, Any], model: Namespace) -> dict[str, Any] | None:
-    """Returns a checkpoint's hyperparameters as a configuration of the model; `None` when they are of another class."""
-    values = {name: value for name, value in extras["hyper_parameters"].items() if name != "_instantiator"}
+    """Returns a checkpoint's hyperparameters as a configuration of the model; `None` when they are of another class.
+
+    Whether code beside a model is run is not for the file to say.
+    """
+    left_out = ("_instantiator", "trust_remote_code")
+    values = {name: value for name, value in extras["hyper_parameters"].items() if name not in left_out}
     class_path = values.pop("_class_path", model.class_path)
     return {"class_path": class_path, "init_args": values} if class_path == model.class_path else None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -14,6 +15,7 @@ from lit_ft.commands.export import export as export_command
 from lit_ft.errors import UserError
 from lit_ft.ops.building.checkpoint_extras import load_config, load_tokenizer_files, pack
 from lit_ft.ops.building.models import ModelSource
+from lit_ft.resuming import saved_options
 from tests.modules.test_adapters import LORA, fitted
 from tests.modules.test_exact_resume import classification
 from tests.tiny import make_tiny_model
@@ -101,3 +103,9 @@ def test_code_is_run_only_where_it_is_trusted(own: str, tiny: Callable[..., str]
     with pytest.raises(UserError, match=r"tokenizer is of a class of its own.*model.trust_remote_code: true"):
         load_tokenizer_files(packed["tokenizer"])
     assert type(load_tokenizer_files(packed["tokenizer"], True)).__name__ == "MyWords"
+
+
+def test_a_checkpoints_options_do_not_say_that_code_is_trusted() -> None:
+    extras = {"hyper_parameters": {"learning_rate": 0.5, "trust_remote_code": True, "_class_path": "One"}}
+    taken = saved_options(extras, Namespace(class_path="One"))
+    assert taken == {"class_path": "One", "init_args": {"learning_rate": 0.5}}
