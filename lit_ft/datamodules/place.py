@@ -163,7 +163,7 @@ class PlacedDataModule(PreparingDataModule):
 
     @property
     def is_left_out(self) -> bool:
-        """Whether others' loaders were given to the run that goes on: nothing is to prepare then, and there is no place."""
+        """Whether others' loaders were given to the run that goes on: there is nothing to prepare, and no place."""
         going_on = self.trainer is not None and self.trainer.state.status == TrainerStatus.RUNNING
         return going_on and not serves(self.trainer, self)
 
